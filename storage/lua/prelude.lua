@@ -1,0 +1,142 @@
+-- Joined in front of every script.
+--
+-- Lua in Redis does not roll back. So in each script everything that can fail or forbid (type,
+-- fence, status) is read before the first write, and XACK + XDEL, which free memory, come first
+-- among the writes: after a write, Redis lets the rest of a script go on even at maxmemory.
+
+-- Fields and values kept of a dead letter: what Lua's stack can hand to XADD.
+local MAX_LETTER = 4000
+
+local TERMINAL = { done = true, failed = true, dead = true, expired = true, cancelled = true }
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- Stops the script, before it has written anything, where a key of ours holds another type.
+local function must_be(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then
+    error('WRONGTYPE ' .. key .. ' must be a ' .. kind .. ' but is a ' .. found)
+  end
+end
+
+-- The hash of a job. Something else under its name was put there against the contract, and would
+-- stop every job of a batch: it makes way.
+local function result_key(prefix, job)
+  local key = prefix .. ':result:' .. job
+  local found = redis.call('TYPE', key).ok
+  if found ~= 'hash' and found ~= 'none' then redis.call('DEL', key) end
+  return key
+end
+
+-- Whether a pending entry is still with `owner`, delivered `count` times: the fence.
+local function ours(stream, group, id, owner, count)
+  local reply = redis.pcall('XPENDING', stream, group, id, id, 1)
+  if reply.err then
+    if string.find(reply.err, 'NOGROUP', 1, true) then return false end
+    error(reply.err)
+  end
+  return #reply == 1 and reply[1][2] == owner and reply[1][4] == tonumber(count)
+end
+
+-- The fields of an entry, name and value in turn; nil where it is gone.
+local function payload(stream, id)
+  local reply = redis.call('XRANGE', stream, id, id)
+  return reply[1] and reply[1][2]
+end
+
+local function field(fields, name)
+  for i = 1, #fields, 2 do
+    if fields[i] == name then return fields[i + 1] end
+  end
+end
+
+local function valid_id(job)
+  return job and #job <= 128 and string.find(job, '^[%w._:-]+$') ~= nil
+end
+
+-- The id of the job in an entry: its own from an earlier attempt (believed only where the hash
+-- says so, since anyone can write a field), the one it was given, or the entry's.
+local function identify(prefix, lane, id, fields)
+  local again = field(fields, '_job')
+  if valid_id(again) then
+    local at = redis.call('HMGET', result_key(prefix, again), '_entry', '_lane')
+    if at[1] == id and at[2] == lane then return again end
+  end
+  local given = field(fields, 'job')
+  if valid_id(given) then return given end
+  return lane == 'normal' and id or lane .. '-' .. id
+end
+
+local function take_off(stream, group, id)
+  redis.call('XACK', stream, group, id)
+  redis.call('XDEL', stream, id)
+end
+
+-- Evidence of crashes, one hash field for each: '_crash:<entry>:<owner>:<count>'.
+local function crashes(key)
+  local found = {}
+  for _, name in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(name, 1, 7) == '_crash:' then found[#found + 1] = name end
+  end
+  return found
+end
+
+-- Makes the hash of a job terminal and tells it in one event. `at` holds prefix, group, ttl_ms,
+-- results_maxlen; `ending` holds status, the result's `fields`, and for a dead letter its `reason`
+-- and `owner`; `letter` is then the job's payload.
+local function conclude(at, key, job, ending, letter)
+  local finished = now_ms()
+  redis.call('HSETNX', key, 'run', 1)
+  redis.call('HSET', key, 'status', ending.status, 'finished_at_ms', finished,
+    unpack(ending.fields))
+  -- Of a job that is done, the error of an earlier attempt is history.
+  local internal = ending.status == 'done' and { 'error_code', 'error' } or {}
+  for _, name in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(name, 1, 1) == '_' then internal[#internal + 1] = name end
+  end
+  if #internal > 0 then redis.call('HDEL', key, unpack(internal)) end
+  redis.call('PEXPIRE', key, at.ttl_ms)
+  if letter then
+    local attempts = redis.call('HGET', key, 'attempts') or '0'
+    redis.call('XADD', at.prefix .. ':dead', '*', '_job', job, '_reason', ending.reason,
+      '_attempts', attempts, '_owner', ending.owner,
+      unpack(letter, 1, math.min(#letter, MAX_LETTER)))
+  end
+  local event = { 'job', job, 'status', ending.status }
+  for _, name in ipairs({ 'run', 'label', 'score', 'error_code' }) do
+    local value = redis.call('HGET', key, name)
+    if value then
+      event[#event + 1] = name
+      event[#event + 1] = value
+    end
+  end
+  redis.call('XADD', at.prefix .. ':results', 'MAXLEN', '~', at.results_maxlen, '*',
+    'finished_at_ms', finished, unpack(event))
+end
+
+-- Ends a job and takes its entry off the lane. The caller has checked the fence.
+local function settle(at, stream, id, job, ending)
+  local key = result_key(at.prefix, job)
+  local status = redis.call('HGET', key, 'status')
+  local letter = ending.reason and payload(stream, id)
+  must_be(at.prefix .. ':results', 'stream')
+  must_be(at.prefix .. ':dead', 'stream')
+
+  take_off(stream, at.group, id)
+  if TERMINAL[status] then return 'ALREADY' end
+  conclude(at, key, job, ending, letter)
+  return 'SETTLED'
+end
+
+local EXPIRED = {
+  status = 'expired',
+  fields = { 'error_code', 'deadline_exceeded', 'error', 'the deadline passed before it was done' },
+}
+
+-- The first arguments of every script that can end a job, as `at`.
+local function settling(argv)
+  return { prefix = argv[1], group = argv[2], ttl_ms = argv[3], results_maxlen = argv[4] }
+end

@@ -1,0 +1,175 @@
+"""The wire contract: keys, lanes, job fields, states. Any language can speak it; see docs/wire.md.
+
+Job fields come from anyone, so they arrive as bytes and are read one by one: what cannot be
+understood fails that job alone, with the field's name.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from storage.errors import InvalidJob
+
+GROUP = "workers"
+JOB_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+MAX_KEY_BYTES = 1024  # the limit of S3
+MAX_URL_CHARACTERS = 2048
+MAX_FIELDS = 1000  # more would not fit Lua's stack when the job is put back
+
+
+class Lane(StrEnum):
+    """A job stream. Lanes are read in this order, each with its share of the free places."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    BULK = "bulk"
+
+
+class Status(StrEnum):
+    """The state of a job, as its result hash shows it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    DONE = "done"
+    FAILED = "failed"
+    DEAD = "dead"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more happens to the job by itself."""
+        return self not in (Status.QUEUED, Status.RUNNING, Status.RETRYING)
+
+
+class Want(StrEnum):
+    """What a job asks for; `scores` is always given."""
+
+    SCORES = "scores"
+    EMBEDDING = "embedding"
+    FRAMES = "frames"
+    TIMELINE = "timeline"
+
+
+class Keys:
+    """The names of all keys under one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.results = f"{prefix}:results"
+        self.delayed = f"{prefix}:delayed"
+        self.dead = f"{prefix}:dead"
+        self.lanes = [self.lane(lane) for lane in Lane]
+
+    def lane(self, lane: Lane) -> str:
+        """The stream of a lane."""
+        return f"{self.prefix}:jobs" if lane is Lane.NORMAL else f"{self.prefix}:jobs:{lane}"
+
+    def result(self, job_id: str) -> str:
+        """The hash that holds a job's state and result."""
+        return f"{self.prefix}:result:{job_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What was asked for, understood and checked."""
+
+    id: str
+    key: str
+    bucket: str | None = None
+    deadline_ms: int | None = None
+    want: frozenset[Want] = frozenset({Want.SCORES})
+    callback: str | None = None
+    traceparent: str | None = None
+
+    def fields(self) -> dict[str, str]:
+        """The stream fields that `parse_job` turns into this job again."""
+        optional = {
+            "bucket": self.bucket,
+            "deadline_ms": self.deadline_ms,
+            "callback": self.callback,
+            "traceparent": self.traceparent,
+        }
+        return {
+            "key": self.key,
+            "job": self.id,
+            "want": ",".join(sorted(self.want)),
+            **{name: str(value) for name, value in optional.items() if value is not None},
+        }
+
+
+def parse_job(job_id: str, fields: Mapping[bytes, bytes], *, max_job_bytes: int) -> Job:
+    """Read a job's fields; unknown ones are left alone. Raises InvalidJob, naming the field."""
+    size = sum(len(name) + len(value) for name, value in fields.items())
+    if size > max_job_bytes:
+        raise InvalidJob(f"the job's fields hold {size} bytes; at most {max_job_bytes} are allowed")
+    if len(fields) > MAX_FIELDS:
+        raise InvalidJob(f"the job has {len(fields)} fields; at most {MAX_FIELDS} are allowed")
+    given = _text(fields, "job")
+    if given is not None and not JOB_ID.fullmatch(given):
+        raise InvalidJob(f"field 'job': {given[:40]!r} does not match {JOB_ID.pattern}")
+    key = _text(fields, "key")
+    if not key:
+        raise InvalidJob("field 'key': missing; it names the audio object")
+    if len(key.encode()) > MAX_KEY_BYTES or "\0" in key:
+        raise InvalidJob(f"field 'key': must be at most {MAX_KEY_BYTES} bytes, without NUL")
+    return Job(
+        id=job_id,
+        key=key,
+        bucket=_text(fields, "bucket") or None,
+        deadline_ms=_milliseconds(fields, "deadline_ms"),
+        want=parse_want(_text(fields, "want") or ""),
+        callback=_url(fields, "callback"),
+        traceparent=_text(fields, "traceparent") or None,
+    )
+
+
+def parse_want(text: str) -> frozenset[Want]:
+    """`embedding,timeline` → what to return; scores always. Raises InvalidJob."""
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    unknown = names - set(Want)
+    if unknown:
+        raise InvalidJob(
+            f"field 'want': {sorted(unknown)[0][:40]!r} is not one of {', '.join(Want)}"
+        )
+    return frozenset({Want.SCORES, *map(Want, names)})
+
+
+def default_entry(job_id: str) -> tuple[Lane, str] | None:
+    """The lane and entry of a job that was enqueued without an id; None for an id of its own."""
+    match = re.fullmatch(r"(?:(high|bulk)-)?(\d{1,20}-\d{1,20})", job_id)
+    return (Lane(match[1] or "normal"), match[2]) if match else None
+
+
+def pairs(flat: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Fields as Redis lists them, name and value in turn, as a mapping."""
+    items = list(flat)
+    return dict(zip(items[::2], items[1::2], strict=True))
+
+
+def _text(fields: Mapping[bytes, bytes], name: str) -> str | None:
+    value = fields.get(name.encode())
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidJob(f"field {name!r}: not UTF-8 (byte {error.start})") from error
+
+
+def _milliseconds(fields: Mapping[bytes, bytes], name: str) -> int | None:
+    text = _text(fields, name)
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        raise InvalidJob(f"field {name!r}: {text[:40]!r} is not a unix time in milliseconds")
+    return int(text)
+
+
+def _url(fields: Mapping[bytes, bytes], name: str) -> str | None:
+    text = _text(fields, name)
+    if not text:
+        return None
+    if len(text) > MAX_URL_CHARACTERS or not re.match(r"https?://[^\s/]", text):
+        raise InvalidJob(f"field {name!r}: not an http:// or https:// URL")
+    return text

@@ -1,0 +1,128 @@
+"""Settings both programs share, read once from `EMO_*` variables or `.env`, passed on as values."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Annotated, TypeVar
+
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from storage.objects import open_store
+
+ENV_PREFIX = "EMO_"
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Size = Annotated[ByteSize, Field(ge=1)]
+
+
+class InvalidSettings(Exception):
+    """All that is wrong with the settings, one line each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+class SharedSettings(BaseSettings):
+    """What producers and workers must agree on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    redis_url: str = Field(
+        "",
+        description="Redis or Valkey, 6.2 or newer: `redis://`, `rediss://` or `unix://`. "
+        "Required by everything but `classify` and the demo.",
+    )
+    prefix: str = Field(
+        "emo",
+        pattern=r"^[A-Za-z0-9_.:{}-]{1,64}$",
+        description="Key prefix. On Redis Cluster it must be a hash tag such as `{emo}`.",
+    )
+    store: str = Field(
+        "",
+        description="Where the audio objects are: `s3://host:port/bucket`, `s3s://…` for TLS, or "
+        "`file:///directory`.",
+    )
+    s3_access_key: str = Field("", description="Access key of the object store.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the object store.")
+    s3_region: str = Field("us-east-1", description="Region of the object store.")
+    max_backlog: Count = Field(
+        1_000_000, description="Jobs in the lanes at which `submit` waits or refuses."
+    )
+    max_job_bytes: Size = Field(
+        ByteSize(32 * 1024), description="Largest job, field names and values together."
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str) -> str:
+        if value and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("store", "output_store", check_fields=False)
+    @classmethod
+    def _store_url(cls, value: str) -> str:
+        if value:
+            open_store(value)  # connects to nothing
+        return value
+
+
+Settings = TypeVar("Settings", bound=SharedSettings)
+
+
+def load(kind: type[Settings], *, required: Sequence[str] = ()) -> Settings:
+    """Read the settings. Raises InvalidSettings with every problem at once.
+
+    `required` names fields that this command cannot do without.
+    """
+    problems: list[str] = []
+    settings: Settings | None = None
+    try:
+        settings = kind()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            name = str(problem["loc"][0]) if problem["loc"] else ""
+            said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            problems.append(f"{variable(name)}={_given(kind, name)}: {said}")
+    known = settings.model_dump() if settings else {}
+    problems += [
+        f"{variable(name)}: required; {kind.model_fields[name].description}"
+        for name in required
+        if not known.get(name, _given(kind, name))
+    ]
+    if problems or settings is None:
+        raise InvalidSettings(problems)
+    return settings
+
+
+def variable(field: str) -> str:
+    """The environment variable of a settings field."""
+    return ENV_PREFIX + field.upper()
+
+
+def unknown_variables(kind: type[SharedSettings], environ: Mapping[str, str]) -> list[str]:
+    """`EMO_*` variables that no setting has: most likely misspelt."""
+    known = {variable(name) for name in kind.model_fields}
+    return sorted(name for name in environ if name.startswith(ENV_PREFIX) and name not in known)
+
+
+def table(kind: type[SharedSettings]) -> str:
+    """The settings as a Markdown table, for docs/settings.md."""
+    rows = ["| variable | default | what |", "| --- | --- | --- |"]
+    for name, field in kind.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        shown = default.get_secret_value() if isinstance(default, SecretStr) else default
+        text = f"`{shown}`" if shown not in ("", None) else ""
+        rows.append(f"| `{variable(name)}` | {text} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _given(kind: type[SharedSettings], name: str) -> str:
+    """The value as it was given, for the message; secrets are not shown."""
+    if kind.model_fields[name].annotation is SecretStr:
+        return "…"
+    return os.environ.get(variable(name), "")

@@ -1,0 +1,304 @@
+"""The delivery protocol: at least once, with exactly one visible result.
+
+Every step that changes more than one key is one Lua script in `storage/lua/`, and checks the fence
+(owner, delivery count) before it writes. See docs/delivery.md.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.commands.core import Script
+from redis.exceptions import ResponseError
+
+from storage.connection import stream_entries
+from storage.messages import GROUP, Keys, Lane, Status, pairs
+
+MAX_DELIVERIES = 10
+HEARTBEAT_CHUNK = 500
+LANE_SHARES = {Lane.HIGH: 0.7, Lane.NORMAL: 0.2, Lane.BULK: 0.1}
+_DAY_MS = 86_400_000
+_LUA = Path(__file__).parent / "lua"
+
+Fields = Mapping[str, str | int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One entry handed to this worker; (entry, count) is the fence."""
+
+    lane: Lane
+    entry: str
+    count: int
+    fields: Mapping[bytes, bytes]
+
+
+class Verdict(StrEnum):
+    """What begin says of an entry. Only RUN is to be run; the others are already dealt with."""
+
+    RUN = "RUN"
+    ENDED = "ENDED"  # its job is terminal
+    REPEATED = "REPEATED"  # its job lives under another entry
+    EXPIRED = "EXPIRED"
+    FENCED = "FENCED"
+    GONE = "GONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A delivery that begin looked at, with what Redis knows of its job."""
+
+    delivery: Delivery
+    verdict: Verdict
+    job_id: str
+    attempts: int = 1
+    deliveries: int = 1
+    crashes: int = 0
+    run: int = 1
+    enqueued_ms: int = 0
+
+
+class Outcome(StrEnum):
+    """What became of a finish or a retry."""
+
+    SETTLED = "SETTLED"
+    RETRYING = "RETRYING"
+    EXPIRED = "EXPIRED"
+    ALREADY = "ALREADY"  # the job was terminal; nothing changed
+    FENCED = "FENCED"  # the entry is no longer ours; nothing changed
+    GONE = "GONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ends. `dead_reason` makes it a dead letter as well."""
+
+    status: Status
+    fields: Fields
+    dead_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What a look for abandoned entries found."""
+
+    deliveries: list[Delivery]
+    gone: int
+    dead: int
+
+
+class JobStreams:
+    """One worker's side of the protocol. Thread-safe as redis-py's client is; holds no state."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        owner: str,
+        keys: Keys,
+        lease_seconds: float,
+        result_ttl_seconds: float,
+        results_maxlen: int,
+    ) -> None:
+        self.owner = owner
+        self.keys = keys
+        self._client = client
+        self._lease_ms = round(lease_seconds * 1000)
+        # The first arguments of every script that can end a job.
+        self._settling: list[str | int] = [
+            keys.prefix,
+            GROUP,
+            round(result_ttl_seconds * 1000),
+            results_maxlen,
+        ]
+        self._begin = load_script(client, "begin")
+        self._finish = load_script(client, "finish")
+        self._give_back = load_script(client, "give_back")
+        self._heartbeat = load_script(client, "heartbeat")
+        self._promote = load_script(client, "promote")
+        self._reap = load_script(client, "reap")
+        self._reclaim = load_script(client, "reclaim")
+        self._retry = load_script(client, "retry")
+
+    def create_group(self) -> None:
+        """Create the consumer group at 0 on every lane: what was enqueued earlier counts."""
+        for stream in self.keys.lanes:
+            try:
+                self._client.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    def read(self, free: int) -> list[Delivery]:
+        """At most `free` new entries, without waiting; unused shares go to the other lanes."""
+        taken: list[Delivery] = []
+        hungry = list(Lane)
+        while hungry and len(taken) < free:
+            room = free - len(taken)
+            total = sum(LANE_SHARES[lane] for lane in hungry)
+            quotas = {lane: max(1, round(room * LANE_SHARES[lane] / total)) for lane in hungry}
+            for lane in list(hungry):
+                quota = min(quotas[lane], free - len(taken))
+                got = self._read([lane], quota) if quota else []
+                taken += got
+                if len(got) < quota:
+                    hungry.remove(lane)
+        return taken
+
+    def read_blocking(self, free: int, *, block_seconds: float) -> list[Delivery]:
+        """Wait for new entries in any lane. COUNT is per stream, so a third of `free` for each."""
+        return self._read(list(Lane), max(1, free // len(Lane)), block_seconds)
+
+    def begin(self, deliveries: Sequence[Delivery]) -> list[Begun]:
+        """Begin a batch, in order; only those with Verdict.RUN are to be run."""
+        reply = self._begin(
+            keys=[self.keys.lane(delivery.lane) for delivery in deliveries],
+            args=[
+                *self._settling,
+                self.owner,
+                *(x for d in deliveries for x in (d.lane.value, d.entry, d.count)),
+            ],
+        )
+        return [
+            Begun(delivery, Verdict(verdict.decode()), job.decode(), *map(int, rest))
+            for delivery, (verdict, job, *rest) in zip(deliveries, reply, strict=True)
+        ]
+
+    def heartbeat(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Renew the leases; returns those that are no longer ours."""
+        lost: list[Delivery] = []
+        for first in range(0, len(deliveries), HEARTBEAT_CHUNK):
+            chunk = deliveries[first : first + HEARTBEAT_CHUNK]
+            places = self._heartbeat(
+                keys=[self.keys.lane(delivery.lane) for delivery in chunk],
+                args=[GROUP, self.owner, *(x for d in chunk for x in (d.entry, d.count))],
+            )
+            lost += [chunk[place - 1] for place in places]
+        return lost
+
+    def reclaim(self, limit: int, *, given_back_only: bool = False) -> Reclaimed:
+        """Take over at most `limit` entries whose lease ran out, or that were given back."""
+        idle_ms = _DAY_MS if given_back_only else self._lease_ms
+        deliveries: list[Delivery] = []
+        gone = dead = 0
+        for lane in Lane:
+            if len(deliveries) >= limit:
+                break
+            entries, gone_here, dead_here = self._reclaim(
+                keys=[self.keys.lane(lane)],
+                args=[
+                    *self._settling,
+                    self.owner,
+                    lane.value,
+                    idle_ms,
+                    limit - len(deliveries),
+                    MAX_DELIVERIES,
+                ],
+            )
+            deliveries += [
+                Delivery(lane, entry.decode(), int(count), pairs(fields))
+                for entry, count, fields in entries
+            ]
+            gone += gone_here
+            dead += dead_here
+        return Reclaimed(deliveries, gone, dead)
+
+    def finish(self, endings: Iterable[tuple[Begun, Ending]]) -> list[Outcome]:
+        """End jobs, in order, in one round trip."""
+        pipeline = self._client.pipeline(transaction=False)
+        for begun, ending in endings:
+            self._finish(
+                keys=[self.keys.lane(begun.delivery.lane)],
+                args=[
+                    *self._settling,
+                    self.owner,
+                    begun.delivery.entry,
+                    begun.delivery.count,
+                    begun.job_id,
+                    ending.status.value,
+                    ending.dead_reason,
+                    *(x for pair in ending.fields.items() for x in pair),
+                ],
+                client=pipeline,
+            )
+        return [Outcome(reply.decode()) for reply in pipeline.execute()]
+
+    def retry(self, begun: Begun, *, delay_seconds: float, code: str, message: str) -> Outcome:
+        """Put a job aside until `delay_seconds` have passed."""
+        reply = self._retry(
+            keys=[self.keys.lane(begun.delivery.lane)],
+            args=[
+                *self._settling,
+                self.owner,
+                begun.delivery.entry,
+                begun.delivery.count,
+                begun.job_id,
+                begun.delivery.lane.value,
+                round(delay_seconds * 1000),
+                code,
+                message,
+            ],
+        )
+        return Outcome(reply.decode())
+
+    def promote(self, limit: int = 100) -> int:
+        """Move retries that are due back to their lanes; returns how many."""
+        return int(self._promote(keys=[self.keys.delayed], args=[*self._settling, limit]))
+
+    def give_back(self, held: Sequence[tuple[Delivery, str]]) -> int:
+        """Hand entries (with job ids, '' if not begun) to whoever reads next; returns how many."""
+        if not held:
+            return 0
+        reply = self._give_back(
+            keys=[self.keys.lane(delivery.lane) for delivery, _ in held],
+            args=[
+                self.keys.prefix,
+                GROUP,
+                self.owner,
+                *(x for d, job_id in held for x in (d.entry, d.count, job_id)),
+            ],
+        )
+        return int(reply)
+
+    def reap(self, *, idle_seconds: float) -> int:
+        """Remove consumers that hold nothing and have been silent; returns how many."""
+        return int(self._reap(keys=self.keys.lanes, args=[GROUP, "", round(idle_seconds * 1000)]))
+
+    def leave(self) -> None:
+        """Remove this worker from the group, where it holds nothing."""
+        self._reap(keys=self.keys.lanes, args=[GROUP, self.owner, _DAY_MS])
+
+    def _read(
+        self, lanes: Sequence[Lane], count: int, block_seconds: float | None = None
+    ) -> list[Delivery]:
+        by_stream = {self.keys.lane(lane).encode(): lane for lane in lanes}
+        reply: Any = self._client.xreadgroup(
+            GROUP,
+            self.owner,
+            {self.keys.lane(lane): ">" for lane in lanes},
+            count=count,
+            block=None if block_seconds is None else round(block_seconds * 1000),
+        )
+        return [
+            Delivery(by_stream[stream], entry.decode(), 1, fields or {})
+            for stream, (entry, fields) in stream_entries(reply)
+        ]
+
+
+def load_script(client: redis.Redis, name: str) -> Script:
+    """The script of that name, with the prelude in front."""
+    text = (_LUA / "prelude.lua").read_text() + (_LUA / f"{name}.lua").read_text()
+    return client.register_script(text)
+
+
+def as_field(value: Any) -> str:
+    """A value as a result hash shows it: text as it is, numbers plain, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

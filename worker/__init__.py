@@ -1,0 +1,1 @@
+"""The pipeline worker: fetch → decode → normalize → infer."""

@@ -1,0 +1,1 @@
+"""The four stages: plain callables that know nothing of threads, queues or Redis."""
