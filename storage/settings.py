@@ -28,7 +28,11 @@ class SharedSettings(BaseSettings):
     """What producers and workers must agree on."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix=ENV_PREFIX,
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     redis_url: str = Field(
@@ -86,7 +90,9 @@ def load(kind: type[Settings], *, required: Sequence[str] = ()) -> Settings:
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             name = str(problem["loc"][0]) if problem["loc"] else ""
-            said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            said = (
+                problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            )
             problems.append(f"{variable(name)}={_given(kind, name)}: {said}")
     known = settings.model_dump() if settings else {}
     problems += [

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,4 +90,4 @@ def windows(frames: int, window_seconds: float) -> tuple[Window, ...]:
     longest = num_frames(int(window_seconds * SAMPLE_RATE_HZ))
     count = math.ceil(frames / longest)
     edges = [frames * i // count for i in range(count + 1)]
-    return tuple(Window(a, b) for a, b in zip(edges, edges[1:], strict=False))
+    return tuple(Window(a, b) for a, b in pairwise(edges))

@@ -1,0 +1,38 @@
+# The four commands: demo, test, check, bench. Each makes .venv if need be.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo demo-stop test check bench docs clean
+
+$(READY): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; name one of at least 3.11: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+demo: $(READY) ## sample clips through all four stages; MODEL=tiny asks no hub, KEEP=1 leaves it up
+	@mkdir -p .demo
+	@$(BIN)/python -m producer demo $(if $(MODEL),--model $(MODEL)) $(if $(KEEP),--keep)
+
+demo-stop: $(READY) ## end what `make demo KEEP=1` left running
+	@$(BIN)/python -m producer demo --stop
+
+test: $(READY) ## all tests, with real Redis and S3 servers that they start themselves
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(READY) ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## seconds of audio per second, on this machine
+	$(BIN)/python -m bench $(BENCH)
+
+docs: $(READY) ## the generated pages: settings and metrics
+	$(BIN)/python -m docs.generate
+
+clean:
+	rm -rf $(VENV) .demo

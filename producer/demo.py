@@ -1,0 +1,248 @@
+"""The demo: sample clips through an embedded Redis and a real worker process.
+
+It uses the real model where it is there or the hub answers within three seconds. Otherwise it says
+so in a banner and uses the bundled checkpoint, which is untrained: all it shows then is the way.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.panel import Panel
+
+from producer.show import results_table
+from storage.connection import connect
+from storage.embedded import EmbeddedRedis, NoServer
+from storage.messages import Job, Keys, Lane, Status
+from storage.submission import Submissions
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = ROOT / "samples"
+BUNDLED_MODEL = ROOT / "tests" / "data" / "parity" / "tiny"
+STATE = ROOT / ".demo"
+HUB_SECONDS = 3.0
+LIMIT_SECONDS = 240.0
+
+_AUDIO = {".wav", ".mp3", ".m4a", ".opus", ".ogg", ".flac", ".webm"}
+_HUB_UNREACHABLE = 4  # the exit status of `python -m worker model`
+_STOP_SECONDS = 40.0
+
+
+class DemoFailed(Exception):
+    """The demo could not be shown; the message says why and what to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A process that outlives this one, known by more than its number."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> "_Running":
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def process(self) -> psutil.Process | None:
+        try:
+            found = psutil.Process(self.pid)
+        except psutil.NoSuchProcess:
+            return None
+        return found if found.create_time() == self.started else None
+
+
+def run(model: str, *, keep: bool) -> int:
+    """Show the demo; returns the exit status. `model` is `tiny`, a model name, or '' to find out.
+
+    With `keep`, Redis and the worker are left running. Raises DemoFailed.
+    """
+    stop()
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    chosen = _choose_model(model, console)
+    with _redis(keep=keep) as url:
+        worker = _start_worker(url, chosen, keep=keep)
+        try:
+            rows = _classify(url, worker)
+        except (KeyboardInterrupt, DemoFailed):
+            worker.terminate()
+            raise
+        console.print(results_table([(name, result) for name, _, result in rows]))
+        _explain(console, url, rows[0][1], keep=keep)
+        if not keep:
+            worker.terminate()
+            worker.wait(_STOP_SECONDS)
+        return 0 if all(result["status"] == Status.DONE for *_, result in rows) else 1
+
+
+def stop() -> int:
+    """Stop what an earlier demo left running; returns the exit status."""
+    state = STATE / "running.json"
+    if not state.exists():
+        return 0
+    for fields in json.loads(state.read_text()):
+        process = _Running(**fields).process()
+        if process is not None:
+            process.terminate()
+            psutil.wait_procs([process], timeout=_STOP_SECONDS)
+    state.unlink()
+    return 0
+
+
+def _choose_model(model: str, console: Console) -> str:
+    if model == "tiny":
+        console.print(_untrained("asked for with MODEL=tiny"))
+        return str(BUNDLED_MODEL)
+    wanted = model or os.environ.get("EMO_MODEL", "")
+    environment = {**os.environ, **({"EMO_MODEL": wanted} if wanted else {})}
+    if wanted.startswith("random:"):
+        return wanted
+    found = subprocess.run(
+        [sys.executable, "-m", "worker", "model", "--probe-seconds", str(HUB_SECONDS)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=None if sys.stderr.isatty() else subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if found.returncode == _HUB_UNREACHABLE:
+        console.print(_untrained(f"the model hub did not answer within {HUB_SECONDS:.0f} s"))
+        return str(BUNDLED_MODEL)
+    if found.returncode:
+        raise DemoFailed(found.stderr or "the model cannot be used; see above")
+    return found.stdout.strip()
+
+
+def _untrained(reason: str) -> Panel:
+    return Panel(
+        f"UNTRAINED MODEL: {reason}.\n"
+        "The bundled checkpoint has random weights: its labels mean nothing, and every result\n"
+        "carries warning=untrained_model. Everything else is the real thing.",
+        style="bold yellow",
+        expand=False,
+    )
+
+
+@contextmanager
+def _redis(*, keep: bool) -> Iterator[str]:
+    """A server to use: EMO_REDIS_URL, or an embedded one that ends with the demo unless kept."""
+    given = os.environ.get("EMO_REDIS_URL")
+    if given:
+        yield given
+        return
+    try:
+        server = EmbeddedRedis(STATE / "redis")
+        server.start(detached=keep)
+    except NoServer as error:
+        raise DemoFailed(str(error)) from error
+    if keep and server.pid is not None:
+        _remember(server.pid)
+    try:
+        yield server.url
+    finally:
+        if not keep:
+            server.stop()
+
+
+def _start_worker(url: str, model: str, *, keep: bool) -> subprocess.Popen[bytes]:
+    with (STATE / "worker.log").open("wb") as output:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "worker", "run"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "EMO_REDIS_URL": url,
+                "EMO_STORE": SAMPLES.as_uri(),
+                "EMO_OUTPUT_STORE": STATE.as_uri(),
+                "EMO_MODEL": model,
+                "EMO_METRICS_ADDRESS": "",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=keep,
+        )
+    if keep:
+        _remember(worker.pid)
+    return worker
+
+
+def _remember(pid: int) -> None:
+    """Note a process for `stop`; the worker, started last, is stopped first."""
+    state = STATE / "running.json"
+    known = json.loads(state.read_text()) if state.exists() else []
+    running = _Running.of(pid)
+    state.write_text(json.dumps([{"pid": running.pid, "started": running.started}, *known]))
+
+
+def _classify(
+    url: str, worker: subprocess.Popen[bytes]
+) -> Sequence[tuple[str, str, dict[str, str]]]:
+    """Each sample's name, job id and result."""
+    prefix = os.environ.get("EMO_PREFIX", "emo")
+    submissions = Submissions(
+        connect(url, name="emostream-demo"), keys=Keys(prefix), max_backlog=1_000_000
+    )
+    run_id = f"{int(time.time()):x}"
+    clips = sorted(file.name for file in SAMPLES.iterdir() if file.suffix in _AUDIO)
+    jobs = {f"demo-{run_id}-{Path(clip).stem}": clip for clip in clips}
+    results: dict[str, dict[str, str]] = {}
+    deadline = time.monotonic() + LIMIT_SECONDS
+    try:
+        for job_id, clip in jobs.items():
+            submissions.submit(Job(job_id, clip), Lane.NORMAL)
+        while len(results) < len(jobs):
+            still_open = [job_id for job_id in jobs if job_id not in results]
+            try:
+                results.update(submissions.wait(still_open, timeout_seconds=1.0))
+            except TimeoutError:
+                results.update(_ended(submissions, still_open))
+                _check(worker, deadline)
+    except RedisError as error:
+        raise DemoFailed(f"Redis at {url}: {error}") from error
+    return [(clip, job_id, results[job_id]) for job_id, clip in jobs.items()]
+
+
+def _ended(submissions: Submissions, job_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+    found = {job_id: submissions.status(job_id) for job_id in job_ids}
+    return {
+        job_id: result
+        for job_id, result in found.items()
+        if result and Status(result["status"]).terminal
+    }
+
+
+def _check(worker: subprocess.Popen[bytes], deadline: float) -> None:
+    log = STATE / "worker.log"
+    if worker.poll() is not None:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise DemoFailed(f"the worker ended with status {worker.returncode}:\n{tail}")
+    if time.monotonic() > deadline:
+        raise DemoFailed(f"no results after {LIMIT_SECONDS:.0f} s; see {log}")
+
+
+def _explain(console: Console, url: str, job_id: str, *, keep: bool) -> None:
+    port = url.partition("127.0.0.1:")[2].partition("/")[0]
+    prefix = os.environ.get("EMO_PREFIX", "emo")
+    cli = f"redis-cli -p {port}" if port else f"redis-cli -u {url}"
+    lines = [
+        "",
+        "Look up a result:",
+        f"  {cli} HGETALL {prefix}:result:{job_id}",
+        f"  EMO_REDIS_URL={url} .venv/bin/python -m producer status {job_id}",
+        "",
+        "Redis and the worker go on running; `make demo-stop` ends them."
+        if keep
+        else "Redis and the worker end with the demo; `make demo KEEP=1` leaves them running.",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)

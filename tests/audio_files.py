@@ -1,0 +1,142 @@
+"""Audio files of many formats for tests, made on the spot."""
+
+import struct
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from numpy.typing import ArrayLike, NDArray
+
+_FRAME_SAMPLES = 4_096
+
+
+def tone(
+    seconds: float, sample_rate_hz: int = 16_000, *, hz: float = 440.0, amplitude: float = 0.5
+) -> NDArray[np.float32]:
+    """A sine, float32 (num_samples,)."""
+    time = np.arange(int(seconds * sample_rate_hz)) / sample_rate_hz
+    return (amplitude * np.sin(2 * np.pi * hz * time)).astype(np.float32)
+
+
+def encode(
+    samples: ArrayLike,
+    sample_rate_hz: int,
+    *,
+    container: str,
+    codec: str,
+    layout: str = "mono",
+    container_options: dict[str, str] | None = None,
+) -> bytes:
+    """A file of float samples, (num_samples,) or (channels, num_samples), in any format."""
+    planes = np.atleast_2d(np.asarray(samples, np.float32))
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "audio"
+        with av.open(
+            str(path), "w", format=container, container_options=container_options or {}
+        ) as output:
+            stream = output.add_stream(codec, rate=sample_rate_hz)
+            assert isinstance(stream, AudioStream)
+            stream.codec_context.layout = layout
+            resampler = av.AudioResampler(stream.codec_context.format, layout, sample_rate_hz)
+            for start in range(0, planes.shape[1], _FRAME_SAMPLES):
+                part = planes[:, start : start + _FRAME_SAMPLES]
+                packed = np.ascontiguousarray(part.T).reshape(1, -1)  # (1, samples x channels)
+                frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+                frame.sample_rate = sample_rate_hz
+                frame.pts, frame.time_base = start, Fraction(1, sample_rate_hz)
+                for converted in resampler.resample(frame):
+                    output.mux(stream.encode(converted))
+            output.mux(stream.encode(None))
+        return path.read_bytes()
+
+
+def mp3(seconds: float, sample_rate_hz: int = 44_100, *, layout: str = "mono") -> bytes:
+    """A tone as an MP3 file whose first frame states its length."""
+    channels = 2 if layout == "stereo" else 1
+    samples = np.tile(tone(seconds, sample_rate_hz), (channels, 1))
+    return encode(samples, sample_rate_hz, container="mp3", codec="libmp3lame", layout=layout)
+
+
+def m4a(seconds: float, sample_rate_hz: int = 44_100, *, index_first: bool = False) -> bytes:
+    """A tone as an M4A file, its index at the end as encoders write it, or moved to the front."""
+    return encode(
+        tone(seconds, sample_rate_hz),
+        sample_rate_hz,
+        container="ipod",
+        codec="aac",
+        container_options={"movflags": "faststart"} if index_first else None,
+    )
+
+
+def silent_flac(seconds: int) -> bytes:
+    """Much silence in few bytes."""
+    rate_hz = 8_000
+    return encode(np.zeros(seconds * rate_hz), rate_hz, container="flac", codec="flac")
+
+
+def video_only() -> bytes:
+    """A Matroska file with a picture and no sound."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "video"
+        with av.open(str(path), "w", format="matroska") as output:
+            stream = output.add_stream("mjpeg", rate=1)
+            stream.width, stream.height, stream.pix_fmt = 16, 16, "yuvj420p"
+            picture = np.zeros((16, 16, 3), np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            output.mux(stream.encode(None))
+        return path.read_bytes()
+
+
+def wav(
+    data: bytes,
+    *,
+    form: int = 1,
+    channels: int = 1,
+    sample_rate_hz: int = 16_000,
+    bits: int = 16,
+    data_size: int | None = None,
+    before: bytes = b"",
+    after: bytes = b"",
+) -> bytes:
+    """A WAV file with `data` as it is; `data_size` overrules what the header says of it.
+
+    `before` and `after` are chunks around the data; `form` 0xFFFE writes the extensible header of
+    a PCM file.
+    """
+    block = channels * bits // 8
+    fields = struct.pack(
+        "<HHIIHH", form, channels, sample_rate_hz, sample_rate_hz * block, block, bits
+    )
+    if form == 0xFFFE:
+        fields += struct.pack("<HHI", 22, bits, 0)
+        fields += bytes.fromhex("0100 0000 0000 1000 8000 00aa 0038 9b71")
+    size = len(data) if data_size is None else data_size
+    body = b"WAVE" + chunk(b"fmt ", fields) + before + b"data" + struct.pack("<I", size) + data
+    return b"RIFF" + struct.pack("<I", len(body) + len(after)) + body + after
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A RIFF chunk, padded to an even length."""
+    return kind + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
+
+
+def pcm16(samples: NDArray[np.float32]) -> bytes:
+    """Float samples as little-endian 16-bit integers."""
+    return np.round(samples * 32767).astype("<i2").tobytes()
+
+
+def id3(body: bytes, *, size: int | None = None) -> bytes:
+    """An ID3v2.3 tag around `body`; `size` overrules what its header says."""
+    length = len(body) if size is None else size
+    return b"ID3\x03\x00\x00" + bytes(length >> shift & 0x7F for shift in (21, 14, 7, 0)) + body
+
+
+def id3_with_cover(title: bytes, picture: bytes) -> bytes:
+    """An ID3 tag with a title in whatever encoding and a JPEG as cover art."""
+    cover = b"\x00image/jpeg\x00\x03\x00" + picture
+    frames = b"TIT2" + struct.pack(">IH", len(title) + 1, 0) + b"\x00" + title
+    frames += b"APIC" + struct.pack(">IH", len(cover), 0) + cover
+    return id3(frames)

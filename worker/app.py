@@ -1,0 +1,254 @@
+"""The composition root: here the four stages stand in order, and everything gets its settings."""
+
+import os
+import secrets
+import signal
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from storage.connection import check_server, connect, uptime_seconds
+from storage.messages import Keys
+from storage.objects import ObjectStore, open_store
+from storage.streams import JobStreams
+from worker.audio.limits import AudioLimits
+from worker.audio.processes import DecodeProcesses
+from worker.budget import ByteBudget
+from worker.clip import SAMPLE_RATE_HZ
+from worker.engine import Engine
+from worker.health import HealthServer
+from worker.intake import Intake
+from worker.leases import Heartbeat, Leases
+from worker.metrics import Metrics
+from worker.pipeline import Pipeline, SettleTasks, Stage
+from worker.settings import WorkerSettings
+from worker.settle import Settle
+from worker.stages.decode import Decode
+from worker.stages.fetch import Fetch
+from worker.stages.infer import Infer
+from worker.stages.normalize import Normalize
+
+EXIT_SECOND_SIGNAL = 130
+_NORMALIZE_THREADS = 1
+_FLOAT32_BYTES = 4
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A pipeline and what it stands on. The pipeline is not started yet."""
+
+    pipeline: Pipeline
+    processes: DecodeProcesses
+
+    def close(self) -> None:
+        """End all stage threads and decode processes."""
+        self.pipeline.terminate()
+        self.processes.close()
+
+
+def assemble(
+    settings: WorkerSettings,
+    engine: Engine,
+    store: ObjectStore,
+    *,
+    settle: SettleTasks,
+    metrics: Metrics,
+) -> Assembly:
+    """Fetch → decode → normalize → infer → settle, with the limits of the settings."""
+    budget = ByteBudget(
+        settings.bytes_in_flight,
+        decoded_bytes=round(settings.window_seconds * SAMPLE_RATE_HZ * _FLOAT32_BYTES),
+    )
+    limits = AudioLimits(
+        max_audio_seconds=settings.max_audio_seconds,
+        window_seconds=settings.window_seconds,
+        timeout_seconds=settings.decode_timeout_seconds,
+        memory_bytes=settings.decode_memory_bytes,
+        spool_dir=Path(settings.spool_dir),
+    )
+    processes = DecodeProcesses(settings.decode_processes, limits)
+    fetch = Fetch(store, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
+    decode = Decode(processes, limits)
+    normalize = Normalize(settings.window_seconds)
+    infer = Infer(engine)
+
+    pipeline = Pipeline(
+        [
+            Stage("fetch", fetch, settings.fetch_threads, settings.fetch_timeout_seconds),
+            Stage("decode", decode, settings.decode_processes),
+            Stage("normalize", normalize, _NORMALIZE_THREADS),
+        ],
+        infer,
+        settle=settle,
+        capacity=settings.jobs_in_flight,
+        budget=budget,
+        max_wait_seconds=settings.max_wait_seconds,
+        observe=metrics.observe_stage,
+    )
+    metrics.in_flight.set_function(lambda: pipeline.in_flight)
+    metrics.bytes_in_flight.set_function(lambda: budget.used_bytes)
+    return Assembly(pipeline, processes)
+
+
+class Worker:
+    """Intake, pipeline and heartbeat around one Redis and one engine."""
+
+    def __init__(self, settings: WorkerSettings, engine: Engine) -> None:
+        self._settings = settings
+        self._owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._client = connect(settings.redis_url, name=f"emostream-{self._owner}")
+        # A connection of its own: a heartbeat must not wait behind anything.
+        self._pulse_client = connect(settings.redis_url, name=f"emostream-{self._owner}-pulse")
+        self._stop = threading.Event()
+        self.metrics = Metrics()
+        self._leases = Leases()
+        self._streams = self._job_streams(self._client)
+        store = open_named_store(settings, settings.store)
+        outputs = open_named_store(settings, settings.output_store or settings.store)
+        self._settle = Settle(
+            self._streams,
+            self._leases,
+            outputs=outputs,
+            output_prefix=settings.output_prefix,
+            describe={
+                "model": engine.model.name,
+                "model_revision": engine.model.revision,
+                "device": str(engine.model.device),
+                "dtype": str(engine.model.dtype).removeprefix("torch."),
+            },
+            untrained=engine.model.untrained,
+            max_attempts=settings.max_attempts,
+            retry_seconds=settings.retry_seconds,
+            metrics=self.metrics,
+        )
+        self._assembly = assemble(
+            settings, engine, store, settle=self._settle, metrics=self.metrics
+        )
+        self._heartbeat = Heartbeat(
+            self._job_streams(self._pulse_client),
+            self._leases,
+            lease_seconds=settings.lease_seconds,
+            stalled=self._assembly.pipeline.stalled,
+            metrics=self.metrics,
+        )
+        self._intake = Intake(
+            self._streams,
+            self._assembly.pipeline,
+            self._leases,
+            lease_seconds=settings.lease_seconds,
+            max_job_bytes=settings.max_job_bytes,
+            uptime_seconds=lambda: uptime_seconds(self._client),
+            metrics=self.metrics,
+        )
+        self._stores = (store, outputs)
+
+    def check(self) -> None:
+        """Reach Redis and the stores. Raises RedisError, UnfitServer or JobError."""
+        check_server(self._client, self._settings.prefix)
+        for store in self._stores:
+            store.check()
+
+    def run(self) -> None:
+        """Work until `stop`, then drain: finish what fits the grace period, give back the rest."""
+        pipeline = self._assembly.pipeline
+        health = self._health_server()
+        pipeline.start()
+        self._heartbeat.start()
+        self._intake.start()
+        log.info("worker.ready", owner=self._owner, capacity=pipeline.capacity)
+        self._stop.wait()
+
+        grace = self._settings.grace_seconds
+        log.info("worker.draining", in_flight=pipeline.in_flight, grace_seconds=grace)
+        self._intake.stop()
+        pipeline.close()
+        drained = pipeline.join(grace)
+        self._settle.stop()
+        self._assembly.close()
+        self._give_back()
+        # Last: until here, what is being finished must not be taken over by another worker.
+        self._heartbeat.stop()
+        self._leave()
+        if health:
+            health.stop()
+        log.info("worker.stopped", drained=drained)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Ask `run` to drain and return. May be called from a signal handler."""
+        self._stop.set()
+
+    def _job_streams(self, client: Redis) -> JobStreams:
+        settings = self._settings
+        return JobStreams(
+            client,
+            owner=self._owner,
+            keys=Keys(settings.prefix),
+            lease_seconds=settings.lease_seconds,
+            result_ttl_seconds=settings.result_ttl_seconds,
+            results_maxlen=settings.results_maxlen,
+        )
+
+    def _health_server(self) -> HealthServer | None:
+        if not self._settings.metrics_address:
+            return None
+        server = HealthServer(
+            self._settings.metrics_address,
+            self.metrics,
+            healthy=lambda: not self._assembly.pipeline.stalled(),
+            ready=lambda: self._intake.connected and not self._stop.is_set(),
+        )
+        server.start()
+        return server
+
+    def _give_back(self) -> None:
+        held = self._leases.take_all()
+        try:
+            given = self._streams.give_back(held)
+        except RedisError as error:
+            # They are delivered again when the lease has run out.
+            log.error("worker.kept_jobs", jobs=len(held), error=str(error))
+            return
+        log.info("worker.gave_back", jobs=given)
+
+    def _leave(self) -> None:
+        try:
+            self._streams.leave()
+        except RedisError as error:
+            log.warning("worker.did_not_leave", error=str(error))
+
+
+def drain_on_signals(worker: Worker) -> None:
+    """SIGTERM and SIGINT drain the worker; a second one ends the process at once, non-zero."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if worker.stopping:
+            os._exit(EXIT_SECOND_SIGNAL)
+        worker.stop()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
+def open_named_store(settings: WorkerSettings, url: str) -> ObjectStore:
+    """The object store of a URL, with the credentials and limits of the settings."""
+    return open_store(
+        url,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+        timeout_seconds=settings.fetch_timeout_seconds,
+        connections=settings.fetch_threads,
+    )

@@ -1,0 +1,34 @@
+"""What a file may cost to decode. Free of numpy: decode processes import it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.errors import AudioTooLong
+
+TIMEOUT_PER_DECODED_SECOND = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class AudioLimits:
+    """Limits of one decode; times in seconds of audio unless the name says otherwise."""
+
+    max_audio_seconds: float  # longer is refused as soon as that much is decoded
+    window_seconds: float  # decoded audio up to this long stays in memory, longer goes to the spool
+    timeout_seconds: float  # wall time, plus 0.1 s for each second of audio decoded so far
+    memory_bytes: int  # address space of one decode process
+    spool_dir: Path
+
+    def allowed_seconds(self, decoded_seconds: float) -> float:
+        """Wall time a decode may take that has `decoded_seconds` of audio to show for it.
+
+        How long the audio is, nobody knows beforehand: a header may lie. So time is earned.
+        """
+        return self.timeout_seconds + TIMEOUT_PER_DECODED_SECOND * decoded_seconds
+
+
+def too_long(max_audio_seconds: float) -> AudioTooLong:
+    """The error for audio that goes past the limit."""
+    return AudioTooLong(
+        f"the audio is longer than {max_audio_seconds:g} s: split it, or raise "
+        "EMO_MAX_AUDIO_SECONDS"
+    )

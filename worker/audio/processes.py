@@ -1,0 +1,248 @@
+"""Decode processes: FFmpeg's libraries where they can be killed, and hold no lock of ours.
+
+One process per socket, not a pool whose one death fails every task in it: a file that crashes its
+decoder, or never ends, costs its own job and nobody else's.
+"""
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from storage.blob import Blob
+from storage.errors import DecodeCrashed, Internal, JobError, StageTimeout
+from worker.audio.limits import AudioLimits
+from worker.audio.protocol import (
+    MAX_MESSAGE_BYTES,
+    Done,
+    Failed,
+    Message,
+    Progress,
+    Request,
+    decode,
+    encode,
+)
+from worker.audio.waveform import map_waveform
+from worker.clip import SAMPLE_RATE_HZ, Waveform
+
+log = structlog.get_logger(__name__)
+
+_ROOT = Path(__file__).resolve().parents[2]
+_START_SECONDS = 60.0  # it takes a quarter of a second where nothing else runs
+# The process parses hostile bytes: it is not handed the worker's credentials.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG")
+_ERRORS = {kind.code: kind for kind in JobError.__subclasses__()}
+
+
+class DecodeProcess:
+    """One process and our end of its socket. Not thread-safe; borrowed by one thread at a time.
+
+    To be started from a thread that outlives it: the kernel kills it when that thread ends.
+    """
+
+    def __init__(self, limits: AudioLimits) -> None:
+        """Start it, without waiting until it is up."""
+        self._limits = limits
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "worker.audio.child",
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                    str(limits.memory_bytes),
+                ],
+                cwd=_ROOT,
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C in a terminal is for the worker alone
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Whether it can be given a file."""
+        return self._process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        """Return when it is up. Raises Internal when it does not come up."""
+        try:
+            self._receive(time.monotonic() + _START_SECONDS)
+        except (TimeoutError, EOFError) as error:
+            self.kill()
+            raise Internal(
+                f"a decode process did not start (exit status {self._process.returncode}): see "
+                "its output on stderr, and check EMO_DECODE_MEMORY_BYTES"
+            ) from error
+
+    def decode(self, blob: Blob) -> Waveform:
+        """Waveform of an encoded file. Raises JobError; after a crash or timeout it is dead."""
+        limits = self._limits
+        request = Request(
+            size=blob.size,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            max_audio_seconds=limits.max_audio_seconds,
+            memory_seconds=limits.window_seconds,
+            spool_dir=str(limits.spool_dir),
+        )
+        started = time.monotonic()
+        allowed_seconds = limits.allowed_seconds(0)
+        try:
+            socket.send_fds(self._socket, [encode(request)], [blob.fd])
+            while True:
+                message, fds = self._receive(started + allowed_seconds)
+                match message:
+                    case Progress(decoded_seconds):
+                        allowed_seconds = limits.allowed_seconds(decoded_seconds)
+                    case Failed(code, text):
+                        if code == DecodeCrashed.code:  # out of memory: its state is not trusted
+                            self.kill()
+                        raise _ERRORS.get(code, Internal)(text)
+                    case Done():
+                        return self._take(message, fds[0])
+        except TimeoutError as error:
+            self.kill()
+            log.warning("decode.process_killed", pid=self.pid, allowed_seconds=allowed_seconds)
+            raise StageTimeout(
+                f"decoding was stopped after {allowed_seconds:g} s: convert the file to WAV, or "
+                "raise EMO_DECODE_TIMEOUT_SECONDS"
+            ) from error
+        except (EOFError, ConnectionError) as error:
+            self.kill()
+            status = self._process.returncode
+            log.warning("decode.process_died", pid=self.pid, status=status)
+            raise DecodeCrashed(
+                f"the decode process died of this file ({_cause(status)}): convert it to WAV"
+            ) from error
+
+    def interrupt(self) -> None:
+        """Send it SIGKILL; the one call allowed while another thread has it borrowed."""
+        self._process.kill()
+
+    def kill(self) -> None:
+        """End it at once, whatever it does; harmless when it is dead."""
+        self._process.kill()  # works on a stopped process too
+        self._process.wait()
+        self._socket.close()
+
+    def _receive(self, deadline: float) -> tuple[Message, list[int]]:
+        """The next message and its descriptors. Raises TimeoutError, EOFError, ConnectionError."""
+        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+        packet, fds, _, _ = socket.recv_fds(
+            self._socket, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC
+        )
+        if not packet:
+            raise EOFError
+        return decode(packet), fds
+
+    def _take(self, done: Done, fd: int) -> Waveform:
+        """The samples behind `fd`."""
+        if done.damaged_packets:
+            log.info("decode.packets_left_out", packets=done.damaged_packets)
+        try:
+            return map_waveform(fd, done.num_samples, truncated=done.truncated)
+        finally:
+            os.close(fd)
+
+
+class DecodeProcesses:
+    """`count` decode processes. Thread-safe: a thread borrows one, and waits while all are out."""
+
+    def __init__(self, count: int, limits: AudioLimits) -> None:
+        """Start them all, and wait until they are up. Raises Internal when they do not start."""
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._closed = False
+        # The kernel kills a process when the thread that started it ends, not when ours does:
+        # one thread that lives as long as the pool starts them all.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="decode-starter")
+        self._running: set[DecodeProcess] = set()
+        # Last in, first out: the process used last has its memory in the caches.
+        self._idle: queue.LifoQueue[DecodeProcess | None] = queue.LifoQueue()
+        for _ in range(count):
+            self._idle.put(self._start())
+        try:
+            for process in self._running:
+                process.wait_until_ready()
+        except Internal:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids, for the log and the metrics."""
+        with self._lock:
+            return [process.pid for process in self._running]
+
+    def decode(self, blob: Blob) -> Waveform:
+        """Waveform of an encoded file; the blob stays the caller's. Raises JobError."""
+        with self._borrowed() as process:
+            return process.decode(blob)
+
+    def close(self) -> None:
+        """End all processes, busy ones too: their files fail with DecodeCrashed."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            running = list(self._running)
+        for busy in running:
+            busy.interrupt()
+        for _ in running:  # each comes back from its borrower
+            process = self._idle.get()
+            assert process is not None  # None is put below, and by those who saw it
+            process.kill()
+        self._idle.put(None)
+        self._starter.shutdown()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[DecodeProcess]:
+        """A living process that is nobody else's meanwhile."""
+        process = self._idle.get()
+        if process is None:
+            self._idle.put(None)  # for the next one who waits
+            raise _closed()
+        try:
+            if not process.is_alive():
+                process.kill()
+                process = self._start(instead_of=process)
+                process.wait_until_ready()
+            yield process
+        finally:
+            self._idle.put(process)
+
+    def _start(self, instead_of: DecodeProcess | None = None) -> DecodeProcess:
+        """Start a process. Raises Internal once the pool is closed."""
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            process = self._starter.submit(DecodeProcess, self._limits).result()
+            if instead_of is not None:
+                self._running.discard(instead_of)
+            self._running.add(process)
+            return process
+
+
+def _closed() -> Internal:
+    return Internal("the decode processes are closed: the worker is stopping")
+
+
+def _cause(status: int) -> str:
+    """An exit status in words."""
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"

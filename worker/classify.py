@@ -1,0 +1,100 @@
+"""Classify files without Redis: the same pipeline, all files as one workload."""
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.blob import Blob
+from storage.errors import AccessDenied, JobError, ObjectNotFound, ObjectTooLarge
+from storage.messages import Job, Want
+from worker.app import assemble
+from worker.engine import Engine
+from worker.metrics import Metrics
+from worker.settings import WorkerSettings
+from worker.stages.infer import Classified
+from worker.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What came of one file: a classification or an error."""
+
+    file: str
+    classified: Classified | None
+    error: JobError | None
+
+
+class LocalFiles:
+    """An object store of paths, for files that the user named: nothing to escape from."""
+
+    def fetch(
+        self,
+        key: str,
+        *,
+        bucket: str | None = None,
+        max_bytes: int,
+        admit: Callable[[int], None] | None = None,
+    ) -> Blob:
+        """Open the file. Raises ObjectNotFound, AccessDenied, ObjectTooLarge."""
+        try:
+            blob = Blob.open(key)
+        except FileNotFoundError as error:
+            raise ObjectNotFound(f"there is no file {key}") from error
+        except PermissionError as error:
+            raise AccessDenied(f"{key} may not be read by this user") from error
+        except (OSError, ValueError) as error:
+            raise ObjectNotFound(f"{key} cannot be opened: {error}") from error
+        if blob.size > max_bytes:
+            blob.close()
+            raise ObjectTooLarge(f"{key} holds {blob.size} bytes; EMO_MAX_OBJECT_BYTES={max_bytes}")
+        if admit is not None:
+            admit(blob.size)
+        return blob
+
+    def put(
+        self,
+        key: str,
+        data: bytes | memoryview,
+        *,
+        content_type: str,
+        bucket: str | None = None,
+    ) -> None:
+        """Classifying files writes nothing."""
+        raise AccessDenied(f"{key}: files are only read here")
+
+    def check(self) -> None:
+        """There is nothing to reach."""
+
+
+def classify(
+    settings: WorkerSettings, engine: Engine, files: Sequence[str]
+) -> Iterator[FileResult]:
+    """Yield each file's result as it is ready, in any order."""
+    ready: queue.Queue[Task] = queue.Queue()
+
+    def settle(tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            # The pipeline releases a settled task's value; what it is stays with this copy.
+            ready.put(Task(task.job, value=task.value, ticket=task.ticket, error=task.error))
+
+    assembly = assemble(settings, engine, LocalFiles(), settle=settle, metrics=Metrics())
+    pipeline = assembly.pipeline
+    pipeline.start()
+
+    def submit_all() -> None:
+        for number, file in enumerate(files):
+            while not pipeline.room():
+                pipeline.wait_for_room(1, timeout_seconds=1.0)
+            job = Job(str(number), os.fspath(Path(file)), want=frozenset({Want.SCORES}))
+            pipeline.submit(Task(job, value=job, ticket=file))
+
+    threading.Thread(target=submit_all, name="submit", daemon=True).start()
+    try:
+        for _ in files:
+            task = ready.get()
+            yield FileResult(task.ticket, task.value, task.error)
+    finally:
+        assembly.close()

@@ -1,0 +1,192 @@
+"""The worker's command line."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
+
+from storage.settings import InvalidSettings, load, table, unknown_variables
+from worker import logs
+from worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from worker.classify import FileResult
+    from worker.engine import Engine
+
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+EXIT_SOME_FAILED = 3
+EXIT_HUB_UNREACHABLE = 4
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+log = structlog.get_logger(__name__)
+
+Model = Annotated[
+    str | None, typer.Option(help="Directory, ModelScope id, random:large or random:tiny.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
+
+
+@app.command()
+def run() -> None:
+    """Take jobs from Redis until SIGTERM."""
+    settings = _settings(required=("redis_url", "store"))
+    _configure_logs(settings.log_level)
+    from redis.exceptions import RedisError  # noqa: PLC0415 (the light commands start fast)
+
+    from storage.connection import UnfitServer  # noqa: PLC0415
+    from storage.errors import JobError  # noqa: PLC0415
+    from worker.app import Worker, drain_on_signals  # noqa: PLC0415
+
+    engine = _engine(settings)
+    worker = Worker(settings, engine)
+    drain_on_signals(worker)
+    try:
+        worker.check()
+        worker.run()
+    except (RedisError, UnfitServer, JobError, OSError) as error:
+        _fail(f"cannot start: {error}")
+
+
+@app.command()
+def classify(
+    files: Annotated[list[str], typer.Argument(help="Audio files.")],
+    model: Model = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file.")] = False,
+) -> None:
+    """Classify files, without Redis. Exits with 3 where some failed."""
+    settings = _settings(model=model, device=device, dtype=dtype)
+    _configure_logs("warning" if settings.log_level == "info" else settings.log_level)
+    from worker.classify import classify as classify_files  # noqa: PLC0415 (imports torch)
+
+    failed = 0
+    with _progress(len(files), hidden=as_json) as advance:
+        engine = _engine(settings)
+        if not as_json and engine.model.untrained:
+            typer.echo("UNTRAINED MODEL: the labels below mean nothing.", err=True)
+        for result in classify_files(settings, engine, files):
+            failed += result.error is not None
+            advance()
+            fields = _fields(result)
+            print(json.dumps(fields, ensure_ascii=False) if as_json else _line(fields), flush=True)
+    raise typer.Exit(EXIT_SOME_FAILED if failed else 0)
+
+
+@app.command()
+def model(
+    probe_seconds: Annotated[
+        float, typer.Option(help="How long the hub may take to answer at all.")
+    ] = 10.0,
+) -> None:
+    """Download and verify EMO_MODEL, and print where it is. Exits with 4 if the hub is away."""
+    settings = _settings()
+    _configure_logs(settings.log_level)
+    from worker.model import hub  # noqa: PLC0415 (only here)
+    from worker.model.manifest import ModelUnavailable  # noqa: PLC0415
+    from worker.model.probe import HubUnreachable  # noqa: PLC0415
+
+    try:
+        source = hub.resolve(settings.model, settings.model_revision, probe_seconds=probe_seconds)
+    except HubUnreachable as error:
+        _fail(str(error), EXIT_HUB_UNREACHABLE)
+    except ModelUnavailable as error:
+        _fail(str(error))
+    print(source.directory)
+
+
+@app.command()
+def settings() -> None:
+    """Print every setting as a Markdown table: docs/settings.md."""
+    print(table(WorkerSettings))
+
+
+@app.command()
+def metrics() -> None:
+    """Print every metric as a Markdown table: docs/metrics.md."""
+    from worker.metrics import catalogue  # noqa: PLC0415 (only here)
+
+    print(catalogue())
+
+
+def _settings(*, required: tuple[str, ...] = (), **given: str | None) -> WorkerSettings:
+    """The settings, options before variables; ends the program with all that is wrong."""
+    for name, value in given.items():
+        if value is not None:
+            os.environ[f"EMO_{name.upper()}"] = value
+    try:
+        return load(WorkerSettings, required=required)
+    except InvalidSettings as error:
+        _fail(str(error), EXIT_SETTINGS)
+
+
+def _configure_logs(level: str) -> None:
+    logs.configure(level)
+    for name in unknown_variables(WorkerSettings, os.environ):
+        log.warning("settings.unknown", variable=name)
+
+
+def _engine(settings: WorkerSettings) -> "Engine":
+    from worker.loading import load_engine  # noqa: PLC0415 (imports torch)
+    from worker.model.config import ModelError  # noqa: PLC0415
+    from worker.model.device import DeviceError  # noqa: PLC0415
+    from worker.model.manifest import ModelUnavailable  # noqa: PLC0415
+
+    try:
+        return load_engine(settings)
+    except (ModelError, ModelUnavailable, DeviceError) as error:
+        _fail(str(error))
+
+
+def _fields(result: "FileResult") -> dict[str, object]:
+    if result.classified is None:
+        assert result.error is not None
+        return {
+            "file": result.file,
+            "error_code": result.error.code,
+            "error": str(result.error),
+        }
+    prediction = result.classified.prediction
+    return {
+        "file": result.file,
+        "label": prediction.label,
+        "score": round(prediction.score, 6),
+        "scores": {label: round(score, 6) for label, score in prediction.scores.items()},
+        "duration_s": round(result.classified.duration_seconds, 3),
+    }
+
+
+def _line(fields: dict[str, object]) -> str:
+    if "error_code" in fields:
+        return f"{fields['file']}: {fields['error_code']}: {fields['error']}"
+    return f"{fields['file']}: {fields['label']} {fields['score']:.3f} ({fields['duration_s']} s)"
+
+
+@contextmanager
+def _progress(total: int, *, hidden: bool) -> Iterator[Callable[[], None]]:
+    """A bar on stderr while files are classified; none where it is not a terminal."""
+    console = Console(stderr=True)
+    with Progress(
+        SpinnerColumn(),
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=hidden or not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("classifying", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _fail(message: str, status: int = EXIT_FAILED) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise typer.Exit(status)

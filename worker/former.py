@@ -1,0 +1,91 @@
+"""When a tape is dispatched, and with which windows on it."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Output = TypeVar("Output")
+Segment = TypeVar("Segment")
+
+
+@dataclass(eq=False)
+class _Waiting(Generic[Segment, Output]):
+    """A task whose windows are on their way; `outputs` fills up in window order."""
+
+    task: object
+    segments: Sequence[Segment]
+    since: float
+    outputs: list[Output] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Piece(Generic[Segment, Output]):
+    """One window of a waiting clip, on the tape."""
+
+    segment: Segment
+    owner: _Waiting[Segment, Output]
+
+
+class TapeFormer(Generic[Segment, Output]):
+    """Clips wait here for company. Not thread-safe; owned by the infer thread.
+
+    First come, first served: no clip starves. A tape goes when it is full, when its oldest clip has
+    waited `max_wait_seconds`, or when nothing more is on its way.
+    """
+
+    def __init__(
+        self,
+        *,
+        slots: Callable[[Segment], int],
+        tape_slots: Callable[[], int],
+        max_wait_seconds: float,
+    ) -> None:
+        self._slots = slots
+        self._tape_slots = tape_slots
+        self._max_wait_seconds = max_wait_seconds
+        self._pieces: deque[Piece[Segment, Output]] = deque()
+        self._waiting_slots = 0
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def add(self, task: object, segments: Sequence[Segment], now: float) -> None:
+        """Let the windows of a clip wait."""
+        owner: _Waiting[Segment, Output] = _Waiting(task, segments, now)
+        for segment in segments:
+            self._pieces.append(Piece(segment, owner))
+            self._waiting_slots += self._slots(segment)
+
+    def seconds_left(self, now: float, *, more_coming: bool) -> float | None:
+        """Seconds until a tape is due, 0 for now; None while nothing waits."""
+        if not self._pieces:
+            return None
+        if not more_coming or self._waiting_slots >= self._tape_slots():
+            return 0.0
+        return max(0.0, self._pieces[0].owner.since + self._max_wait_seconds - now)
+
+    def take(self) -> list[Piece[Segment, Output]]:
+        """The next tape: what came first, as far as it fits, and always at least one window."""
+        room = self._tape_slots()
+        taken: list[Piece[Segment, Output]] = []
+        while self._pieces:
+            slots = self._slots(self._pieces[0].segment)
+            if taken and slots > room:
+                break
+            taken.append(self._pieces.popleft())
+            room -= slots
+            self._waiting_slots -= slots
+        return taken
+
+    def deliver(
+        self, pieces: Iterable[Piece[Segment, Output]], outputs: Iterable[Output]
+    ) -> list[tuple[object, list[Output]]]:
+        """Hand the outputs to their clips; returns the tasks that now have all of theirs."""
+        whole = []
+        for piece, output in zip(pieces, outputs, strict=True):
+            owner = piece.owner
+            owner.outputs.append(output)
+            if len(owner.outputs) == len(owner.segments):
+                whole.append((owner.task, owner.outputs))
+        return whole

@@ -1,0 +1,68 @@
+"""`/metrics`, `/healthz` and `/readyz` over HTTP."""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import cast
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from prometheus_client import make_wsgi_app
+
+from worker.metrics import Metrics
+
+
+class _Server(WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests of probes are no events."""
+
+
+class HealthServer:
+    """Answers probes and scrapes on a thread of its own.
+
+    `healthy` says whether the process does its work; `ready` whether it takes jobs.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        metrics: Metrics,
+        *,
+        healthy: Callable[[], bool],
+        ready: Callable[[], bool],
+    ) -> None:
+        host, _, port = address.rpartition(":")
+        scrape = make_wsgi_app(metrics.registry)
+        probes = {"/healthz": healthy, "/readyz": ready}
+
+        def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+            probe = probes.get(environ.get("PATH_INFO", ""))
+            if probe is None:
+                return cast(Iterable[bytes], scrape(environ, start))
+            ok = probe()
+            start("200 OK" if ok else "503 Service Unavailable", [("Content-Type", "text/plain")])
+            return [b"ok\n" if ok else b"no\n"]
+
+        self._server = make_server(
+            host.strip("[]"), int(port), answer, server_class=_Server, handler_class=_Quiet
+        )
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="health", daemon=True
+        )
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_port)
+
+    def start(self) -> None:
+        """Start answering."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop answering, and let go of the port."""
+        self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,136 @@
+"""What this worker holds, and the heartbeat that keeps it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+from redis.exceptions import RedisError
+
+from storage.connection import is_outage
+from storage.messages import Lane
+from storage.streams import Delivery, JobStreams
+from worker.metrics import Metrics
+from worker.task import Task
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Held:
+    delivery: Delivery
+    task: Task | None = None
+
+
+class Leases:
+    """The entries delivered to this worker and not yet settled or given back. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[Lane, str], _Held] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, deliveries: Iterable[Delivery]) -> None:
+        """Add entries that were just delivered. An older delivery of the same is abandoned."""
+        with self._lock:
+            for delivery in deliveries:
+                before = self._held.get((delivery.lane, delivery.entry))
+                if before and before.task:
+                    before.task.abandoned = True
+                self._held[delivery.lane, delivery.entry] = _Held(delivery)
+
+    def begun(self, delivery: Delivery, task: Task) -> None:
+        """Name the task that works on an entry."""
+        with self._lock:
+            held = self._held.get((delivery.lane, delivery.entry))
+            if held and held.delivery.count == delivery.count:
+                held.task = task
+
+    def drop(self, deliveries: Iterable[Delivery]) -> None:
+        """Forget entries: settled, given back or lost. A newer delivery of the same stays."""
+        with self._lock:
+            for delivery in deliveries:
+                held = self._held.get((delivery.lane, delivery.entry))
+                if held and held.delivery.count == delivery.count:
+                    del self._held[delivery.lane, delivery.entry]
+
+    def renewable(self, now: float) -> list[Delivery]:
+        """What to renew: all but what a stage has worked on for too long."""
+        with self._lock:
+            return [
+                held.delivery
+                for held in self._held.values()
+                if held.task is None or not held.task.overdue(now)
+            ]
+
+    def lose(self, deliveries: Iterable[Delivery]) -> None:
+        """Drop entries that others hold now, and abandon their tasks."""
+        for delivery in deliveries:
+            with self._lock:
+                held = self._held.get((delivery.lane, delivery.entry))
+                if held and held.delivery.count == delivery.count and held.task:
+                    held.task.abandoned = True
+            self.drop([delivery])
+
+    def take_all(self) -> list[tuple[Delivery, str]]:
+        """Empty it: every entry with its job id ('' where it was not begun), to be given back."""
+        with self._lock:
+            held, self._held = list(self._held.values()), {}
+        for one in held:
+            if one.task:
+                one.task.abandoned = True
+        return [(one.delivery, one.task.job.id if one.task else "") for one in held]
+
+
+class Heartbeat:
+    """Renews the leases every quarter of their length, by a thread and connection of its own."""
+
+    def __init__(
+        self,
+        streams: JobStreams,
+        leases: Leases,
+        *,
+        lease_seconds: float,
+        stalled: Callable[[], bool],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._streams = streams
+        self._leases = leases
+        self._period_seconds = lease_seconds / 4
+        self._stalled = stalled
+        self._metrics = metrics
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; whatever is held then is kept for one lease at most."""
+        self._stop.set()
+        self._thread.join()
+
+    def beat(self) -> None:
+        """Renew once. Raises RedisError."""
+        if self._stalled():
+            # The device hangs: let others have the jobs.
+            log.error("heartbeat.withheld", reason="no tape has finished for a minute")
+            return
+        lost = self._streams.heartbeat(self._leases.renewable(self._clock()))
+        if lost:
+            self._metrics.lost.inc(len(lost))
+            log.warning("heartbeat.lost", entries=[delivery.entry for delivery in lost])
+            self._leases.lose(lost)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period_seconds):
+            try:
+                self.beat()
+            except RedisError as error:
+                log.warning("heartbeat.failed", outage=is_outage(error), error=str(error))

@@ -1,0 +1,52 @@
+"""From a model's name to an engine that is warm."""
+
+import time
+
+import structlog
+
+from worker.engine import Engine
+from worker.model import hub, weights
+from worker.model.device import resolve_device, resolve_dtype
+from worker.model.model import Model
+from worker.model.synthetic import synthetic
+from worker.settings import WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+
+def load_engine(settings: WorkerSettings) -> Engine:
+    """Load the model and run each shape once, so that the first job is as fast as any.
+
+    Raises ModelError, ModelUnavailable, DeviceError.
+    """
+    started = time.monotonic()
+    model = _load_model(settings)
+    if model.untrained:
+        log.warning("model.untrained", model=model.name, meaning="its labels mean nothing")
+    engine = Engine(model, tape_slots=settings.tape_slots, window_seconds=settings.window_seconds)
+    loaded = time.monotonic()
+    engine.warm_up()
+    log.info(
+        "engine.ready",
+        model=model.name,
+        revision=model.revision,
+        device=str(model.device),
+        dtype=str(model.dtype),
+        tape_slots=engine.tape_slots,
+        load_seconds=round(loaded - started, 2),
+        warm_up_seconds=round(time.monotonic() - loaded, 2),
+    )
+    return engine
+
+
+def _load_model(settings: WorkerSettings) -> Model:
+    device = resolve_device(settings.device)
+    dtype = resolve_dtype(settings.dtype, device)
+    if settings.model == "random:large":
+        return synthetic("large", device=device, dtype=dtype)
+    if settings.model == "random:tiny":
+        return synthetic("tiny", device=device, dtype=dtype)
+    source = hub.resolve(settings.model, settings.model_revision)
+    return weights.load(
+        source.directory, name=source.name, revision=source.revision, device=device, dtype=dtype
+    )

@@ -1,0 +1,95 @@
+"""Every metric of the worker, in one place; docs/metrics.md is made from it."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_STAGE_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
+
+
+class Metrics:
+    """The worker's metrics in a registry of their own. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        # Jobs that ended, by terminal status and error code ('' where there is none).
+        self.ended = Counter(
+            "emostream_jobs_ended",
+            "Jobs ended by this worker, by status and error code.",
+            ["status", "error_code"],
+            registry=self.registry,
+        )
+        # Attempts that failed for a reason that may pass.
+        self.retried = Counter(
+            "emostream_jobs_retried",
+            "Attempts put aside for a retry, by error code.",
+            ["error_code"],
+            registry=self.registry,
+        )
+        # Entries that begin did not hand out: repeats, ended jobs, expired, fenced, gone.
+        self.dropped = Counter(
+            "emostream_entries_dropped",
+            "Delivered entries that were not run, by verdict.",
+            ["verdict"],
+            registry=self.registry,
+        )
+        # Finishes that came too late: another worker had the entry. They changed nothing.
+        self.fenced = Counter(
+            "emostream_finishes_fenced",
+            "Results dropped because the entry had gone to another worker.",
+            registry=self.registry,
+        )
+        self.lost = Counter(
+            "emostream_leases_lost",
+            "Entries found to be another worker's when their lease was renewed.",
+            registry=self.registry,
+        )
+        self.reclaimed = Counter(
+            "emostream_entries_reclaimed",
+            "Entries taken over after their worker fell silent.",
+            registry=self.registry,
+        )
+        self.outages = Counter(
+            "emostream_redis_outages",
+            "Times that Redis was away or could not write.",
+            registry=self.registry,
+        )
+        self.audio_seconds = Counter(
+            "emostream_audio_seconds",
+            "Seconds of audio classified.",
+            registry=self.registry,
+        )
+        self.stage_seconds = Histogram(
+            "emostream_stage_seconds",
+            "Time in a stage: of one job, or of one tape in infer.",
+            ["stage"],
+            buckets=_STAGE_SECONDS,
+            registry=self.registry,
+        )
+        self.batch_clips = Histogram(
+            "emostream_batch_clips",
+            "Clips on the tape that completed a job.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "emostream_jobs_in_flight",
+            "Jobs held by this worker now.",
+            registry=self.registry,
+        )
+        self.bytes_in_flight = Gauge(
+            "emostream_bytes_in_flight",
+            "Memory charged for jobs held by this worker now.",
+            registry=self.registry,
+        )
+
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """Record the time one job, or one tape, spent in a stage."""
+        self.stage_seconds.labels(stage).observe(seconds)
+
+
+def catalogue() -> str:
+    """All metrics as a Markdown table, for docs/metrics.md."""
+    rows = ["| metric | type | what |", "| --- | --- | --- |"]
+    for family in Metrics().registry.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        rows.append(f"| `{name}` | {family.type} | {family.documentation} |")
+    return "\n".join(rows)

@@ -1,0 +1,59 @@
+"""Which device and number format a model runs in."""
+
+from itertools import chain
+from pathlib import Path
+
+import torch
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+CPU_INFO = Path("/proc/cpuinfo")
+# Without one of these, a CPU computes bfloat16 in software, slower than float32.
+BFLOAT16_CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+class DeviceError(ValueError):
+    """A device or dtype that is not there; the message names the setting."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of `EMO_DEVICE`: `auto`, `cpu`, `cuda` or `cuda:N`. Raises DeviceError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or (index and not index.isdecimal()) or name.endswith(":"):
+        raise DeviceError(f"EMO_DEVICE={name}: must be auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        build = "" if torch.version.cuda else " (this torch is built for the CPU only)"
+        raise DeviceError(
+            f"EMO_DEVICE={name}: no CUDA device is usable here{build}; use EMO_DEVICE=cpu"
+        )
+    if int(index or 0) >= count:
+        raise DeviceError(f"EMO_DEVICE={name}: there are {count} devices, cuda:0 to :{count - 1}")
+    return torch.device("cuda", int(index or 0))
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of `EMO_DTYPE`; `auto` is bfloat16 where the device computes in it."""
+    if name == "auto":
+        fast = device.type == "cuda" or bool(BFLOAT16_CPU_FLAGS & cpu_flags(CPU_INFO))
+        return torch.bfloat16 if fast else torch.float32
+    if name not in DTYPES:
+        raise DeviceError(f"EMO_DTYPE={name}: must be auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def cpu_flags(cpu_info: Path) -> frozenset[str]:
+    """What the kernel says this CPU can do; nothing where it does not say."""
+    try:
+        lines = cpu_info.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    flags = (line.partition(":")[2].split() for line in lines if line.startswith("flags"))
+    return frozenset(chain.from_iterable(flags))

@@ -1,0 +1,305 @@
+"""The pipeline: owns every stage thread and every queue. Tasks flow one way, to `settle`.
+
+A stage has four verbs here, `submit`, `close`, `join` and `terminate`; the stages themselves are
+plain callables that know nothing of threads.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from storage.errors import DeadlineExceeded, Internal, JobError
+from worker.budget import ByteBudget, Closed
+from worker.former import Piece, TapeFormer
+from worker.task import Task
+
+SETTLE_BATCH = 64
+_STALLED_SECONDS = 60.0  # without any finished tape, what waits for one is overdue
+
+log = structlog.get_logger(__name__)
+
+SettleTasks = Callable[[Sequence[Task]], None]
+Observe = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A callable that takes one task's value to the next, and the threads that run it."""
+
+    name: str
+    call: Callable[[Any], Any]
+    threads: int
+    limit_seconds: float | None = None
+
+
+class BatchStage(Protocol):
+    """The last stage: takes windows of many clips at once. Called by one thread alone."""
+
+    @property
+    def tape_slots(self) -> int:
+        """Slots on one tape, now: the engine may lower it."""
+
+    def slots(self, segment: Any) -> int:
+        """Slots that a segment takes."""
+
+    def segments(self, job: Any, clip: Any) -> Sequence[Any]:
+        """The windows of a clip. Raises JobError."""
+
+    def __call__(self, segments: Sequence[Any]) -> Sequence[Any]:
+        """One output for each segment, in order."""
+
+    def conclude(self, clip: Any, outputs: Sequence[Any]) -> Any:
+        """All outputs of one clip as its result. Raises JobError."""
+
+
+class Pipeline:
+    """`stages` in order, then `infer` in batches, then `settle`.
+
+    At most `capacity` tasks are in it, so that no queue can hold more than that; `budget` bounds
+    their bytes. Every task that is submitted comes to `settle` exactly once, with a value or an
+    error, unless the pipeline is terminated.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        infer: BatchStage,
+        *,
+        settle: SettleTasks,
+        capacity: int,
+        budget: ByteBudget,
+        max_wait_seconds: float,
+        settle_threads: int = 2,
+        observe: Observe = lambda stage, seconds: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.capacity = capacity
+        self._infer = infer
+        self._settle = settle
+        self._budget = budget
+        self._observe = observe
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._in_flight = 0
+        self._before_infer = 0
+        self._closed = False
+        self._terminated = False
+        self._tape_finished_at = clock()
+        self._queues = [queue.Queue[Task | None](capacity) for _ in stages]
+        self._to_infer = queue.Queue[Task | None](capacity)
+        self._to_settle = queue.Queue[Task | None](capacity)
+        self._former: TapeFormer[Any, Any] = TapeFormer(
+            slots=infer.slots,
+            tape_slots=lambda: infer.tape_slots,
+            max_wait_seconds=max_wait_seconds,
+        )
+        self._threads: list[threading.Thread] = []
+        sinks = [*self._queues[1:], self._to_infer]
+        for stage, source, sink in zip(stages, self._queues, sinks, strict=True):
+            for number in range(stage.threads):
+                self._add_thread(f"{stage.name}-{number}", self._run_stage, stage, source, sink)
+        self._add_thread("infer", self._run_infer)
+        for number in range(settle_threads):
+            self._add_thread(f"settle-{number}", self._run_settle)
+
+    def start(self) -> None:
+        """Start all threads."""
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks submitted and not yet settled."""
+        return self._in_flight
+
+    def room(self) -> int:
+        """How many more tasks may be submitted now."""
+        return 0 if self._closed else self.capacity - self._in_flight
+
+    def wait_for_room(self, tasks: int, timeout_seconds: float) -> None:
+        """Wait until `tasks` more may be submitted, but no longer than the time-out."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.room() >= tasks or self._closed, timeout_seconds)
+
+    def submit(self, task: Task) -> None:
+        """Take a task in; one with an error goes straight to settle. The caller minds the room."""
+        with self._changed:
+            if self._closed or self._in_flight >= self.capacity:
+                raise RuntimeError("submitted to a pipeline that is full or closed")
+            self._in_flight += 1
+            self._before_infer += task.error is None
+        (self._to_settle if task.error else self._queues[0]).put(task)
+
+    def close(self) -> None:
+        """Take nothing in any more. Does not wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def join(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until everything is settled; False where the time-out came first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._in_flight, timeout_seconds)
+
+    def terminate(self) -> None:
+        """Stop the threads as soon as each has ended its call; what is in flight is abandoned."""
+        self.close()
+        self._terminated = True
+        self._budget.close()
+        for waiting in [*self._queues, self._to_infer, self._to_settle]:
+            for _ in self._threads:
+                try:
+                    waiting.put_nowait(None)
+                except queue.Full:
+                    break  # whoever reads it sees `_terminated` anyway
+        for thread in self._threads:
+            if thread.ident is not None and thread is not threading.current_thread():
+                thread.join(timeout=1.0)
+
+    def stalled(self) -> bool:
+        """Whether clips wait for the device, and no tape has come back for a minute."""
+        waiting = self._in_flight - self._before_infer
+        return waiting > 0 and self._clock() - self._tape_finished_at > _STALLED_SECONDS
+
+    def _add_thread(self, name: str, target: Callable[..., None], *args: Any) -> None:
+        # Daemons: a call that never returns must not keep the process from ending.
+        self._threads.append(threading.Thread(target=target, args=args, name=name, daemon=True))
+
+    def _next(self, source: queue.Queue[Task | None], timeout: float | None = None) -> Task | None:
+        task = source.get(timeout=timeout)
+        return None if self._terminated else task
+
+    def _run_stage(
+        self, stage: Stage, source: queue.Queue[Task | None], sink: queue.Queue[Task | None]
+    ) -> None:
+        while (task := self._next(source)) is not None:
+            started = self._clock()
+            if stage.limit_seconds is not None:
+                task.overdue_at = started + stage.limit_seconds
+            self._attempt(task, stage)
+            task.overdue_at = None
+            seconds = self._clock() - started
+            task.milliseconds[stage.name] = 1000 * seconds
+            self._observe(stage.name, seconds)
+            if task.error is None:
+                sink.put(task)
+            else:
+                self._end(task)
+
+    def _attempt(self, task: Task, stage: Stage) -> None:
+        try:
+            if task.abandoned or task.expired():
+                raise DeadlineExceeded("the deadline passed before it was done")
+            task.value = stage.call(task.value)
+        except Closed:
+            task.error = Internal("the worker is stopping")
+        except JobError as error:
+            task.error = error
+        except Exception as error:
+            log.exception("stage.failed", stage=stage.name, job=task.job.id)
+            task.error = Internal(f"{stage.name}: {type(error).__name__}: {error}")
+        finally:
+            task.charged_bytes += self._budget.collect()
+
+    def _run_infer(self) -> None:
+        left: float | None = None
+        while not self._terminated:
+            # Everything that has arrived goes to the former first, so that a tape is as full as
+            # it can be; only then is it asked whether one is due.
+            try:
+                task = self._next(self._to_infer, left) if left != 0.0 else self._next_ready()
+            except queue.Empty:
+                task = None
+                if left == 0.0:
+                    self._run_tape()
+            else:
+                if task is None:
+                    return
+                self._admit(task)
+            left = self._seconds_left()
+
+    def _next_ready(self) -> Task | None:
+        task = self._to_infer.get_nowait()
+        return None if self._terminated else task
+
+    def _seconds_left(self) -> float | None:
+        return self._former.seconds_left(self._clock(), more_coming=self._before_infer > 0)
+
+    def _admit(self, task: Task) -> None:
+        """Let a clip wait for its tape."""
+        with self._changed:
+            self._before_infer -= 1
+            if self._in_flight - self._before_infer == 1:
+                self._tape_finished_at = self._clock()  # the device was idle until now
+        try:
+            if task.abandoned or task.expired():
+                raise DeadlineExceeded("the deadline passed before it was done")
+            segments = self._infer.segments(task.job, task.value)
+        except JobError as error:
+            task.error = error
+            self._to_settle.put(task)
+            return
+        task.inferring_since = self._clock()
+        self._former.add(task, segments, task.inferring_since)
+
+    def _run_tape(self) -> None:
+        pieces: list[Piece[Any, Any]] = self._former.take()
+        started = self._clock()
+        try:
+            outputs = list(self._infer([piece.segment for piece in pieces]))
+        except JobError as error:
+            outputs = [error] * len(pieces)
+        except Exception as error:
+            log.exception("stage.failed", stage="infer", clips=len(pieces))
+            outputs = [Internal(f"infer: {type(error).__name__}: {error}")] * len(pieces)
+        self._tape_finished_at = self._clock()
+        self._observe("infer", self._tape_finished_at - started)
+        clips = len({id(piece.owner) for piece in pieces})
+        for task, whole in self._former.deliver(pieces, outputs):
+            self._conclude(task, whole, clips)
+
+    def _conclude(self, task: Any, outputs: list[Any], clips: int) -> None:
+        task.milliseconds["infer"] = 1000 * (self._clock() - task.inferring_since)
+        task.batch_clips = clips
+        try:
+            failed = [output for output in outputs if isinstance(output, JobError)]
+            if failed:
+                raise failed[0]
+            task.value = self._infer.conclude(task.value, outputs)
+        except JobError as error:
+            task.error = error
+        self._to_settle.put(task)
+
+    def _end(self, task: Task) -> None:
+        """A task ends before infer."""
+        with self._changed:
+            self._before_infer -= 1
+        self._to_settle.put(task)
+
+    def _run_settle(self) -> None:
+        while (task := self._next(self._to_settle)) is not None:
+            tasks = [task]
+            while len(tasks) < SETTLE_BATCH:
+                try:
+                    another = self._to_settle.get_nowait()
+                except queue.Empty:
+                    break
+                if another is None:
+                    break
+                tasks.append(another)
+            try:
+                self._settle(tasks)
+            except Exception:
+                # Unsettled: their leases run out, and they are delivered again.
+                log.exception("settle.failed", jobs=[task.job.id for task in tasks])
+            for task in tasks:
+                task.release()
+                self._budget.release(task.charged_bytes)
+            with self._changed:
+                self._in_flight -= len(tasks)
+                self._changed.notify_all()

@@ -1,0 +1,110 @@
+"""The worker's settings. docs/settings.md is made from these: `python -m worker settings`."""
+
+import os
+import tempfile
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field, field_validator, model_validator
+
+from storage.settings import Count, Seconds, SharedSettings, Size
+from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
+
+_CORES = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
+_SHORTEST_WINDOW_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
+
+
+class WorkerSettings(SharedSettings):
+    """Everything a worker can be told."""
+
+    model: str = Field(
+        "iic/emotion2vec_plus_large",
+        description="A ModelScope id, a directory, or `random:large`, `random:tiny` (untrained, "
+        "for benchmarks).",
+    )
+    model_revision: str = Field(
+        "", description="Revision of a ModelScope id; empty for the one this release was made for."
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
+        description="`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="`float32`, `bfloat16`, `float16`, or `auto`: bfloat16 where the device "
+        "computes in it, else float32.",
+    )
+    output_store: str = Field(
+        "", description="Where `.npy` outputs go, as `EMO_STORE`; empty for the same store."
+    )
+    output_prefix: str = Field("emostream/", description="Key prefix of the outputs.")
+    tape_slots: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Frame slots on one tape (50 a second, 10 more a clip); empty: from memory.",
+    )
+    max_wait_seconds: Annotated[float, Field(ge=0, le=60)] = Field(
+        0.05, description="How long a clip may wait for company on its tape."
+    )
+    lease_seconds: Seconds = Field(30, description="How long a silent worker keeps its jobs.")
+    grace_seconds: Annotated[float, Field(ge=0)] = Field(
+        25, description="After SIGTERM: time to finish what is in flight; the rest is given back."
+    )
+    max_attempts: Count = Field(5, description="Tries on retryable errors, then a dead letter.")
+    retry_seconds: Seconds = Field(
+        1, description="Wait before the second attempt; doubles each time, with jitter, up to 60."
+    )
+    fetch_timeout_seconds: Seconds = Field(60, description="Limit for fetching one object.")
+    decode_timeout_seconds: Seconds = Field(
+        30, description="Limit for decoding one file; 0.1 s more for each second of its audio."
+    )
+    result_ttl_seconds: Seconds = Field(
+        86_400, description="How long a result is kept. Rate × this × 1.3 KB must fit the server."
+    )
+    results_maxlen: Count = Field(1_000_000, description="Events kept in the results stream.")
+    window_seconds: Annotated[float, Field(ge=_SHORTEST_WINDOW_SECONDS, le=600)] = Field(
+        30, description="Longer audio is classified in windows of at most this length."
+    )
+    max_audio_seconds: Seconds = Field(7200, description="Longer audio is `audio_too_long`.")
+    max_object_bytes: Size = Field(
+        ByteSize(512 * 1024**2), description="Larger objects are `object_too_large`."
+    )
+    jobs_in_flight: Annotated[int, Field(ge=8)] = Field(
+        256, description="Jobs one worker holds at most, over all stages."
+    )
+    bytes_in_flight: Size = Field(
+        ByteSize(1024**3), description="Memory for what is fetched and decoded, over all stages."
+    )
+    fetch_threads: Count = Field(
+        default_factory=lambda: min(32, 4 * (_CORES or 1)),
+        description="Objects fetched at once. Default: 4 for each core, at most 32.",
+    )
+    decode_processes: Count = Field(
+        default_factory=lambda: max(1, min(16, (_CORES or 1) // 2)),
+        description="Decode processes. Default: one for every two cores, at most 16.",
+    )
+    decode_memory_bytes: Size = Field(
+        ByteSize(1024**3), description="Address space of one decode process."
+    )
+    spool_dir: str = Field(
+        default_factory=tempfile.gettempdir,
+        description="Where long audio waits as unnamed files. Default: the system's.",
+    )
+    metrics_address: str = Field(
+        "127.0.0.1:9464",
+        pattern=r"^(|.+:\d{1,5})$",
+        description="Where `/metrics`, `/healthz` and `/readyz` are served; empty for nowhere.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level of what is logged."
+    )
+
+    @field_validator("tape_slots", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> "WorkerSettings":
+        if self.max_audio_seconds < _SHORTEST_WINDOW_SECONDS:
+            raise ValueError(f"EMO_MAX_AUDIO_SECONDS must be at least {_SHORTEST_WINDOW_SECONDS}")
+        return self

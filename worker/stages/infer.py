@@ -1,0 +1,57 @@
+"""Infer: windows of many clips at once through the network, and back to one result a clip."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from storage.errors import InvalidJob
+from storage.messages import Job, Want
+from worker.clip import Clip
+from worker.engine import Engine, Prediction, SegmentOutput
+from worker.tape import Segment
+
+LONGEST_FRAMES_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """What the pipeline makes of one clip."""
+
+    prediction: Prediction
+    duration_seconds: float
+    truncated: bool
+
+
+class Infer:
+    """`Infer(engine)(segments) -> outputs`. Not thread-safe; owned by the infer thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def tape_slots(self) -> int:
+        """Slots on one tape; the engine lowers it where memory is short."""
+        return self._engine.tape_slots
+
+    def slots(self, segment: Segment) -> int:
+        """Slots that a segment takes on the tape."""
+        return self._engine.slots(segment.window)
+
+    def segments(self, job: Job, clip: Clip) -> list[Segment]:
+        """The clip's windows. Raises InvalidJob where frames are asked of too long a clip."""
+        keep_frames = Want.FRAMES in job.want
+        if keep_frames and clip.waveform.duration_seconds > LONGEST_FRAMES_SECONDS:
+            raise InvalidJob(
+                f"field 'want': frames are given for up to {LONGEST_FRAMES_SECONDS:.0f} s of "
+                f"audio; this clip is {clip.waveform.duration_seconds:.0f} s long"
+            )
+        return [Segment(clip, window, keep_frames) for window in clip.windows]
+
+    def __call__(self, segments: Sequence[Segment]) -> list[SegmentOutput]:
+        """One output for each segment, in order. Raises OutOfMemory for one that cannot fit."""
+        return self._engine.run(segments)
+
+    def conclude(self, clip: Clip, outputs: Sequence[SegmentOutput]) -> Classified:
+        """Pool the windows of a clip. Raises Internal where an output is not finite."""
+        return Classified(
+            self._engine.pool(outputs), clip.waveform.duration_seconds, clip.waveform.truncated
+        )
