@@ -140,3 +140,17 @@ def id3_with_cover(title: bytes, picture: bytes) -> bytes:
     frames = b"TIT2" + struct.pack(">IH", len(title) + 1, 0) + b"\x00" + title
     frames += b"APIC" + struct.pack(">IH", len(cover), 0) + cover
     return id3(frames)
+
+
+def huge_index() -> tuple[bytes, int]:
+    """An M4A file whose index asks for 200 MB at once: how it begins, and its length.
+
+    The rest is zeros; left out, as a hole in a sparse file, they cost nothing.
+    """
+    entries = 50_000_000
+    zeros = 4 * entries
+    boxes = struct.pack(">I4sIII", 20 + zeros, b"stsz", 0, 0, entries)
+    for kind in (b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        boxes = struct.pack(">I4s", 8 + len(boxes) + zeros, kind) + boxes
+    start = struct.pack(">I4s4sI", 16, b"ftyp", b"M4A ", 0) + boxes
+    return start, len(start) + zeros
