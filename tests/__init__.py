@@ -1,0 +1,1 @@
+"""Tests; each package mirrors a kind: unit, integration, e2e, gpu."""
