@@ -26,7 +26,9 @@ EXIT_SOME_FAILED = 3
 EXIT_TIMEOUT = 4
 _BACKLOG_WAIT_SECONDS = 0.5
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a job.")]
 Timeout = Annotated[float | None, typer.Option(help="Seconds to wait at most; exit status 4.")]

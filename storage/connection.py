@@ -1,5 +1,6 @@
 """How the programs reach Redis, and which of its errors mean "wait and try again"."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,15 +21,10 @@ from redis.retry import Retry
 OLDEST_SERVER = (6, 2)
 BLOCK_SECONDS = 1.0  # how long a blocking read waits; the socket must wait longer
 _SOCKET_TIMEOUT_SECONDS = 10.0
-_WAITING_REPLIES = (
-    "OOM",
-    "MISCONF",
-    "READONLY",
-    "LOADING",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-    "MASTERDOWN",
-)
+_OVER_NETWORK: dict[str, Any] = {"socket_connect_timeout": 5.0, "socket_keepalive": True}
+# Inside a script the server's reply is wrapped, so its code may stand anywhere.
+_WAITING_REPLY = re.compile(r"\b(?:OOM|MISCONF|READONLY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN)\b")
+_HASH_TAGGED = re.compile(r"[^{]*\{[^}]+\}")
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -43,14 +39,15 @@ def connect(url: str, *, name: str) -> redis.Redis:
     Automatic retries are off: a repeated XADD would enqueue twice. Callers that may repeat do so
     themselves.
     """
+    # A unix socket knows nothing of either.
+    over_network = {} if url.startswith("unix:") else _OVER_NETWORK
     return redis.Redis.from_url(
         url,
         client_name=name,
         decode_responses=False,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=_SOCKET_TIMEOUT_SECONDS,
-        socket_connect_timeout=5.0,
-        socket_keepalive=True,
+        **over_network,
     )
 
 
@@ -60,8 +57,7 @@ def check_server(client: redis.Redis, prefix: str) -> None:
     version = str(info.get("redis_version", "0"))
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
         raise UnfitServer(f"the server is Redis {version}; 6.2 or newer is needed")
-    tagged = "{" in prefix and "}" in prefix[prefix.index("{") + 2 :]
-    if info.get("redis_mode") == "cluster" and not tagged:
+    if info.get("redis_mode") == "cluster" and not _HASH_TAGGED.match(prefix):
         raise UnfitServer(
             f"EMO_PREFIX={prefix}: on Redis Cluster it must be a hash tag, like {{emo}}"
         )
@@ -80,8 +76,7 @@ def is_outage(error: RedisError) -> bool:
         error, (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
     ):
         return True
-    # Inside a script the server's reply is wrapped, so its code is not at the beginning.
-    return isinstance(error, ResponseError) and any(code in str(error) for code in _WAITING_REPLIES)
+    return isinstance(error, ResponseError) and bool(_WAITING_REPLY.search(str(error)))
 
 
 def stream_entries(reply: Any) -> Iterator[tuple[bytes, Entry]]:

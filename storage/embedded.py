@@ -17,7 +17,7 @@ from types import TracebackType
 import redis
 from redis.exceptions import RedisError
 
-from storage.connection import OLDEST_SERVER
+from storage.connection import OLDEST_SERVER, connect
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 10.0
@@ -84,16 +84,12 @@ class EmbeddedRedis:
                 start_new_session=detached,
             )
         deadline = time.monotonic() + _START_SECONDS
-        with redis.Redis.from_url(self.url) as client:
-            while True:
-                try:
-                    client.ping()
-                    return
-                except RedisError as error:
-                    if self._process.poll() is not None or time.monotonic() > deadline:
-                        self.stop()
-                        raise NoServer(f"{self._binary} did not start; see {log}") from error
-                    time.sleep(0.02)
+        with connect(self.url, name="embedded") as client:
+            while not self._answers(client):
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.stop()
+                    raise NoServer(f"{self._binary} did not start; see {log}")
+                time.sleep(0.02)
 
     def stop(self) -> None:
         """End it in order, its data on disk."""
@@ -114,6 +110,14 @@ class EmbeddedRedis:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def _answers(self, client: redis.Redis) -> bool:
+        """Whether our process, and not another server on its port, is up and has its data."""
+        try:
+            client.ping()
+            return bool(client.info("server")["process_id"] == self.pid)
+        except RedisError:
+            return False
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:

@@ -139,7 +139,8 @@ def parse_want(text: str) -> frozenset[Want]:
 
 def default_entry(job_id: str) -> tuple[Lane, str] | None:
     """The lane and entry of a job that was enqueued without an id; None for an id of its own."""
-    match = re.fullmatch(r"(?:(high|bulk)-)?(\d{1,20}-\d{1,20})", job_id)
+    # Numbers of 19 digits always fit an entry id; Redis refuses larger ones.
+    match = re.fullmatch(r"(?:(high|bulk)-)?([0-9]{1,19}-[0-9]{1,19})", job_id)
     return (Lane(match[1] or "normal"), match[2]) if match else None
 
 
@@ -170,6 +171,6 @@ def _url(fields: Mapping[bytes, bytes], name: str) -> str | None:
     text = _text(fields, name)
     if not text:
         return None
-    if len(text) > MAX_URL_CHARACTERS or not re.match(r"https?://[^\s/]", text):
+    if len(text) > MAX_URL_CHARACTERS or not re.fullmatch(r"https?://[^\s/]\S*", text):
         raise InvalidJob(f"field {name!r}: not an http:// or https:// URL")
     return text

@@ -1,15 +1,22 @@
 """Settings both programs share, read once from `EMO_*` variables or `.env`, passed on as values."""
 
-import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeVar
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    SettingsConfigDict,
+)
 
 from storage.objects import open_store
 
 ENV_PREFIX = "EMO_"
+_SHOULD = re.compile(r"^(?:Input|String) should\b")
+_CREDENTIALS = re.compile(r"^([a-z0-9+.-]*:/*)?.*@", re.IGNORECASE)
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -84,21 +91,22 @@ def load(kind: type[Settings], *, required: Sequence[str] = ()) -> Settings:
     `required` names fields that this command cannot do without.
     """
     problems: list[str] = []
+    given = {**DotEnvSettingsSource(kind)(), **EnvSettingsSource(kind)()}
     settings: Settings | None = None
     try:
         settings = kind()
     except ValidationError as error:
         for problem in error.errors(include_url=False):
-            name = str(problem["loc"][0]) if problem["loc"] else ""
-            said = (
-                problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-            )
-            problems.append(f"{variable(name)}={_given(kind, name)}: {said}")
-    known = settings.model_dump() if settings else {}
+            name = str(problem["loc"][0])
+            value = str(given.get(name, ""))
+            shown = "…" if kind.model_fields[name].annotation is SecretStr else _masked(value)
+            said = _SHOULD.sub("must", problem["msg"].removeprefix("Value error, "))
+            problems.append(f"{variable(name)}={shown}: {said.replace(value or shown, shown)}")
+    known = settings.model_dump() if settings else given
     problems += [
         f"{variable(name)}: required; {kind.model_fields[name].description}"
         for name in required
-        if not known.get(name, _given(kind, name))
+        if not known.get(name)
     ]
     if problems or settings is None:
         raise InvalidSettings(problems)
@@ -120,15 +128,15 @@ def table(kind: type[SharedSettings]) -> str:
     """The settings as a Markdown table, for docs/settings.md."""
     rows = ["| variable | default | what |", "| --- | --- | --- |"]
     for name, field in kind.model_fields.items():
-        default = field.get_default(call_default_factory=True)
+        default = field.default
         shown = default.get_secret_value() if isinstance(default, SecretStr) else default
         text = f"`{shown}`" if shown not in ("", None) else ""
+        if field.default_factory is not None:
+            text = "by machine"  # the table must be the same wherever it is made
         rows.append(f"| `{variable(name)}` | {text} | {field.description} |")
     return "\n".join(rows)
 
 
-def _given(kind: type[SharedSettings], name: str) -> str:
-    """The value as it was given, for the message; secrets are not shown."""
-    if kind.model_fields[name].annotation is SecretStr:
-        return "…"
-    return os.environ.get(variable(name), "")
+def _masked(value: str) -> str:
+    """The value without the credentials that a URL may hold."""
+    return _CREDENTIALS.sub(r"\1…@", value)

