@@ -93,7 +93,7 @@ def stop() -> int:
         if process is not None:
             process.terminate()
             psutil.wait_procs([process], timeout=_STOP_SECONDS)
-    state.unlink()
+    state.unlink(missing_ok=True)
     return 0
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 STAGES = ("queue_ms", "fetch_ms", "decode_ms", "normalize_ms", "infer_ms")
 
@@ -19,9 +20,10 @@ def results_table(rows: Sequence[tuple[str, Mapping[str, str]]]) -> Table:
         table.add_column(stage.replace("_ms", " ms"), justify="right")
     table.add_column("warning")
     for name, result in rows:
+        clip = Text(name)  # not markup: a name may well hold [brackets]
         if result.get("status") == "done":
             table.add_row(
-                name,
+                clip,
                 result["label"],
                 f"{float(result['score']):.3f}",
                 result["duration_s"],
@@ -30,7 +32,8 @@ def results_table(rows: Sequence[tuple[str, Mapping[str, str]]]) -> Table:
             )
         else:
             said = f"{result.get('status')}: {result.get('error_code', '')}"
-            table.add_row(name, said, *[""] * (len(STAGES) + 2), result.get("error", ""))
+            error = Text(result.get("error", ""))
+            table.add_row(clip, said, *[""] * (len(STAGES) + 2), error)
     return table
 
 

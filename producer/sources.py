@@ -1,5 +1,6 @@
 """From what a user names, files, directories or keys, to object keys in the store."""
 
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,8 @@ class Source:
 def local_files(names: Sequence[str]) -> Iterator[str]:
     """Each name, with directories opened up to the files in them."""
     for name in names:
-        path = Path(name)
-        if path.is_dir():
-            yield from (str(file) for file in sorted(path.rglob("*")) if file.is_file())
+        if os.path.isdir(name):
+            yield from (str(file) for file in sorted(Path(name).rglob("*")) if file.is_file())
         else:
             yield name
 
@@ -35,9 +35,9 @@ def place(name: str, store: ObjectStore | None, store_url: str) -> Source:
     A name that is no local file is a key. Raises JobError where the upload fails, ValueError where
     a file was named and there is no store.
     """
-    path = Path(name)
-    if not path.is_file():
+    if not os.path.isfile(name):  # unlike Path.is_file, no error for a key too long for a path
         return Source(name, name)
+    path = Path(name)
     inside = _key_in_directory(path, store_url)
     if inside is not None:
         return Source(name, inside)

@@ -98,6 +98,17 @@ def assemble(
     return Assembly(pipeline, processes)
 
 
+def check_services(settings: WorkerSettings) -> None:
+    """Reach Redis and the stores, before minutes go into loading a model.
+
+    Raises RedisError, UnfitServer or JobError.
+    """
+    with connect(settings.redis_url, name="emostream-check") as client:
+        check_server(client, settings.prefix)
+    for url in {settings.store, settings.output_store or settings.store}:
+        open_named_store(settings, url).check()
+
+
 class Worker:
     """Intake, pipeline and heartbeat around one Redis and one engine."""
 
@@ -148,13 +159,6 @@ class Worker:
             uptime_seconds=lambda: uptime_seconds(self._client),
             metrics=self.metrics,
         )
-        self._stores = (store, outputs)
-
-    def check(self) -> None:
-        """Reach Redis and the stores. Raises RedisError, UnfitServer or JobError."""
-        check_server(self._client, self._settings.prefix)
-        for store in self._stores:
-            store.check()
 
     def run(self) -> None:
         """Work until `stop`, then drain: finish what fits the grace period, give back the rest."""

@@ -1,6 +1,12 @@
 """A byte budget for what is fetched, decoded and queued, over all stages."""
 
 import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from worker.task import Task
 
 
 class Closed(Exception):
@@ -8,47 +14,67 @@ class Closed(Exception):
 
 
 class ByteBudget:
-    """Admits objects while there is room for them. Thread-safe.
+    """Admits objects while there is room for them, in the order they come. Thread-safe.
 
     A job is charged once, before its body is fetched: its size plus `decoded_bytes`, the most that
     decoding it leaves in memory. So no later stage ever waits for bytes that another job holds,
     and nothing can lock up. An object larger than the whole budget is admitted when it is alone.
     """
 
-    def __init__(self, limit_bytes: int, *, decoded_bytes: int) -> None:
+    def __init__(
+        self,
+        limit_bytes: int,
+        *,
+        decoded_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._limit_bytes = limit_bytes
         self._decoded_bytes = decoded_bytes
+        self._clock = clock
         self._used_bytes = 0
         self._closed = False
         self._changed = threading.Condition()
-        self._admitted = threading.local()
+        self._asking: deque[object] = deque()
+        self._calling = threading.local()
 
     @property
     def used_bytes(self) -> int:
         """What is charged now."""
         return self._used_bytes
 
+    @contextmanager
+    def charging(self, task: Task) -> Iterator[None]:
+        """Within, what the calling thread admits is charged to `task`."""
+        self._calling.task = task
+        try:
+            yield
+        finally:
+            del self._calling.task
+
     def admit(self, size: int) -> None:
-        """Wait until an object of `size` bytes fits, and charge it. Raises Closed."""
+        """Wait until an object of `size` bytes fits, and charge it. Raises Closed.
+
+        To be called within `charging`.
+        """
+        task: Task = self._calling.task
         charge = size + self._decoded_bytes
+        # Waiting for room is no work: the task's time limit stands still meanwhile.
+        asked, overdue_at, task.overdue_at = self._clock(), task.overdue_at, None
         with self._changed:
+            turn = object()
+            self._asking.append(turn)
+            # In turn, or a large object would wait for as long as small ones keep coming.
             self._changed.wait_for(
-                lambda: (
-                    self._closed
-                    or not self._used_bytes
-                    or self._used_bytes + charge <= self._limit_bytes
-                )
+                lambda: self._closed or (self._asking[0] is turn and self._fits(charge))
             )
+            self._asking.remove(turn)
+            self._changed.notify_all()
             if self._closed:
                 raise Closed("the pipeline has ended")
             self._used_bytes += charge
-        self._admitted.bytes = self.collect() + charge
-
-    def collect(self) -> int:
-        """The bytes admitted for the calling thread since it last asked: now the caller's."""
-        admitted: int = getattr(self._admitted, "bytes", 0)
-        self._admitted.bytes = 0
-        return admitted
+        task.charged_bytes += charge
+        if overdue_at is not None:
+            task.overdue_at = overdue_at + self._clock() - asked
 
     def release(self, charged_bytes: int) -> None:
         """Give back a charge, or a part of one."""
@@ -62,3 +88,6 @@ class ByteBudget:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def _fits(self, charge: int) -> bool:
+        return not self._used_bytes or self._used_bytes + charge <= self._limit_bytes

@@ -46,13 +46,12 @@ def run() -> None:
 
     from storage.connection import UnfitServer  # noqa: PLC0415
     from storage.errors import JobError  # noqa: PLC0415
-    from worker.app import Worker, drain_on_signals  # noqa: PLC0415
+    from worker.app import Worker, check_services, drain_on_signals  # noqa: PLC0415
 
-    engine = _engine(settings)
-    worker = Worker(settings, engine)
-    drain_on_signals(worker)
     try:
-        worker.check()
+        check_services(settings)
+        worker = Worker(settings, _engine(settings))
+        drain_on_signals(worker)
         worker.run()
     except (RedisError, UnfitServer, JobError, OSError) as error:
         _fail(f"cannot start: {error}")
@@ -140,12 +139,11 @@ def _configure_logs(level: str) -> None:
 def _engine(settings: WorkerSettings) -> "Engine":
     from worker.loading import load_engine  # noqa: PLC0415 (imports torch)
     from worker.model.config import ModelError  # noqa: PLC0415
-    from worker.model.device import DeviceError  # noqa: PLC0415
     from worker.model.manifest import ModelUnavailable  # noqa: PLC0415
 
     try:
         return load_engine(settings)
-    except (ModelError, ModelUnavailable, DeviceError) as error:
+    except (ModelError, ModelUnavailable, ValueError) as error:
         _fail(str(error))
 
 

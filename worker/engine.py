@@ -36,6 +36,9 @@ TAPE_SHARE_OF_FREE_MEMORY = 0.5
 # input, q, k and v; or the input and two hidden layers of 4 × embed_dim. Half as much to spare.
 VECTORS_PER_SLOT = 16
 
+# The CPU's allocator and cuBLAS have no class for it, only these words in a RuntimeError.
+OUT_OF_MEMORY_WORDS = ("can't allocate memory", "_STATUS_ALLOC_FAILED")
+
 Vector = NDArray[np.float32]
 
 
@@ -154,11 +157,15 @@ class Engine:
         return self.model.classifier.scores(embedding)
 
     def warm_up(self) -> None:
-        """Run the shortest clip and a full tape of the longest, so that what fails, fails now."""
-        shortest = _silence(Window(0, 1))
-        longest = _silence(self._longest)
-        self.run([shortest])
-        self.run([longest] * (self.tape_slots // self.slots(self._longest)))
+        """Run the shortest clip and a full tape of long ones. Raises the JobError of what fails."""
+        count, rest = divmod(self.tape_slots, self.slots(self._longest))
+        full = [self._longest] * count
+        if rest > self.model.config.gap:
+            full.append(Window(0, rest - self.model.config.gap))
+        for windows in ([Window(0, 1)], full):
+            for output in self.run([_silence(window) for window in windows]):
+                if output.error is not None:
+                    raise output.error
 
     def _by_label(self, embedding: Vector) -> dict[str, float]:
         scores = self.scores(embedding).tolist()
@@ -239,10 +246,10 @@ def _affordable_slots(model: Model) -> int:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether torch or numpy ran out of memory; torch's CPU allocator has no class for it."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in (
-        str(error)
-    )
+    """Whether torch or numpy ran out of memory."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
 
 
 def _silence(window: Window) -> Segment:

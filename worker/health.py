@@ -1,7 +1,9 @@
 """`/metrics`, `/healthz` and `/readyz` over HTTP."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
 from typing import cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -11,8 +13,14 @@ from prometheus_client import make_wsgi_app
 from worker.metrics import Metrics
 
 
-class _Server(WSGIServer):
+class _Server(ThreadingMixIn, WSGIServer):
+    """One thread a request: a client that says nothing keeps no probe waiting."""
+
     daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Quiet(WSGIRequestHandler):
@@ -35,6 +43,7 @@ class HealthServer:
         ready: Callable[[], bool],
     ) -> None:
         host, _, port = address.rpartition(":")
+        host = host.strip("[]")
         scrape = make_wsgi_app(metrics.registry)
         probes = {"/healthz": healthy, "/readyz": ready}
 
@@ -47,7 +56,11 @@ class HealthServer:
             return [b"ok\n" if ok else b"no\n"]
 
         self._server = make_server(
-            host.strip("[]"), int(port), answer, server_class=_Server, handler_class=_Quiet
+            host,
+            int(port),
+            answer,
+            server_class=_Server6 if ":" in host else _Server,
+            handler_class=_Quiet,
         )
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="health", daemon=True

@@ -96,6 +96,10 @@ class Intake:
                 self._rejoin()
             except RedisError as error:
                 wait_seconds = self._failed(error, wait_seconds)
+            except Exception:
+                # A worker that lives but takes no jobs would be missed by nobody: go on.
+                log.exception("intake.failed")
+                wait_seconds = self._wait(wait_seconds)
             else:
                 wait_seconds = _BACKOFF_SECONDS[0]
                 self._recovered()
@@ -136,7 +140,9 @@ class Intake:
         self._streams.promote()
         room = self._pipeline.room() - len(self._delivered)
         if room > 0:
-            found = self._streams.reclaim(room, given_back_only=now < self._reclaim_at)
+            # Not before it is known how long Redis was away: see `_recovered`.
+            patient = now < self._reclaim_at or not self.connected
+            found = self._streams.reclaim(room, given_back_only=patient)
             self._receive(found.deliveries)
             self._metrics.reclaimed.inc(len(found.deliveries))
             if found.deliveries or found.gone or found.dead:
@@ -157,8 +163,12 @@ class Intake:
             self._metrics.outages.inc()
         event = "redis.away" if is_outage(error) else "redis.refuses"
         log.error(event, error=str(error), retry_seconds=round(wait_seconds, 1))
-        self._stop.wait(wait_seconds * random.uniform(0.75, 1.25))
-        return min(_BACKOFF_SECONDS[1], 2 * wait_seconds)
+        return self._wait(wait_seconds)
+
+    def _wait(self, seconds: float) -> float:
+        """Wait, and return the next wait."""
+        self._stop.wait(seconds * random.uniform(0.75, 1.25))
+        return min(_BACKOFF_SECONDS[1], 2 * seconds)
 
     def _recovered(self) -> None:
         if self._outage_since is None:

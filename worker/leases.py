@@ -134,3 +134,6 @@ class Heartbeat:
                 self.beat()
             except RedisError as error:
                 log.warning("heartbeat.failed", outage=is_outage(error), error=str(error))
+            except Exception:
+                # Without heartbeats every job of this worker would be done twice: go on.
+                log.exception("heartbeat.failed")

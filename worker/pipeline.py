@@ -7,7 +7,8 @@ plain callables that know nothing of threads.
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from worker.task import Task
 
 SETTLE_BATCH = 64
 _STALLED_SECONDS = 60.0  # without any finished tape, what waits for one is overdue
+_TERMINATE_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +62,9 @@ class BatchStage(Protocol):
 class Pipeline:
     """`stages` in order, then `infer` in batches, then `settle`.
 
-    At most `capacity` tasks are in it, so that no queue can hold more than that; `budget` bounds
-    their bytes. Every task that is submitted comes to `settle` exactly once, with a value or an
-    error, unless the pipeline is terminated.
+    At most `capacity` tasks are in it, so that its queues need no bounds and handing on never
+    blocks; `budget` bounds their bytes. Every task that is submitted comes to `settle` exactly
+    once, with a value or an error, unless the pipeline is terminated.
     """
 
     def __init__(
@@ -87,12 +89,14 @@ class Pipeline:
         self._changed = threading.Condition()
         self._in_flight = 0
         self._before_infer = 0
+        self._inferring = 0
         self._closed = False
         self._terminated = False
         self._tape_finished_at = clock()
-        self._queues = [queue.Queue[Task | None](capacity) for _ in stages]
-        self._to_infer = queue.Queue[Task | None](capacity)
-        self._to_settle = queue.Queue[Task | None](capacity)
+        # None only wakes whoever waits.
+        self._queues = [queue.Queue[Task | None]() for _ in stages]
+        self._to_infer = queue.Queue[Task | None]()
+        self._to_settle = queue.Queue[Task | None]()
         self._former: TapeFormer[Any, Any] = TapeFormer(
             slots=infer.slots,
             tape_slots=lambda: infer.tape_slots,
@@ -147,41 +151,45 @@ class Pipeline:
             return self._changed.wait_for(lambda: not self._in_flight, timeout_seconds)
 
     def terminate(self) -> None:
-        """Stop the threads as soon as each has ended its call; what is in flight is abandoned."""
+        """Stop the threads as soon as each has ended its call; what is in flight is abandoned.
+
+        Waits for them, but not long: a call may take a minute, and they are daemons.
+        """
         self.close()
         self._terminated = True
         self._budget.close()
         for waiting in [*self._queues, self._to_infer, self._to_settle]:
             for _ in self._threads:
-                try:
-                    waiting.put_nowait(None)
-                except queue.Full:
-                    break  # whoever reads it sees `_terminated` anyway
+                waiting.put(None)
+        deadline = time.monotonic() + _TERMINATE_SECONDS
         for thread in self._threads:
             if thread.ident is not None and thread is not threading.current_thread():
-                thread.join(timeout=1.0)
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def stalled(self) -> bool:
         """Whether clips wait for the device, and no tape has come back for a minute."""
-        waiting = self._in_flight - self._before_infer
-        return waiting > 0 and self._clock() - self._tape_finished_at > _STALLED_SECONDS
+        return self._inferring > 0 and self._clock() - self._tape_finished_at > _STALLED_SECONDS
 
     def _add_thread(self, name: str, target: Callable[..., None], *args: Any) -> None:
         # Daemons: a call that never returns must not keep the process from ending.
         self._threads.append(threading.Thread(target=target, args=args, name=name, daemon=True))
 
-    def _next(self, source: queue.Queue[Task | None], timeout: float | None = None) -> Task | None:
-        task = source.get(timeout=timeout)
-        return None if self._terminated else task
+    def _tasks(self, source: queue.Queue[Task | None]) -> Iterator[Task]:
+        while not self._terminated:
+            task = source.get()
+            if task is not None and not self._terminated:
+                yield task
 
     def _run_stage(
         self, stage: Stage, source: queue.Queue[Task | None], sink: queue.Queue[Task | None]
     ) -> None:
-        while (task := self._next(source)) is not None:
+        for task in self._tasks(source):
             started = self._clock()
             if stage.limit_seconds is not None:
                 task.overdue_at = started + stage.limit_seconds
-            self._attempt(task, stage)
+            with _ending(task, stage.name), self._budget.charging(task):
+                _require_wanted(task)
+                task.value = stage.call(task.value)
             task.overdue_at = None
             seconds = self._clock() - started
             task.milliseconds[stage.name] = 1000 * seconds
@@ -191,60 +199,35 @@ class Pipeline:
             else:
                 self._end(task)
 
-    def _attempt(self, task: Task, stage: Stage) -> None:
-        try:
-            if task.abandoned or task.expired():
-                raise DeadlineExceeded("the deadline passed before it was done")
-            task.value = stage.call(task.value)
-        except Closed:
-            task.error = Internal("the worker is stopping")
-        except JobError as error:
-            task.error = error
-        except Exception as error:
-            log.exception("stage.failed", stage=stage.name, job=task.job.id)
-            task.error = Internal(f"{stage.name}: {type(error).__name__}: {error}")
-        finally:
-            task.charged_bytes += self._budget.collect()
-
     def _run_infer(self) -> None:
         left: float | None = None
         while not self._terminated:
             # Everything that has arrived goes to the former first, so that a tape is as full as
             # it can be; only then is it asked whether one is due.
             try:
-                task = self._next(self._to_infer, left) if left != 0.0 else self._next_ready()
+                task = self._to_infer.get(block=left != 0.0, timeout=left)
             except queue.Empty:
-                task = None
                 if left == 0.0:
                     self._run_tape()
             else:
-                if task is None:
-                    return
-                self._admit(task)
-            left = self._seconds_left()
-
-    def _next_ready(self) -> Task | None:
-        task = self._to_infer.get_nowait()
-        return None if self._terminated else task
-
-    def _seconds_left(self) -> float | None:
-        return self._former.seconds_left(self._clock(), more_coming=self._before_infer > 0)
+                if task is not None:
+                    self._admit(task)
+            left = self._former.seconds_left(self._clock(), more_coming=self._before_infer > 0)
 
     def _admit(self, task: Task) -> None:
         """Let a clip wait for its tape."""
         with self._changed:
             self._before_infer -= 1
-            if self._in_flight - self._before_infer == 1:
-                self._tape_finished_at = self._clock()  # the device was idle until now
-        try:
-            if task.abandoned or task.expired():
-                raise DeadlineExceeded("the deadline passed before it was done")
+        with _ending(task, "infer"):
+            _require_wanted(task)
             segments = self._infer.segments(task.job, task.value)
-        except JobError as error:
-            task.error = error
+        if task.error is not None:
             self._to_settle.put(task)
             return
         task.inferring_since = self._clock()
+        if not self._inferring:
+            self._tape_finished_at = task.inferring_since  # the device was idle until now
+        self._inferring += 1
         self._former.add(task, segments, task.inferring_since)
 
     def _run_tape(self) -> None:
@@ -252,37 +235,37 @@ class Pipeline:
         started = self._clock()
         try:
             outputs = list(self._infer([piece.segment for piece in pieces]))
-        except JobError as error:
-            outputs = [error] * len(pieces)
+            if len(outputs) != len(pieces):
+                raise ValueError(f"{len(outputs)} outputs for {len(pieces)} segments")
         except Exception as error:
-            log.exception("stage.failed", stage="infer", clips=len(pieces))
-            outputs = [Internal(f"infer: {type(error).__name__}: {error}")] * len(pieces)
+            outputs = [_as_job_error(error, "infer", segments=len(pieces))] * len(pieces)
         self._tape_finished_at = self._clock()
         self._observe("infer", self._tape_finished_at - started)
         clips = len({id(piece.owner) for piece in pieces})
         for task, whole in self._former.deliver(pieces, outputs):
+            self._inferring -= 1
             self._conclude(task, whole, clips)
 
     def _conclude(self, task: Any, outputs: list[Any], clips: int) -> None:
         task.milliseconds["infer"] = 1000 * (self._clock() - task.inferring_since)
         task.batch_clips = clips
-        try:
-            failed = [output for output in outputs if isinstance(output, JobError)]
-            if failed:
-                raise failed[0]
+        with _ending(task, "infer"):
+            for output in outputs:
+                if isinstance(output, JobError):
+                    raise output
             task.value = self._infer.conclude(task.value, outputs)
-        except JobError as error:
-            task.error = error
         self._to_settle.put(task)
 
     def _end(self, task: Task) -> None:
         """A task ends before infer."""
         with self._changed:
             self._before_infer -= 1
+            if not self._before_infer:
+                self._to_infer.put(None)  # what waits there waits for nothing more
         self._to_settle.put(task)
 
     def _run_settle(self) -> None:
-        while (task := self._next(self._to_settle)) is not None:
+        for task in self._tasks(self._to_settle):
             tasks = [task]
             while len(tasks) < SETTLE_BATCH:
                 try:
@@ -295,11 +278,33 @@ class Pipeline:
             try:
                 self._settle(tasks)
             except Exception:
-                # Unsettled: their leases run out, and they are delivered again.
                 log.exception("settle.failed", jobs=[task.job.id for task in tasks])
-            for task in tasks:
-                task.release()
-                self._budget.release(task.charged_bytes)
+            for settled in tasks:
+                settled.release()
+                self._budget.release(settled.charged_bytes)
             with self._changed:
                 self._in_flight -= len(tasks)
                 self._changed.notify_all()
+
+
+@contextmanager
+def _ending(task: Task, stage: str) -> Iterator[None]:
+    """Whatever goes wrong within ends the task, and nothing else."""
+    try:
+        yield
+    except Exception as error:
+        task.error = _as_job_error(error, stage, job=task.job.id)
+
+
+def _as_job_error(error: Exception, stage: str, **about: object) -> JobError:
+    if isinstance(error, JobError):
+        return error
+    if isinstance(error, Closed):
+        return Internal("the worker is stopping")
+    log.error("stage.failed", stage=stage, exc_info=error, **about)
+    return Internal(f"{stage}: {type(error).__name__}: {error}")
+
+
+def _require_wanted(task: Task) -> None:
+    if task.abandoned or task.expired():
+        raise DeadlineExceeded("the deadline passed before it was done")

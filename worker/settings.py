@@ -4,7 +4,7 @@ import os
 import tempfile
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, field_validator, model_validator
+from pydantic import ByteSize, Field, field_validator
 
 from storage.settings import Count, Seconds, SharedSettings, Size
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
@@ -46,7 +46,7 @@ class WorkerSettings(SharedSettings):
         0.05, description="How long a clip may wait for company on its tape."
     )
     lease_seconds: Seconds = Field(30, description="How long a silent worker keeps its jobs.")
-    grace_seconds: Annotated[float, Field(ge=0)] = Field(
+    grace_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         25, description="After SIGTERM: time to finish what is in flight; the rest is given back."
     )
     max_attempts: Count = Field(5, description="Tries on retryable errors, then a dead letter.")
@@ -64,7 +64,9 @@ class WorkerSettings(SharedSettings):
     window_seconds: Annotated[float, Field(ge=_SHORTEST_WINDOW_SECONDS, le=600)] = Field(
         30, description="Longer audio is classified in windows of at most this length."
     )
-    max_audio_seconds: Seconds = Field(7200, description="Longer audio is `audio_too_long`.")
+    max_audio_seconds: Annotated[float, Field(ge=_SHORTEST_WINDOW_SECONDS, allow_inf_nan=False)] = (
+        Field(7200, description="Longer audio is `audio_too_long`.")
+    )
     max_object_bytes: Size = Field(
         ByteSize(512 * 1024**2), description="Larger objects are `object_too_large`."
     )
@@ -102,9 +104,3 @@ class WorkerSettings(SharedSettings):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
-
-    @model_validator(mode="after")
-    def _windows_fit(self) -> "WorkerSettings":
-        if self.max_audio_seconds < _SHORTEST_WINDOW_SECONDS:
-            raise ValueError(f"EMO_MAX_AUDIO_SECONDS must be at least {_SHORTEST_WINDOW_SECONDS}")
-        return self

@@ -66,6 +66,14 @@ class Settle:
 
     def __call__(self, tasks: Sequence[Task]) -> None:
         """Settle the tasks: those whose entry is another worker's by now are dropped."""
+        try:
+            self._settle(tasks)
+        except Exception:
+            # Renewed no longer, so that their leases run out and they are delivered again.
+            self._leases.drop([task.ticket.delivery for task in tasks])
+            raise
+
+    def _settle(self, tasks: Sequence[Task]) -> None:
         endings: list[tuple[Task, Ending]] = []
         for task in tasks:
             if task.abandoned:

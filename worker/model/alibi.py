@@ -30,8 +30,8 @@ def unscaled_bias(
     frame = torch.arange(length - extra_tokens, device=device)
     distance = (frame[:, None] - frame[None, :]).abs()  # (frames, frames)
     bias = torch.zeros(num_heads, length, length, device=device)
-    bias[:, extra_tokens:, extra_tokens:] = -slope[:, None, None] * distance
-    return bias
+    bias[:, extra_tokens:, extra_tokens:] = distance
+    return bias.mul_(-slope[:, None, None])
 
 
 class AlibiBias:
@@ -61,7 +61,7 @@ class AlibiBias:
                 device=scale.device,
             )
             # Scaled once where all layers agree: it is read in every layer of every tape.
-            self._table = (table * scale[0]).to(dtype) if shared else table
+            self._table = table.mul_(scale[0]).to(dtype) if shared else table
         if shared:
             return self._table
         return (self._table[:, :length, :length] * scale[layer]).to(dtype)

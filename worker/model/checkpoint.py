@@ -140,22 +140,45 @@ def write_copy(source: Path, tensors: Mapping[str, Tensor]) -> None:
     Of several workers that begin at once in one directory, one writes.
     """
     path = copy_path(source)
-    unfinished = path.with_name(f"{path.name}.part")
     try:
-        # Opened without truncating it: another worker may be at it.
-        with unfinished.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _workplace(path) as workplace:
+            unfinished = workplace / path.name
             whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
             save_file(whole, unfinished, _identity(source))
-            os.fsync(file.fileno())
+            unfinished.chmod(source.stat().st_mode & 0o666)  # it is made for its owner alone
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
             unfinished.replace(path)
-    except (BlockingIOError, OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         log.warning("weights.copy_not_written", path=str(path), error=str(error))
-        if not isinstance(error, BlockingIOError):
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
     else:
         log.info("weights.copy_written", path=str(path))
+
+
+@contextlib.contextmanager
+def _workplace(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for one writer at a time. Raises BlockingIOError for another one.
+
+    Half a file that a killed writer leaves is found here by the next, and thrown away.
+    """
+    folder = path.with_name(f"{path.name}.part")
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            _empty(folder)
+            yield folder
+        finally:
+            _empty(folder)
+            folder.rmdir()
+    finally:
+        os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
 
 
 def _identity(source: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The sizes and labels of a model, from `config.yaml` and `tokens.txt` in its directory."""
 
 import ast
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -135,13 +136,14 @@ class _Section:
         self._prefix = prefix
         self._fields: Mapping[object, object] = value
 
-    def _name(self, field: str) -> str:
+    def name(self, field: str) -> str:
+        """The file and the field, as errors name them."""
         return f"{self._path}: {self._prefix}{field}"
 
     def check(self, condition: bool, field: str, demand: str) -> None:
         """Refuse the file where the condition does not hold."""
         if not condition:
-            raise ModelError(f"{self._name(field)}={self._fields.get(field)!r} {demand}")
+            raise ModelError(f"{self.name(field)}={self._fields.get(field)!r} {demand}")
 
     def section(self, field: str) -> "_Section":
         """The mapping under `field`."""
@@ -152,21 +154,21 @@ class _Section:
         value = self._fields.get(field, supported)
         if value != supported:
             raise UnsupportedModel(
-                f"{self._name(field)}={value!r} is not supported; only {supported!r} is"
+                f"{self.name(field)}={value!r} is not supported; only {supported!r} is"
             )
 
     def text(self, field: str) -> str:
         """A string."""
         value = self._fields.get(field)
         if not isinstance(value, str):
-            raise ModelError(f"{self._name(field)}={value!r} must be a string")
+            raise ModelError(f"{self.name(field)}={value!r} must be a string")
         return value
 
     def flag(self, field: str, *, default: bool) -> bool:
         """A boolean."""
         value = self._fields.get(field, default)
         if not isinstance(value, bool):
-            raise ModelError(f"{self._name(field)}={value!r} must be true or false")
+            raise ModelError(f"{self.name(field)}={value!r} must be true or false")
         return value
 
     def whole(self, field: str, at_least: int = 1) -> int:
@@ -174,19 +176,19 @@ class _Section:
         value = self._fields.get(field)
         if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
             raise ModelError(
-                f"{self._name(field)}={value!r} must be a whole number, at least {at_least}"
+                f"{self.name(field)}={value!r} must be a whole number, at least {at_least}"
             )
         return value
 
     def number(self, field: str) -> float:
         """A positive, finite number; `1e-05` is a string to YAML 1.1 and is read as a number."""
         value = self._fields.get(field)
-        try:
-            number = float(value) if isinstance(value, int | float | str) else math.nan
-        except ValueError:
-            number = math.nan
+        number = math.nan
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            with contextlib.suppress(ValueError):
+                number = float(value)
         if not 0 < number < math.inf:
-            raise ModelError(f"{self._name(field)}={value!r} must be a number above 0")
+            raise ModelError(f"{self.name(field)}={value!r} must be a number above 0")
         return number
 
 
@@ -202,10 +204,10 @@ def _front_end(audio: _Section) -> tuple[ConvLayer, ...]:
             sees += (kernel - 1) * stride
             stride *= step
     except (SyntaxError, ValueError, TypeError) as error:
-        audio.check(False, field, f"cannot be read: {error}")
+        raise ModelError(f"{audio.name(field)}={spec!r} cannot be read: {error}") from error
     if (stride, sees) != (FRAME_STRIDE, FRAME_SAMPLES):
         raise UnsupportedModel(
-            f"{audio._name(field)}={spec!r}: frames of {sees} samples every {stride} are not "
+            f"{audio.name(field)}={spec!r}: frames of {sees} samples every {stride} are not "
             f"supported; only {FRAME_SAMPLES} every {FRAME_STRIDE} are"
         )
     return tuple(layers)

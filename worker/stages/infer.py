@@ -47,11 +47,11 @@ class Infer:
         return [Segment(clip, window, keep_frames) for window in clip.windows]
 
     def __call__(self, segments: Sequence[Segment]) -> list[SegmentOutput]:
-        """One output for each segment, in order. Raises OutOfMemory for one that cannot fit."""
+        """One output for each segment, in order; one that does not fit the device has an error."""
         return self._engine.run(segments)
 
     def conclude(self, clip: Clip, outputs: Sequence[SegmentOutput]) -> Classified:
-        """Pool the windows of a clip. Raises Internal where an output is not finite."""
+        """Pool the windows of a clip. Raises the JobError of a window that has one."""
         return Classified(
             self._engine.pool(outputs), clip.waveform.duration_seconds, clip.waveform.truncated
         )

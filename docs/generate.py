@@ -1,0 +1,63 @@
+"""Write the pages that are made from the code: `make docs`, or `python -m docs.generate`."""
+
+from pathlib import Path
+
+from storage.settings import table
+from worker.metrics import catalogue
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_NOTE = "<!-- Made by `make docs` from {source}; changes go there. -->"
+
+_SETTINGS = """\
+{note}
+
+# Settings
+
+Environment variables, or lines of a file `.env` in the working directory; the environment wins.
+Times are in seconds. Sizes are in bytes, or carry a unit: `512MiB`. What is wrong is reported all
+at once, before anything starts, with exit status 2. The worker logs `settings.unknown` for an
+`EMO_` variable that does not exist.
+
+The producer reads those up to and including `EMO_MAX_JOB_BYTES`. How the model is downloaded has
+variables of its own, which [model.md](model.md) explains.
+
+{table}
+"""
+
+_METRICS = """\
+{note}
+
+# Metrics
+
+Served at `/metrics` on `EMO_METRICS_ADDRESS`, in the Prometheus text format; a histogram has the
+usual `_bucket`, `_sum` and `_count`. Which of them to watch, and why, says
+[operations.md](operations.md#what-to-watch).
+
+{table}
+"""
+
+
+def pages() -> dict[Path, str]:
+    """Each generated page and what it must hold, the same on every machine."""
+    return {
+        ROOT / "docs" / "settings.md": _SETTINGS.format(
+            note=_NOTE.format(source="worker/settings.py and storage/settings.py"),
+            table=table(WorkerSettings),
+        ),
+        ROOT / "docs" / "metrics.md": _METRICS.format(
+            note=_NOTE.format(source="worker/metrics.py"), table=catalogue()
+        ),
+    }
+
+
+def main() -> None:
+    """Write all of them."""
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""From a directory to a model: what is checked, what is ignored, and what it costs in memory."""
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import structlog
+import torch
+from torch import Tensor
+
+from tests.unit.model.directories import read_weights, save, write_directory, write_large
+from tests.unit.model.parity import CPU, clip_of, copied, loaded, noise, segments_of
+from worker.engine import Engine
+from worker.model.config import ModelError
+from worker.model.weights import load
+
+PREFIX = "d2v_model.modality_encoders.AUDIO."
+LOAD = """
+import sys
+from pathlib import Path
+import torch
+from worker.model.device import DTYPES
+from worker.model.weights import load
+print("ready", flush=True)
+sys.stdin.readline()
+model = load(Path(sys.argv[1]), device=torch.device("cpu"), dtype=DTYPES[sys.argv[2]])
+print("loaded", flush=True)
+sys.stdin.readline()
+"""
+LARGE_PARAMETERS = 163e6
+
+
+def test_a_directory_becomes_a_model(tmp_path: Path) -> None:
+    """With its name, revision and labels; marked untrained where a file there says so."""
+    directory = copied("tiny", tmp_path)
+    model = load(directory, device=CPU, dtype=torch.bfloat16, name="iic/x", revision="v1")
+    assert (model.name, model.revision, model.dtype, model.device) == (
+        "iic/x",
+        "v1",
+        torch.bfloat16,
+        CPU,
+    )
+    assert model.untrained
+    assert model.config.labels[0] == "angry"
+    assert not any(parameter.is_meta for parameter in model.network.parameters())
+    (directory / "UNTRAINED").unlink()
+    trained = load(directory, device=CPU, dtype=torch.float32)
+    assert not trained.untrained
+    assert trained.name == "tiny"
+
+
+def test_the_second_start_reads_the_copy(tmp_path: Path) -> None:
+    """It gives the same weights, and does not open model.pt at all."""
+    directory = copied("tiny", tmp_path)
+    first = load(directory, device=CPU, dtype=torch.float32)
+    status = (directory / "model.pt").stat()
+    (directory / "model.pt").write_bytes(b"\0" * status.st_size)
+    os.utime(directory / "model.pt", ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = load(directory, device=CPU, dtype=torch.float32)
+    for name, tensor in first.network.state_dict().items():
+        assert torch.equal(tensor, second.network.state_dict()[name])
+
+
+def test_a_changed_checkpoint_is_read_and_copied_anew(tmp_path: Path) -> None:
+    """Never the old weights under a new file's name."""
+    directory = copied("tiny", tmp_path)
+    load(directory, device=CPU, dtype=torch.float32)
+    weights = read_weights(directory)
+    weights["proj.bias"] = torch.full((9,), 7.0)
+    save(directory, weights)
+    for _ in range(2):
+        assert set(load(directory, device=CPU, dtype=torch.float32).classifier.bias) == {7.0}
+
+
+def test_loading_the_same_from_the_old_format(tmp_path: Path) -> None:
+    """The format of the file changes nothing in the weights."""
+    directory = copied("tiny", tmp_path)
+    new = load(directory, device=CPU, dtype=torch.float32)
+    save(directory, read_weights(directory), old_format=True)
+    old = load(directory, device=CPU, dtype=torch.float32)
+    for name, tensor in new.network.state_dict().items():
+        assert torch.equal(tensor, old.network.state_dict()[name])
+
+
+def drop(weights: dict[str, Tensor]) -> None:
+    """Leave a tensor out."""
+    del weights["d2v_model.blocks.1.attn.qkv.weight"]
+
+
+def add(weights: dict[str, Tensor]) -> None:
+    """Add a tensor that no field of the config asks for."""
+    weights["d2v_model.blocks.9.attn.qkv.weight"] = torch.zeros(3)
+
+
+def reshape(weights: dict[str, Tensor]) -> None:
+    """Give an output layer of ten labels."""
+    weights["proj.weight"] = torch.zeros(10, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop, r"1 missing: d2v_model\.blocks\.1\.attn\.qkv\.weight"),
+        (add, r"1 unexpected: d2v_model\.blocks\.9\.attn\.qkv\.weight"),
+        (reshape, r"1 of another shape: proj\.weight is \(10, 64\) of torch\.float32, not \(9, 64"),
+    ],
+)
+def test_tensors_that_do_not_match_the_config_are_listed(
+    tmp_path: Path, change: Callable[[dict[str, Tensor]], None], message: str
+) -> None:
+    """By name, with the file, before anything is copied or loaded."""
+    directory = copied("tiny", tmp_path)
+    weights = read_weights(directory)
+    change(weights)
+    path = save(directory, weights)
+    with pytest.raises(ModelError, match=message) as caught:
+        load(directory, device=CPU, dtype=torch.float32)
+    assert str(path) in str(caught.value)
+    assert not (directory / "model.pt.safetensors").exists()
+
+
+def test_all_faults_are_reported_together(tmp_path: Path) -> None:
+    """And a long list is cut."""
+    directory = write_directory(tmp_path, model__depth=4)
+    weights = read_weights(copied("tiny", tmp_path / "other"))
+    reshape(weights)
+    save(directory, weights)
+    with pytest.raises(ModelError) as caught:
+        load(directory, device=CPU, dtype=torch.float32)
+    assert "24 missing: d2v_model.blocks.2.attn.qkv.weight" in str(caught.value)
+    assert ", …; 1 of another shape" in str(caught.value)
+
+
+def test_what_only_training_needs_is_ignored(tmp_path: Path) -> None:
+    """A decoder and an EMA neither hinder nor reach the copy."""
+    directory = copied("tiny", tmp_path)
+    weights: dict[str, object] = dict(read_weights(directory))
+    weights[f"{PREFIX}decoder.blocks.0.0.weight"] = torch.zeros(2)
+    weights["d2v_model._ema"] = {"blocks.0": torch.zeros(2)}
+    save(directory, weights)
+    with structlog.testing.capture_logs() as logs:
+        load(directory, device=CPU, dtype=torch.float32)
+        load(directory, device=CPU, dtype=torch.float32)
+    assert [entry["event"] for entry in logs] == ["weights.copy_written"]
+
+
+def test_masked_tokens_have_no_part_in_the_softmax(tmp_path: Path) -> None:
+    """The other labels' scores are those of a softmax without the masked rows."""
+    plain = loaded("tiny", tmp_path / "plain")
+    directory = copied("tiny", tmp_path / "masked")
+    tokens = (directory / "tokens.txt").read_text(encoding="utf-8")
+    (directory / "tokens.txt").write_text(
+        tokens.replace("中立/neutral", "unuse_0"), encoding="utf-8"
+    )
+    masked = load(directory, device=CPU, dtype=torch.float32)
+    segment = segments_of(clip_of(noise(16_000)))
+    (output,) = Engine(plain).run(segment)
+    full = Engine(plain).pool([output]).scores
+    part = Engine(masked).pool(Engine(masked).run(segment)).scores
+    del full["neutral"]
+    assert list(part) == list(full)
+    assert list(part.values()) == pytest.approx([v / sum(full.values()) for v in full.values()])
+
+
+def test_a_scale_of_its_own_for_each_layer_is_used(tmp_path: Path) -> None:
+    """Equal scales give what one shared scale gives; a changed layer gives something else."""
+    weights = read_weights(copied("tiny", tmp_path / "source"))
+    shared = loaded("tiny", tmp_path / "shared")
+    scale = weights[f"{PREFIX}alibi_scale"].repeat(4, 1, 1, 1, 1)
+    directory = write_directory(tmp_path / "own", audio__learned_alibi_scale_per_layer=True)
+    segments = segments_of(clip_of(noise(16_000)))
+    (expected,) = Engine(shared).run(segments)
+    for layer, factor in ((0, 1.0), (1, 3.0), (3, 3.0)):
+        changed = scale.clone()
+        changed[layer] *= factor
+        save(directory, weights | {f"{PREFIX}alibi_scale": changed})
+        model = load(directory, device=CPU, dtype=torch.float32)
+        (output,) = Engine(model).run(segments)
+        assert output.embedding is not None
+        assert expected.embedding is not None
+        difference = abs(output.embedding - expected.embedding).max()
+        assert (difference < 1e-5) == (factor == 1.0), layer
+
+
+def anonymous_bytes(pid: int) -> int:
+    """The memory of a process that is not backed by a file."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return int(fields["RssAnon"].split()[0]) * 1024
+
+
+def peak_while_loading(directory: Path, dtype: str) -> int:
+    """How far the anonymous memory of a process rises at most while it loads the model."""
+    command = [sys.executable, "-c", LOAD, str(directory), dtype]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        before = peak = anonymous_bytes(process.pid)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        line = b""
+        while line != b"loaded\n":
+            if select.select([process.stdout], [], [], 0.001)[0]:
+                line = process.stdout.readline()  # the log, too
+                assert line, "the process ended before the model was loaded"
+            peak = max(peak, anonymous_bytes(process.pid))
+        process.stdin.close()
+    return peak - before
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+@pytest.mark.parametrize(("dtype", "item_bytes"), [("bfloat16", 2), ("float32", 4)])
+def test_loading_takes_little_more_memory_than_the_weights(
+    tmp_path: Path, dtype: str, item_bytes: int
+) -> None:
+    """Of a checkpoint with optimiser state: at the first start, and from the copy at the second."""
+    directory = write_large(tmp_path)
+    assert (directory / "model.pt").stat().st_size > 1.9e9
+    for _start in ("from model.pt", "from the copy"):
+        peak = peak_while_loading(directory, dtype)
+        assert 0.9 * item_bytes * LARGE_PARAMETERS < peak < 1.3 * item_bytes * LARGE_PARAMETERS
+        assert (directory / "model.pt.safetensors").exists()

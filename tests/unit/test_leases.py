@@ -1,0 +1,203 @@
+"""What a worker holds, and the heartbeat that keeps it."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from structlog.testing import capture_logs
+
+from storage.messages import Job, Lane
+from storage.streams import Delivery, JobStreams
+from tests.polling import TIMEOUT_SECONDS
+from worker.leases import Heartbeat, Leases
+from worker.metrics import Metrics
+from worker.task import Task
+
+
+def delivery(entry: str = "1-0", count: int = 1, lane: Lane = Lane.NORMAL) -> Delivery:
+    """A delivered entry."""
+    return Delivery(lane, entry, count, {})
+
+
+def hold(leases: Leases, *deliveries: Delivery) -> list[Task]:
+    """Hold entries, and begin a task for each; the job's id is the entry's."""
+    leases.hold(deliveries)
+    tasks = [Task(Job(each.entry, "a.wav"), value=None, ticket=each) for each in deliveries]
+    for each, task in zip(deliveries, tasks, strict=True):
+        leases.begun(each, task)
+    return tasks
+
+
+class Streams:
+    """Stands in for Redis: remembers what is renewed, and says what is lost."""
+
+    def __init__(self) -> None:
+        self.renewed: list[Delivery] = []
+        self.lost: list[Delivery] = []
+        self.errors: list[Exception] = []
+        self.answered = threading.Event()
+
+    def heartbeat(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Renew."""
+        if self.errors:
+            raise self.errors.pop(0)
+        self.renewed = list(deliveries)
+        self.answered.set()
+        return self.lost
+
+
+def heartbeat(leases: Leases, streams: Streams, **options: Any) -> Heartbeat:
+    """A heartbeat of a worker whose device does not hang."""
+    return Heartbeat(
+        cast(JobStreams, streams),
+        leases,
+        **{
+            "lease_seconds": 0.01,
+            "stalled": lambda: False,
+            "metrics": Metrics(),
+            "clock": lambda: 100.0,
+            **options,
+        },
+    )
+
+
+def test_what_was_delivered_is_renewed_before_it_is_begun() -> None:
+    """A begin that has to wait for Redis does not cost the lease."""
+    leases = Leases()
+    leases.hold([delivery("1-0"), delivery("2-0", lane=Lane.BULK)])
+    assert leases.renewable(0.0) == [delivery("1-0"), delivery("2-0", lane=Lane.BULK)]
+    assert len(leases) == 2
+
+
+def test_what_is_settled_is_renewed_no_more() -> None:
+    """Dropped means forgotten."""
+    leases = Leases()
+    hold(leases, delivery("1-0"), delivery("2-0"))
+    leases.drop([delivery("1-0")])
+    assert leases.renewable(0.0) == [delivery("2-0")]
+
+
+def test_the_same_entry_id_in_two_lanes_is_two_leases() -> None:
+    """Entry ids are unique in their stream only."""
+    leases = Leases()
+    hold(leases, delivery(lane=Lane.HIGH), delivery(lane=Lane.BULK))
+    leases.drop([delivery(lane=Lane.HIGH)])
+    assert leases.renewable(0.0) == [delivery(lane=Lane.BULK)]
+
+
+def test_an_overdue_task_is_not_renewed() -> None:
+    """A stage that hangs lets others have the job, but stays held in case it comes back."""
+    leases = Leases()
+    stuck, fine = hold(leases, delivery("1-0"), delivery("2-0"))
+    stuck.overdue_at, fine.overdue_at = 50.0, 150.0
+    assert leases.renewable(100.0) == [delivery("2-0")]
+    stuck.overdue_at = None
+    assert leases.renewable(100.0) == [delivery("1-0"), delivery("2-0")]
+
+
+def test_a_newer_delivery_replaces_an_older_one() -> None:
+    """Given an entry that came back to the same worker, its first run is abandoned."""
+    leases = Leases()
+    (older,) = hold(leases, delivery(count=1))
+    (newer,) = hold(leases, delivery(count=2))
+    assert (older.abandoned, newer.abandoned) == (True, False)
+    assert leases.renewable(0.0) == [delivery(count=2)]
+
+
+def test_the_end_of_an_older_delivery_leaves_the_newer_alone() -> None:
+    """Its drop, loss or late begin concerns nobody any more."""
+    leases = Leases()
+    (older,) = hold(leases, delivery(count=1))
+    (newer,) = hold(leases, delivery(count=2))
+    leases.drop([delivery(count=1)])
+    leases.lose([delivery(count=1)])
+    leases.begun(delivery(count=1), older)
+    assert leases.renewable(0.0) == [delivery(count=2)]
+    assert not newer.abandoned
+    newer.overdue_at = 1.0
+    assert leases.renewable(2.0) == []  # it is the newer task that counts
+
+
+def test_what_is_lost_is_abandoned() -> None:
+    """The stages need not finish what another worker has by now."""
+    leases = Leases()
+    lost, kept = hold(leases, delivery("1-0"), delivery("2-0"))
+    leases.lose([delivery("1-0"), delivery("9-0")])
+    assert (lost.abandoned, kept.abandoned) == (True, False)
+    assert leases.renewable(0.0) == [delivery("2-0")]
+
+
+def test_what_is_given_back_is_named_with_its_job() -> None:
+    """Entries that were not begun have no job yet; nothing is held afterwards."""
+    leases = Leases()
+    (task,) = hold(leases, delivery("1-0"))
+    leases.hold([delivery("2-0")])
+    assert leases.take_all() == [(delivery("1-0"), "1-0"), (delivery("2-0"), "")]
+    assert task.abandoned
+    assert len(leases) == 0
+    assert leases.take_all() == []
+
+
+def test_a_beat_renews_and_abandons_what_was_lost() -> None:
+    """The server says which entries are another worker's; the metric counts them."""
+    leases, streams, metrics = Leases(), Streams(), Metrics()
+    lost, kept = hold(leases, delivery("1-0"), delivery("2-0"))
+    streams.lost = [delivery("1-0")]
+    beats = heartbeat(leases, streams, metrics=metrics)
+    beats.beat()
+    assert streams.renewed == [delivery("1-0"), delivery("2-0")]
+    assert (lost.abandoned, kept.abandoned) == (True, False)
+    assert metrics.lost._value.get() == 1
+    streams.lost = []
+    beats.beat()
+    assert streams.renewed == [delivery("2-0")]
+
+
+def test_a_beat_passes_over_what_is_overdue() -> None:
+    """By the heartbeat's own clock."""
+    leases, streams = Leases(), Streams()
+    stuck, _ = hold(leases, delivery("1-0"), delivery("2-0"))
+    stuck.overdue_at = 99.0
+    heartbeat(leases, streams).beat()
+    assert streams.renewed == [delivery("2-0")]
+
+
+def test_a_hanging_device_withholds_all_beats() -> None:
+    """Others may have the jobs; nothing is forgotten, should it come back in time."""
+    leases, streams = Leases(), Streams()
+    (task,) = hold(leases, delivery())
+    with capture_logs() as logs:
+        heartbeat(leases, streams, stalled=lambda: True).beat()
+    assert streams.renewed == []
+    assert not task.abandoned
+    assert len(leases) == 1
+    assert [entry["event"] for entry in logs] == ["heartbeat.withheld"]
+
+
+@pytest.mark.parametrize("error", [RedisConnectionError("reset"), RuntimeError("boom")])
+def test_the_heartbeat_outlives_errors(error: Exception) -> None:
+    """A heartbeat that ended would hand every job of this worker to others."""
+    leases, streams = Leases(), Streams()
+    hold(leases, delivery())
+    streams.errors = [error, error]
+    beats = heartbeat(leases, streams)
+    with capture_logs() as logs:
+        beats.start()
+        assert streams.answered.wait(TIMEOUT_SECONDS)
+        beats.stop()
+    assert streams.renewed == [delivery()]
+    assert [entry["event"] for entry in logs] == ["heartbeat.failed"] * 2
+
+
+def test_a_stopped_heartbeat_renews_nothing() -> None:
+    """After stop the leases are left to run out, or were given back."""
+    leases, streams = Leases(), Streams()
+    hold(leases, delivery())
+    beats = heartbeat(leases, streams)
+    beats.start()
+    assert streams.answered.wait(TIMEOUT_SECONDS)
+    beats.stop()
+    streams.answered.clear()
+    assert not streams.answered.wait(0.02)

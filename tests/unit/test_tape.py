@@ -1,0 +1,79 @@
+"""The layout of a tape."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.model.parity import clip_of, noise, segments_of
+from worker.clip import frame_samples
+from worker.tape import Segment, TapeLayout, num_fitting
+
+FRAMES = st.lists(st.integers(1, 50), min_size=1, max_size=8).map(tuple)
+
+
+def segment_of(frames: int, seed: int = 0) -> Segment:
+    """A segment of a number of frames."""
+    return segments_of(clip_of(noise(frame_samples(frames), seed)))[0]
+
+
+@given(frames=FRAMES, extra_tokens=st.integers(0, 12), wider=st.integers(0, 5))
+def test_every_slot_has_one_use(frames: tuple[int, ...], extra_tokens: int, wider: int) -> None:
+    """A slot is a frame, an extra token or an unused gap slot, and never two of them."""
+    gap = extra_tokens + wider
+    layout = TapeLayout(gap=gap, extra_tokens=extra_tokens, frames=frames)
+    uses = np.zeros(layout.slots, dtype=int)
+    for run, count in zip(layout.frame_slots(), frames, strict=True):
+        assert run.stop - run.start == count
+        uses[run] += 1
+    assert np.array_equal(uses == 0, layout.gap_mask())
+    uses[layout.token_slots()] += 1
+    assert uses.max() == 1
+    assert np.count_nonzero(uses == 0) == wider * len(frames)
+
+
+@given(frames=FRAMES)
+def test_neighbours_are_a_gap_apart(frames: tuple[int, ...]) -> None:
+    """Before each segment's frames lies a whole gap, before the first one too."""
+    layout = TapeLayout(gap=10, extra_tokens=10, frames=frames)
+    stops = [0, *(run.stop for run in layout.frame_slots())]
+    starts = [run.start for run in layout.frame_slots()]
+    assert [start - stop for start, stop in zip(starts, stops, strict=False)] == [10] * len(frames)
+    assert stops[-1] == layout.slots
+
+
+def test_attention_sees_the_extra_tokens_right_before_the_frames() -> None:
+    """Where the gap is wider than the extra tokens, they take its last slots."""
+    layout = TapeLayout(gap=12, extra_tokens=10, frames=(5, 7))
+    assert layout.attention_slots() == [slice(2, 17), slice(19, 36)]
+    assert layout.token_slots().tolist() == [*range(2, 12), *range(19, 29)]
+
+
+def test_samples_are_written_at_320_a_slot_with_silence_between() -> None:
+    """Each window's normalized samples begin at its first frame's slot; all else is zero."""
+    segments = [segment_of(3, seed=1), segment_of(1, seed=2)]
+    layout = TapeLayout(gap=10, extra_tokens=10, frames=(3, 1))
+    tape = np.full(layout.num_samples, np.nan, dtype=np.float32)
+    layout.write(segments, tape)
+    expected = np.zeros(320 * 24 + 80, dtype=np.float32)
+    for segment, start in zip(segments, (3200, 7360), strict=True):
+        size = frame_samples(segment.window.frames)
+        segment.clip.write(segment.window, expected[start : start + size])
+    assert np.array_equal(tape, expected)
+
+
+def test_segments_of_another_number_than_the_layout_are_refused() -> None:
+    """A layout for two segments does not take one."""
+    layout = TapeLayout(gap=10, extra_tokens=10, frames=(3, 3))
+    with pytest.raises(ValueError, match="longer"):
+        layout.write([segment_of(3)], np.empty(layout.num_samples, dtype=np.float32))
+
+
+@given(frames=FRAMES, tape_slots=st.integers(11, 200))
+def test_a_tape_takes_the_first_segments_that_fit(frames: tuple[int, ...], tape_slots: int) -> None:
+    """As many as fit and no more, in order; one that is too long for any tape goes alone."""
+    segments = [segment_of(count) for count in frames]
+    count = num_fitting(segments, gap=10, tape_slots=tape_slots)
+    used = [10 + n for n in frames]
+    assert count == 1 or sum(used[:count]) <= tape_slots
+    assert count == len(segments) or sum(used[: count + 1]) > tape_slots
