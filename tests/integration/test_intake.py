@@ -1,0 +1,418 @@
+"""The intake, against a real server."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from structlog.testing import capture_logs
+
+from storage.connection import connect
+from storage.embedded import EmbeddedRedis
+from storage.messages import Keys, Lane
+from storage.streams import Begun, Delivery, JobStreams, Reclaimed
+from tests.polling import until
+from worker.intake import Intake
+from worker.leases import Leases
+from worker.metrics import Metrics
+from worker.pipeline import Pipeline
+from worker.task import Task
+
+KEYS = Keys("emo")
+
+
+class Clock:
+    """Time that passes when told to, and by `tick` with every look at it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.tick = 0.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        self.now += self.tick
+        return self.now
+
+
+class Room:
+    """A pipeline that keeps what it is given, and has places for `capacity`."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.tasks: list[Task] = []
+
+    def room(self) -> int:
+        """Free places."""
+        return self.capacity - len(self.tasks)
+
+    def wait_for_room(self, tasks: int, timeout_seconds: float) -> None:
+        """Nothing leaves while a test looks on."""
+
+    def submit(self, task: Task) -> None:
+        """Keep."""
+        assert self.room() > 0
+        self.tasks.append(task)
+
+    @property
+    def jobs(self) -> list[str]:
+        """Ids of what was submitted, in order."""
+        return [task.job.id for task in self.tasks]
+
+
+class Streams(JobStreams):
+    """The real protocol, with faults on request, and a note of every reclaim."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.faults: list[Exception] = []  # instead of a begin
+        self.late_faults: list[Exception] = []  # after a begin: its reply is lost
+        self.meanwhile: Callable[[], None] = lambda: None  # before a blocking read returns
+        self.reclaims: list[bool] = []  # whether each took only what was given back
+
+    def begin(self, deliveries: Any) -> list[Begun]:
+        """Begin, or fail before or after."""
+        if self.faults:
+            raise self.faults.pop(0)
+        begun = super().begin(deliveries)
+        if self.late_faults:
+            raise self.late_faults.pop(0)
+        return begun
+
+    def read_blocking(self, free: int, *, block_seconds: float) -> list[Delivery]:
+        """Read what has arrived by now."""
+        self.meanwhile()
+        return super().read_blocking(free, block_seconds=block_seconds)
+
+    def reclaim(self, limit: int, *, given_back_only: bool = False) -> Reclaimed:
+        """Reclaim."""
+        self.reclaims.append(given_back_only)
+        return super().reclaim(limit, given_back_only=given_back_only)
+
+
+class Host:
+    """An intake and what it feeds."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        capacity: int = 100,
+        lease_seconds: float = 30,
+        robbed_after_seconds: float = 30,
+    ) -> None:
+        """`robbed_after_seconds` is the idle time, of the server's clock, that it reclaims at."""
+        self.client: Any = connect(url, name="test-intake")
+        self.streams = self.worker("me", robbed_after_seconds)
+        self.room = Room(capacity)
+        self.leases = Leases()
+        self.metrics = Metrics()
+        self.clock = Clock()
+        self.uptime_seconds = 1e9
+        self.intake = Intake(
+            self.streams,
+            cast(Pipeline, self.room),
+            self.leases,
+            lease_seconds=lease_seconds,
+            max_job_bytes=32 * 1024,
+            uptime_seconds=lambda: self.uptime_seconds,
+            metrics=self.metrics,
+            clock=self.clock,
+        )
+
+    def worker(self, owner: str, lease_seconds: float = 30) -> Streams:
+        """One worker's side of the protocol."""
+        streams = Streams(
+            self.client,
+            owner=owner,
+            keys=KEYS,
+            lease_seconds=lease_seconds,
+            result_ttl_seconds=60,
+            results_maxlen=1000,
+        )
+        streams.create_group()
+        return streams
+
+    def take(self, entries: int = 1) -> list[Begun]:
+        """Another worker reads and begins what there is, and has been silent for 2 ms."""
+        other = self.worker("other")
+        begun = other.begin(other.read(entries))
+        assert len(begun) == entries
+        until(lambda: len(self.pending("other", idle_ms=2)) == entries)
+        return begun
+
+    def pending(self, owner: str, idle_ms: int = 0) -> list[Any]:
+        """What a worker holds in the normal lane, by the server's book."""
+        found: list[Any] = self.client.xpending_range(
+            KEYS.lane(Lane.NORMAL), "workers", "-", "+", 100, consumername=owner, idle=idle_ms
+        )
+        return found
+
+    def steps(self, number: int = 1) -> list[str]:
+        """Let the intake look at everything so often; returns the jobs submitted."""
+        for _ in range(number):
+            self.clock.now += 2  # upkeep is due, and nothing blocks for long
+            self.clock.tick = 1
+            self.intake.step()
+        return self.room.jobs
+
+    def add(self, *jobs: str, lane: Lane = Lane.NORMAL) -> None:
+        """Enqueue jobs by plain XADD."""
+        for job in jobs:
+            self.client.xadd(KEYS.lane(lane), {"key": "a.wav", "job": job})
+
+
+MakeHost = Callable[..., Host]
+
+
+@pytest.fixture
+def host(client: Any, redis_server: EmbeddedRedis) -> Iterator[MakeHost]:
+    """Make hosts on the emptied server, or on one given by URL."""
+    made: list[Host] = []
+
+    def make(url: str = redis_server.url, **options: Any) -> Host:
+        made.append(Host(url, **options))
+        return made[-1]
+
+    with capture_logs():
+        yield make
+        for each in made:
+            if each.intake._thread.is_alive():
+                each.intake.stop()
+            each.client.close()
+
+
+@pytest.fixture
+def own_server(tmp_path: Any) -> Iterator[EmbeddedRedis]:
+    """A server that the test may stop."""
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        yield server
+
+
+def test_jobs_are_begun_held_and_submitted(host: MakeHost) -> None:
+    """With what Redis knows of them, and the time they waited."""
+    running = host()
+    running.add("a", "b")
+    running.add("c", lane=Lane.HIGH)
+    assert running.steps() == ["c", "a", "b"]
+    assert running.client.hget(KEYS.result("a"), "status") == b"running"
+    task = running.room.tasks[1]
+    assert task.value == task.job
+    assert (task.ticket.attempts, task.ticket.deliveries) == (1, 1)
+    assert 0 <= task.milliseconds["queue"] < 60_000
+    assert len(running.leases) == 3
+
+
+def test_a_job_that_is_too_large_fails_alone(host: MakeHost) -> None:
+    """A field of 40 KiB ends its own job with invalid_job; its neighbours run."""
+    running = host()
+    running.add("a")
+    running.client.xadd("emo:jobs", {"key": "a.wav", "job": "big", "notes": "x" * 40 * 1024})
+    running.add("c")
+    assert running.steps() == ["a", "big", "c"]
+    errors = [task.error for task in running.room.tasks]
+    assert (errors[0], errors[2]) == (None, None)
+    assert errors[1] is not None
+    assert errors[1].code == "invalid_job"
+    assert "40979 bytes; at most 32768" in str(errors[1])
+
+
+def test_a_field_that_is_not_text_is_named(host: MakeHost) -> None:
+    """Bytes that are not UTF-8 in `key` jam nobody."""
+    running = host()
+    entry = running.client.xadd("emo:jobs", {b"key": b"caf\xe9.wav"})
+    running.add("b")
+    assert running.steps() == [entry.decode(), "b"]
+    error = running.room.tasks[0].error
+    assert error is not None
+    assert str(error) == "field 'key': not UTF-8 (byte 3)"
+    assert len(running.leases) == 2  # settle still has to end it
+
+
+def test_unknown_fields_are_carried_along(host: MakeHost) -> None:
+    """Bytes nobody understands come through a retry unharmed."""
+    running = host()
+    fields = {b"key": b"a.wav", b"job": b"x", b"\xff\xfe": b"\x80\x81"}
+    running.client.xadd("emo:jobs", fields)
+    running.steps()
+    (task,) = running.room.tasks
+    assert task.error is None
+    running.streams.retry(task.ticket, delay_seconds=0, code="internal", message="again")
+    running.steps()
+    _, again = running.room.tasks
+    assert again.error is None
+    assert again.ticket.attempts == 2
+    assert fields.items() <= again.ticket.delivery.fields.items()
+
+
+def test_no_more_is_delivered_than_there_is_room_for(host: MakeHost) -> None:
+    """Over all lanes together; the high lane has the largest share."""
+    running = host(capacity=8)
+    for lane in Lane:
+        running.add(*[f"{lane}-{number}" for number in range(10)], lane=lane)
+    jobs = running.steps(5)
+    assert len(jobs) == len(set(jobs)) == len(running.leases) == 8
+    assert sum("high" in job for job in jobs) >= 5
+    taken = [running.client.xpending(stream, "workers")["pending"] for stream in KEYS.lanes]
+    assert sum(taken) == 8
+
+
+def test_no_more_is_taken_over_than_there_is_room_for(host: MakeHost) -> None:
+    """A crashed worker's jobs are shared by those that live."""
+    running = host(capacity=3, robbed_after_seconds=0.001)
+    running.add(*[str(number) for number in range(10)])
+    running.take(10)
+    assert running.steps() == ["0", "1", "2"]
+    assert len(running.pending("me")) == 3
+
+
+def test_a_full_pipeline_reads_nothing(host: MakeHost) -> None:
+    """What cannot be worked on stays for others."""
+    running = host(capacity=3)
+    running.add("a", "b", "c", "d")
+    running.steps(3)
+    assert running.room.jobs == ["a", "b", "c"]
+    assert running.client.xpending("emo:jobs", "workers")["pending"] == 3
+
+
+def test_a_blocking_read_minds_the_room(host: MakeHost) -> None:
+    """Jobs that arrive in all lanes at once do not overfill the pipeline."""
+    running = host(capacity=4)
+
+    def arrive() -> None:
+        for lane in Lane:
+            running.add(*[f"{lane}-{number}" for number in range(5)], lane=lane)
+
+    running.streams.meanwhile = arrive
+    assert running.steps() == ["high-0", "normal-0", "bulk-0"]
+
+
+def test_what_is_not_to_be_run_is_let_go(host: MakeHost) -> None:
+    """A second entry of a live job is neither submitted nor held."""
+    running = host()
+    running.add("x", "x")
+    assert running.steps() == ["x"]
+    assert len(running.leases) == 1
+    sample = running.metrics.registry.get_sample_value
+    assert sample("emostream_entries_dropped_total", {"verdict": "REPEATED"}) == 1
+
+
+def test_a_silent_workers_jobs_are_taken_over(host: MakeHost) -> None:
+    """When its lease has run out, with the count that fences it."""
+    running = host(robbed_after_seconds=0.001)
+    running.add("x")
+    (lost,) = running.take()
+    assert running.steps() == ["x"]
+    (task,) = running.room.tasks
+    assert task.ticket.delivery.count == lost.delivery.count + 1
+    assert task.ticket.crashes == 1
+    assert running.metrics.reclaimed._value.get() == 1
+
+
+@pytest.mark.parametrize("faults", ["faults", "late_faults"])
+def test_begin_is_repeated_for_what_was_delivered(host: MakeHost, faults: str) -> None:
+    """An outage between read and begin, or one that swallowed the reply, costs no job."""
+    running = host()
+    running.add("a", "b")
+    setattr(running.streams, faults, [RedisConnectionError("reset")] * 2)
+    for _ in range(2):
+        with pytest.raises(RedisConnectionError):
+            running.steps()
+    running.add("c")
+    assert len(running.leases) == 2  # renewed meanwhile
+    assert running.steps() == ["a", "b"]
+    assert [task.ticket.attempts for task in running.room.tasks] == [1, 1]
+    assert running.steps() == ["a", "b", "c"]
+
+
+def test_a_flushed_server_is_joined_again(host: MakeHost, client: Any) -> None:
+    """The group is made anew, at 0, and what is enqueued then is read."""
+    running = host()
+    running.intake.start()
+    running.add("a")
+    until(lambda: running.room.jobs == ["a"])
+    client.flushall()
+    running.add("b")
+    until(lambda: running.room.jobs == ["a", "b"])
+    assert running.intake.connected
+
+
+def test_an_outage_is_survived(host: MakeHost, own_server: EmbeddedRedis) -> None:
+    """Redis goes away and comes back with its data: reading goes on, and nothing is lost."""
+    running = host(own_server.url)
+    running.intake.start()
+    running.add("a")
+    until(lambda: running.room.jobs == ["a"])
+    own_server.stop()
+    until(lambda: not running.intake.connected)
+    own_server.start()
+    running.add("b")
+    until(lambda: running.room.jobs == ["a", "b"])
+    until(lambda: running.intake.connected)
+    assert running.metrics.outages._value.get() == 1
+    assert len(running.leases) == 2
+
+
+def test_nobody_is_robbed_after_a_restart(host: MakeHost, own_server: EmbeddedRedis) -> None:
+    """All leases look run out then, though their workers live: one lease long nobody reclaims."""
+    running = host(own_server.url, lease_seconds=1000)
+    running.intake.start()
+    until(lambda: running.streams.reclaims)
+    own_server.stop()
+    until(lambda: not running.intake.connected)
+    before = len(running.streams.reclaims)
+    running.uptime_seconds = 0
+    running.clock.tick = 0.5  # upkeep is due with every look
+    own_server.start()
+    until(lambda: running.intake.connected and len(running.streams.reclaims) >= before + 3)
+    assert set(running.streams.reclaims[before:]) == {True}
+    running.clock.now += 1001
+    until(lambda: False in running.streams.reclaims[before:])
+
+
+def test_after_a_restart_what_was_given_back_is_taken_at_once(host: MakeHost) -> None:
+    """It belongs to nobody; what another holds is left alone for one lease."""
+    running = host(lease_seconds=0.4, robbed_after_seconds=0.001)
+    running.add("held", "given")
+    _, given = running.take(2)
+    assert running.worker("other").give_back([(given.delivery, given.job_id)]) == 1
+    running.uptime_seconds = 0.1
+    running.intake.start()
+    until(lambda: running.room.jobs == ["given"])
+    assert running.streams.reclaims == [True]
+    running.clock.now += 0.4
+    until(lambda: "held" in running.room.jobs)
+    assert running.streams.reclaims[-1] is False
+
+
+def test_an_unknown_uptime_counts_as_a_restart(host: MakeHost) -> None:
+    """Better to wait a lease than to rob everybody."""
+    running = host()
+
+    def away() -> float:
+        raise RedisConnectionError("reset")
+
+    running.intake._uptime_seconds = away
+    running.intake.start()
+    until(lambda: running.streams.reclaims)
+    assert set(running.streams.reclaims) == {True}
+
+
+def test_the_intake_outlives_an_unexpected_error(host: MakeHost) -> None:
+    """A worker that lives and takes no jobs would be missed by nobody."""
+    running = host()
+    running.streams.faults = [RuntimeError("boom")]
+    running.add("a")
+    running.intake.start()
+    until(lambda: running.room.jobs == ["a"])
+
+
+def test_a_stopped_intake_reads_nothing_more(host: MakeHost) -> None:
+    """What is enqueued after stop stays for others."""
+    running = host(lease_seconds=0.1)
+    running.intake.start()
+    running.add("a")
+    until(lambda: running.room.jobs == ["a"])
+    running.intake.stop()
+    running.add("b")
+    assert running.client.xpending("emo:jobs", "workers")["pending"] == 1
+    assert running.room.jobs == ["a"]

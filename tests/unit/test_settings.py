@@ -1,0 +1,213 @@
+"""Settings: names, defaults, and what is said of wrong ones."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from storage.settings import (
+    InvalidSettings,
+    SharedSettings,
+    load,
+    table,
+    unknown_variables,
+    variable,
+)
+from worker.settings import WorkerSettings
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of whoever runs the tests, and no .env of theirs."""
+    for name in os.environ:
+        if name.upper().startswith("EMO_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def problems(kind: type[SharedSettings] = WorkerSettings, **options: list[str]) -> list[str]:
+    """What is said of the settings."""
+    with pytest.raises(InvalidSettings) as refused:
+        load(kind, **options)
+    assert str(refused.value) == "\n".join(refused.value.problems)
+    return refused.value.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("EMO_REDIS_URL", ""),
+        ("EMO_PREFIX", "emo"),
+        ("EMO_STORE", ""),
+        ("EMO_S3_ACCESS_KEY", ""),
+        ("EMO_S3_REGION", "us-east-1"),
+        ("EMO_MODEL", "iic/emotion2vec_plus_large"),
+        ("EMO_MODEL_REVISION", ""),
+        ("EMO_DEVICE", "auto"),
+        ("EMO_DTYPE", "auto"),
+        ("EMO_OUTPUT_STORE", ""),
+        ("EMO_OUTPUT_PREFIX", "emostream/"),
+        ("EMO_TAPE_SLOTS", None),
+        ("EMO_MAX_WAIT_SECONDS", 0.05),
+        ("EMO_LEASE_SECONDS", 30),
+        ("EMO_GRACE_SECONDS", 25),
+        ("EMO_MAX_ATTEMPTS", 5),
+        ("EMO_FETCH_TIMEOUT_SECONDS", 60),
+        ("EMO_DECODE_TIMEOUT_SECONDS", 30),
+        ("EMO_MAX_BACKLOG", 1_000_000),
+        ("EMO_MAX_JOB_BYTES", 32 * 1024),
+        ("EMO_RESULT_TTL_SECONDS", 86_400),
+        ("EMO_RESULTS_MAXLEN", 1_000_000),
+        ("EMO_WINDOW_SECONDS", 30),
+        ("EMO_MAX_AUDIO_SECONDS", 7200),
+        ("EMO_MAX_OBJECT_BYTES", 512 * 1024**2),
+        ("EMO_METRICS_ADDRESS", "127.0.0.1:9464"),
+        ("EMO_LOG_LEVEL", "info"),
+    ],
+)
+def test_the_names_that_are_fixed_have_their_defaults(name: str, default: object) -> None:
+    """Operators rely on both."""
+    (field,) = [field for field in WorkerSettings.model_fields if variable(field) == name]
+    assert getattr(load(WorkerSettings), field) == default
+
+
+def test_a_variable_sets_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers, sizes with units, and text."""
+    monkeypatch.setenv("EMO_MAX_OBJECT_BYTES", "512MiB")
+    monkeypatch.setenv("EMO_BYTES_IN_FLIGHT", "2GB")
+    monkeypatch.setenv("EMO_MAX_JOB_BYTES", "1000")
+    monkeypatch.setenv("EMO_WINDOW_SECONDS", "2.5")
+    monkeypatch.setenv("EMO_TAPE_SLOTS", "512")
+    monkeypatch.setenv("EMO_FETCH_THREADS", "3")
+    settings = load(WorkerSettings)
+    assert settings.max_object_bytes == 512 * 1024**2
+    assert settings.bytes_in_flight == 2 * 1000**3
+    assert settings.max_job_bytes == 1000
+    assert settings.window_seconds == 2.5
+    assert settings.tape_slots == 512
+    assert settings.fetch_threads == 3
+
+
+def test_the_machine_decides_where_nothing_is_said() -> None:
+    """At least one of each, and not hundreds."""
+    settings = load(WorkerSettings)
+    assert 1 <= settings.fetch_threads <= 32
+    assert 1 <= settings.decode_processes <= 16
+    assert Path(settings.spool_dir).is_dir()
+
+
+def test_an_empty_tape_length_means_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compose file passes the variable on even where it is not set."""
+    monkeypatch.setenv("EMO_TAPE_SLOTS", "")
+    assert load(WorkerSettings).tape_slots is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("EMO_WINDOW_SECONDS", "0", "must be greater than or equal to 0.025"),
+        ("EMO_WINDOW_SECONDS", "nan", "must be"),
+        ("EMO_MAX_AUDIO_SECONDS", "0.001", "must be greater than or equal to 0.025"),
+        ("EMO_LEASE_SECONDS", "0", "must be greater than 0"),
+        ("EMO_LEASE_SECONDS", "inf", "must be a finite number"),
+        ("EMO_GRACE_SECONDS", "inf", "must be a finite number"),
+        ("EMO_MAX_WAIT_SECONDS", "-1", "must be greater than or equal to 0"),
+        ("EMO_MAX_ATTEMPTS", "many", "must be a valid integer"),
+        ("EMO_MAX_OBJECT_BYTES", "0", "must be greater than or equal to 1"),
+        ("EMO_MAX_OBJECT_BYTES", "5 apples", "could not interpret byte unit: apples"),
+        ("EMO_JOBS_IN_FLIGHT", "2", "must be greater than or equal to 8"),
+        ("EMO_DEVICE", "gpu", "must match pattern"),
+        ("EMO_DTYPE", "int8", "must be 'auto', 'float32', 'bfloat16' or 'float16'"),
+        ("EMO_PREFIX", "a b", "must match pattern"),
+        ("EMO_METRICS_ADDRESS", "9464", "must match pattern"),
+        ("EMO_REDIS_URL", "http://host", "must begin with redis://, rediss:// or unix://"),
+        ("EMO_STORE", "file://relative/dir", "the directory must be absolute"),
+        ("EMO_OUTPUT_STORE", "ftp://host/dir", "write s3://host:port/bucket"),
+    ],
+)
+def test_a_wrong_value_is_named_and_explained(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    """The variable, what it was set to, and what it must be."""
+    monkeypatch.setenv(name, value)
+    (problem,) = problems()
+    assert problem.startswith(f"{name}={value}: ")
+    assert said in problem
+
+
+def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what is required and missing, so that one look mends everything."""
+    monkeypatch.setenv("EMO_WINDOW_SECONDS", "0")
+    monkeypatch.setenv("EMO_MAX_ATTEMPTS", "0")
+    monkeypatch.setenv("EMO_STORE", "s3://host/bucket")
+    assert problems(required=["redis_url", "store"]) == [
+        "EMO_MAX_ATTEMPTS=0: must be greater than or equal to 1",
+        "EMO_WINDOW_SECONDS=0: must be greater than or equal to 0.025",
+        "EMO_REDIS_URL: required; " + str(SharedSettings.model_fields["redis_url"].description),
+    ]
+
+
+def test_what_is_required_may_not_be_missing() -> None:
+    """The message says what the variable is for."""
+    (problem,) = problems(SharedSettings, required=["redis_url"])
+    assert problem.startswith("EMO_REDIS_URL: required; Redis or Valkey")
+
+
+def test_a_dotenv_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its values are used, and told where they are wrong; the environment comes first."""
+    (tmp_path / ".env").write_text(
+        "EMO_REDIS_URL=redis://host\nEMO_LEASE_SECONDS=-5\nEMO_MAX_ATTEMPTS=0\nOTHER=1\n"
+    )
+    monkeypatch.setenv("EMO_MAX_ATTEMPTS", "7")
+    assert problems(required=["redis_url"]) == ["EMO_LEASE_SECONDS=-5: must be greater than 0"]
+    monkeypatch.setenv("EMO_LEASE_SECONDS", "5")
+    settings = load(WorkerSettings, required=["redis_url"])
+    assert settings.redis_url == "redis://host"
+    assert settings.max_attempts == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EMO_REDIS_URL", "http://user:pass/w0rd@host:6379"),
+        ("EMO_REDIS_URL", "redis:/:pass/w0rd@host"),
+        ("EMO_STORE", "s3://KEY:pass/w0rd@host:9000/bucket"),
+        ("EMO_STORE", "s3://KEY:pass@host:9000/bucket"),
+        ("EMO_OUTPUT_STORE", "s4://KEY:pass/w0rd@host/bucket"),
+    ],
+)
+def test_credentials_in_a_url_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A message is read by more people than the setting."""
+    monkeypatch.setenv(name, value)
+    (problem,) = problems()
+    assert "pass" not in problem
+    assert "w0rd" not in problem
+    assert problem.startswith(f"{name}=")
+    assert "…@host" in problem
+
+
+def test_the_secret_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by printing the settings, nor beside other problems."""
+    monkeypatch.setenv("EMO_S3_SECRET_KEY", "hush")
+    settings = load(WorkerSettings)
+    assert settings.s3_secret_key.get_secret_value() == "hush"
+    assert "hush" not in f"{settings!r} {settings} {settings.model_dump()}"
+    assert "hush" not in table(WorkerSettings)
+    monkeypatch.setenv("EMO_LEASE_SECONDS", "0")
+    assert "hush" not in "\n".join(problems())
+
+
+def test_unknown_variables_are_named() -> None:
+    """`EMO_` variables that nothing reads are most likely misspelt; others are not ours."""
+    environ = {"EMO_LEASE_SECOND": "1", "EMO_LEASE_SECONDS": "1", "EMOTION": "1", "EMO_A": ""}
+    assert unknown_variables(WorkerSettings, environ) == ["EMO_A", "EMO_LEASE_SECOND"]
+
+
+def test_the_table_has_every_setting() -> None:
+    """docs/settings.md is made from it."""
+    rows = table(WorkerSettings)
+    for field in WorkerSettings.model_fields:
+        assert f"| `{variable(field)}` |" in rows
+    assert "| `EMO_PREFIX` | `emo` |" in rows
