@@ -6,14 +6,12 @@ import uuid
 from typing import Annotated, NoReturn
 
 import typer
-from redis import Redis
-from redis.exceptions import RedisError
 from rich.console import Console
 from rich.progress import track
 
 from producer import show
 from producer.sources import local_files, place
-from storage.connection import UnfitServer, check_server, connect
+from storage.connection import RedisError, UnfitServer, check_server, connect
 from storage.errors import JobError
 from storage.messages import JOB_ID, Job, Keys, Lane, Status, parse_want
 from storage.objects import ObjectStore, open_store
@@ -194,7 +192,7 @@ def _settings() -> SharedSettings:
 
 
 def _submissions(settings: SharedSettings) -> Submissions:
-    client: Redis = connect(settings.redis_url, name="emostream-producer")
+    client = connect(settings.redis_url, name="emostream-producer")
     try:
         check_server(client, settings.prefix)
     except (RedisError, UnfitServer) as error:

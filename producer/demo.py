@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from redis.exceptions import RedisError
 from rich.console import Console
 from rich.panel import Panel
 
 from producer.show import results_table
-from storage.connection import connect
+from storage.connection import RedisError, connect
 from storage.embedded import EmbeddedRedis, NoServer
 from storage.messages import Job, Keys, Lane, Status
 from storage.submission import Submissions

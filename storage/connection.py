@@ -26,6 +26,22 @@ _OVER_NETWORK: dict[str, Any] = {"socket_connect_timeout": 5.0, "socket_keepaliv
 _WAITING_REPLY = re.compile(r"\b(?:OOM|MISCONF|READONLY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN)\b")
 _HASH_TAGGED = re.compile(r"[^{]*\{[^}]+\}")
 
+# What the programs need of redis-py by name; nothing outside storage imports it.
+__all__ = [
+    "BLOCK_SECONDS",
+    "OLDEST_SERVER",
+    "Client",
+    "RedisError",
+    "UnfitServer",
+    "check_server",
+    "connect",
+    "is_group_missing",
+    "is_outage",
+    "stream_entries",
+    "uptime_seconds",
+]
+
+Client = redis.Redis
 Entry = tuple[bytes, dict[bytes, bytes]]
 
 
@@ -77,6 +93,11 @@ def is_outage(error: RedisError) -> bool:
     ):
         return True
     return isinstance(error, ResponseError) and bool(_WAITING_REPLY.search(str(error)))
+
+
+def is_group_missing(error: RedisError) -> bool:
+    """Whether the consumer group is gone: a flushed or failed-over server."""
+    return isinstance(error, ResponseError) and "NOGROUP" in str(error)
 
 
 def stream_entries(reply: Any) -> Iterator[tuple[bytes, Entry]]:

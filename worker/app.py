@@ -10,10 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 import structlog
-from redis import Redis
-from redis.exceptions import RedisError
 
-from storage.connection import check_server, connect, uptime_seconds
+from storage.connection import Client, RedisError, check_server, connect, uptime_seconds
 from storage.messages import Keys
 from storage.objects import ObjectStore, open_store
 from storage.streams import JobStreams
@@ -194,7 +192,7 @@ class Worker:
         """Ask `run` to drain and return. May be called from a signal handler."""
         self._stop.set()
 
-    def _job_streams(self, client: Redis) -> JobStreams:
+    def _job_streams(self, client: Client) -> JobStreams:
         settings = self._settings
         return JobStreams(
             client,

@@ -42,9 +42,8 @@ def run() -> None:
     """Take jobs from Redis until SIGTERM."""
     settings = _settings(required=("redis_url", "store"))
     _configure_logs(settings.log_level)
-    from redis.exceptions import RedisError  # noqa: PLC0415 (the light commands start fast)
-
-    from storage.connection import UnfitServer  # noqa: PLC0415
+    # The light commands start fast: what is heavy is imported by those that need it.
+    from storage.connection import RedisError, UnfitServer  # noqa: PLC0415
     from storage.errors import JobError  # noqa: PLC0415
     from worker.app import Worker, check_services, drain_on_signals  # noqa: PLC0415
 

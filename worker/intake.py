@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
 
-from storage.connection import BLOCK_SECONDS, is_outage
+from storage.connection import BLOCK_SECONDS, RedisError, is_group_missing, is_outage
 from storage.errors import InvalidJob
 from storage.messages import Job, Lane, parse_job
 from storage.streams import Begun, Delivery, JobStreams, Verdict
@@ -89,13 +88,11 @@ class Intake:
         while not self._stop.is_set():
             try:
                 self.step()
-            except ResponseError as error:
-                if "NOGROUP" not in str(error):
-                    wait_seconds = self._failed(error, wait_seconds)
-                    continue
-                self._rejoin()
             except RedisError as error:
-                wait_seconds = self._failed(error, wait_seconds)
+                if is_group_missing(error):
+                    self._rejoin()
+                else:
+                    wait_seconds = self._failed(error, wait_seconds)
             except Exception:
                 # A worker that lives but takes no jobs would be missed by nobody: go on.
                 log.exception("intake.failed")

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
-from redis.exceptions import RedisError
 
-from storage.connection import is_outage
+from storage.connection import RedisError, is_outage
 from storage.messages import Lane
 from storage.streams import Delivery, JobStreams
 from worker.metrics import Metrics

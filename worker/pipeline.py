@@ -177,7 +177,7 @@ class Pipeline:
     def _tasks(self, source: queue.Queue[Task | None]) -> Iterator[Task]:
         while not self._terminated:
             task = source.get()
-            if task is not None and not self._terminated:
+            if task is not None:
                 yield task
 
     def _run_stage(

@@ -9,9 +9,8 @@ from typing import TypeVar
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from redis.exceptions import RedisError
 
-from storage.connection import is_outage
+from storage.connection import RedisError, is_outage
 from storage.errors import DeadlineExceeded, Internal, JobError
 from storage.messages import Status, Want
 from storage.objects import ObjectStore
