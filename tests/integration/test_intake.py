@@ -231,6 +231,15 @@ def test_after_a_restart_what_was_given_back_is_taken_at_once(host: MakeHost) ->
     assert running.streams.reclaims[-1] is False
 
 
+def test_a_server_that_has_long_been_up_tells_who_is_silent(host: MakeHost) -> None:
+    """A worker that starts beside it takes over what was abandoned without delay."""
+    running = host(lease_seconds=1000)
+    running.uptime_seconds = 1001
+    running.intake.start()
+    until(lambda: running.streams.reclaims)
+    assert running.streams.reclaims[0] is False
+
+
 def test_an_unknown_uptime_counts_as_a_restart(host: MakeHost) -> None:
     """Better to wait a lease than to rob everybody."""
     running = host()
