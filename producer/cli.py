@@ -3,16 +3,19 @@
 import sys
 import time
 import uuid
-from typing import Annotated, NoReturn
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import track
 
 from producer import show
-from producer.sources import local_files, place
+from producer.sources import place
 from storage.connection import RedisError, UnfitServer, check_server, connect
 from storage.errors import JobError
+from storage.local_files import named_files
 from storage.messages import JOB_ID, Job, Keys, Lane, Status, parse_want
 from storage.objects import ObjectStore, open_store
 from storage.settings import InvalidSettings, SharedSettings, load
@@ -22,12 +25,22 @@ EXIT_FAILED = 1
 EXIT_SETTINGS = 2
 EXIT_SOME_FAILED = 3
 EXIT_TIMEOUT = 4
+EXIT_INTERRUPTED = 130
 _BACKLOG_WAIT_SECONDS = 0.5
+
+
+class WhenFull(StrEnum):
+    """What to do where the lanes are full."""
+
+    WAIT = "wait"
+    FAIL = "fail"
+
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
 
+Item = TypeVar("Item")
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a job.")]
 Timeout = Annotated[float | None, typer.Option(help="Seconds to wait at most; exit status 4.")]
 
@@ -49,18 +62,20 @@ def submit(
         float | None, typer.Option(help="Give up after this many seconds.")
     ] = None,
     when_full: Annotated[
-        str, typer.Option(help="`wait` or `fail` where EMO_MAX_BACKLOG is reached.")
-    ] = "wait",
+        WhenFull, typer.Option(help="What to do where EMO_MAX_BACKLOG is reached.")
+    ] = WhenFull.WAIT,
     timeout: Timeout = None,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue audio; prints each job's id. With --wait, exits with 3 where some failed."""
     settings = _settings()
-    if when_full not in ("wait", "fail"):
-        _fail("--when-full must be wait or fail", EXIT_SETTINGS)
-    files = list(local_files(names))
-    if job is not None and (len(files) != 1 or not JOB_ID.fullmatch(job)):
-        _fail(f"--job is for one name, and must match {JOB_ID.pattern}", EXIT_SETTINGS)
+    files = list(named_files(names))
+    if not files:
+        _fail(f"there is no audio in {', '.join(names)}", EXIT_SETTINGS)
+    if job is not None and len(files) != 1:
+        _fail(f"--job {job}: is for one name, not {len(files)}", EXIT_SETTINGS)
+    if job is not None and not JOB_ID.fullmatch(job):
+        _fail(f"--job {job}: must match {JOB_ID.pattern}", EXIT_SETTINGS)
     deadline_ms = None
     if deadline_seconds is not None:
         deadline_ms = round(1000 * (time.time() + deadline_seconds))
@@ -68,10 +83,8 @@ def submit(
     store = _store(settings)
     named: dict[str, str] = {}
     try:
-        for file in track(
-            files, "submitting", console=Console(stderr=True), disable=as_json or len(files) == 1
-        ):
-            source = place(file, store, settings.store)
+        for file in _progress(files, "submitting", len(files)):
+            source = place(file, store, settings.store, bucket)
             submitted = _enqueue(
                 submissions,
                 Job(
@@ -82,13 +95,19 @@ def submit(
                     want=parse_want(want),
                 ),
                 lane,
-                patient=when_full == "wait",
+                patient=when_full is WhenFull.WAIT,
             )
             named[submitted.job_id] = source.name
+            if not submitted.enqueued:
+                print(
+                    f"job {submitted.job_id} exists and is {submitted.status.value}: nothing was "
+                    "enqueued, and its result may be of another object",
+                    file=sys.stderr,
+                )
             if not wait_for_results:
-                status = {"status": submitted.status.value}
-                print(show.as_json(submitted.job_id, status) if as_json else submitted.job_id)
-    except (JobError, RedisError, BacklogFull, ValueError) as error:
+                shown = {"name": source.name, "key": source.key, "status": submitted.status.value}
+                print(show.as_json(submitted.job_id, shown) if as_json else submitted.job_id)
+    except (JobError, RedisError, BacklogFull, ValueError, OSError) as error:
         _fail(str(error))
     if wait_for_results:
         _wait(submissions, named, timeout, as_json=as_json)
@@ -107,7 +126,7 @@ def status(job: str, as_json: AsJson = False) -> None:
         print(show.as_json(job, found))
         return
     width = max(map(len, found))
-    for name, value in found.items():
+    for name, value in show.in_order(found).items():
         print(f"{name:<{width}}  {value}")
 
 
@@ -157,31 +176,39 @@ def _enqueue(submissions: Submissions, job: Job, lane: Lane, *, patient: bool) -
 def _wait(
     submissions: Submissions, named: dict[str, str], timeout: float | None, *, as_json: bool
 ) -> NoReturn:
-    """Show results as jobs end, and exit."""
+    """Show results as jobs end, and exit; what has not ended is named, to be looked up later."""
     rows: dict[str, dict[str, str]] = {}
-    ends = submissions.wait(list(named), timeout_seconds=timeout)
-    progress = track(
-        ends,
-        "waiting",
-        total=len(named),
-        console=Console(stderr=True),
-        disable=as_json or len(named) == 1,
-    )
+    status = 0
     try:
-        for job_id, result in progress:
+        ends = submissions.wait(list(named), timeout_seconds=timeout)
+        for job_id, result in _progress(ends, "waiting", len(named)):
             rows[job_id] = result
             if as_json:
-                print(show.as_json(job_id, result), flush=True)
-    except TimeoutError as error:
-        _fail(str(error), EXIT_TIMEOUT)
+                print(show.as_json(job_id, {"name": named[job_id], **result}), flush=True)
+            if result["status"] != Status.DONE:
+                status = EXIT_SOME_FAILED
+    except TimeoutError:
+        status = EXIT_TIMEOUT
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
     except RedisError as error:
-        _fail(str(error))
-    if not as_json:
-        Console(width=None if sys.stdout.isatty() else 160).print(
-            show.results_table([(named[job_id], rows[job_id]) for job_id in named])
-        )
-    all_done = all(result["status"] == Status.DONE for result in rows.values())
-    raise typer.Exit(0 if all_done else EXIT_SOME_FAILED)
+        print(error, file=sys.stderr)
+        status = EXIT_FAILED
+    if not as_json and rows:
+        ended = [(named[job_id], rows[job_id]) for job_id in named if job_id in rows]
+        Console(width=None if sys.stdout.isatty() else 160).print(show.results_table(ended))
+        print(*show.errors(ended), sep="\n", file=sys.stderr)
+    still_open = [job_id for job_id in named if job_id not in rows]
+    if still_open:
+        print("not ended yet:", *still_open, sep="\n", file=sys.stderr)
+    raise typer.Exit(status)
+
+
+def _progress(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+    """A bar on stderr while more than one item is worked on, where people can see it."""
+    console = Console(stderr=True)
+    hidden = total == 1 or not console.is_terminal
+    return track(items, what, total=total, console=console, disable=hidden, transient=True)
 
 
 def _settings() -> SharedSettings:

@@ -21,6 +21,7 @@ from rich.panel import Panel
 from producer.show import results_table
 from storage.connection import RedisError, connect
 from storage.embedded import EmbeddedRedis, NoServer
+from storage.local_files import is_audio
 from storage.messages import Job, Keys, Lane, Status
 from storage.submission import Submissions
 
@@ -31,7 +32,9 @@ STATE = ROOT / ".demo"
 HUB_SECONDS = 3.0
 LIMIT_SECONDS = 240.0
 
-_AUDIO = {".wav", ".mp3", ".m4a", ".opus", ".ogg", ".flac", ".webm"}
+# The demo is its own world: what else is set is for real servers and jobs.
+_HEEDED = ("EMO_MODEL", "EMO_MODEL_REVISION", "EMO_DEVICE", "EMO_DTYPE")
+_PREFIX = "emo"
 _HUB_UNREACHABLE = 4  # the exit status of `python -m worker model`
 _STOP_SECONDS = 40.0
 
@@ -65,6 +68,7 @@ def run(model: str, *, keep: bool) -> int:
     With `keep`, Redis and the worker are left running. Raises DemoFailed.
     """
     stop()
+    STATE.mkdir(exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else 150)
     chosen = _choose_model(model, console)
     with _redis(keep=keep) as url:
@@ -101,7 +105,7 @@ def _choose_model(model: str, console: Console) -> str:
         console.print(_untrained("asked for with MODEL=tiny"))
         return str(BUNDLED_MODEL)
     wanted = model or os.environ.get("EMO_MODEL", "")
-    environment = {**os.environ, **({"EMO_MODEL": wanted} if wanted else {})}
+    environment = {**_environment(), **({"EMO_MODEL": wanted} if wanted else {})}
     if wanted.startswith("random:"):
         return wanted
     found = subprocess.run(
@@ -133,11 +137,7 @@ def _untrained(reason: str) -> Panel:
 
 @contextmanager
 def _redis(*, keep: bool) -> Iterator[str]:
-    """A server to use: EMO_REDIS_URL, or an embedded one that ends with the demo unless kept."""
-    given = os.environ.get("EMO_REDIS_URL")
-    if given:
-        yield given
-        return
+    """An embedded server that ends with the demo unless kept."""
     try:
         server = EmbeddedRedis(STATE / "redis")
         server.start(detached=keep)
@@ -158,7 +158,7 @@ def _start_worker(url: str, model: str, *, keep: bool) -> subprocess.Popen[bytes
             [sys.executable, "-m", "worker", "run"],
             cwd=ROOT,
             env={
-                **os.environ,
+                **_environment(),
                 "EMO_REDIS_URL": url,
                 "EMO_STORE": SAMPLES.as_uri(),
                 "EMO_OUTPUT_STORE": STATE.as_uri(),
@@ -175,6 +175,15 @@ def _start_worker(url: str, model: str, *, keep: bool) -> subprocess.Popen[bytes
     return worker
 
 
+def _environment() -> dict[str, str]:
+    """This program's variables, less the `EMO_` ones that are not for a demo."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("EMO_") or name in _HEEDED
+    }
+
+
 def _remember(pid: int) -> None:
     """Note a process for `stop`; the worker, started last, is stopped first."""
     state = STATE / "running.json"
@@ -187,12 +196,11 @@ def _classify(
     url: str, worker: subprocess.Popen[bytes]
 ) -> Sequence[tuple[str, str, dict[str, str]]]:
     """Each sample's name, job id and result."""
-    prefix = os.environ.get("EMO_PREFIX", "emo")
     submissions = Submissions(
-        connect(url, name="emostream-demo"), keys=Keys(prefix), max_backlog=1_000_000
+        connect(url, name="emostream-demo"), keys=Keys(_PREFIX), max_backlog=1_000_000
     )
     run_id = f"{int(time.time()):x}"
-    clips = sorted(file.name for file in SAMPLES.iterdir() if file.suffix in _AUDIO)
+    clips = sorted(file.name for file in SAMPLES.iterdir() if is_audio(file))
     jobs = {f"demo-{run_id}-{Path(clip).stem}": clip for clip in clips}
     results: dict[str, dict[str, str]] = {}
     deadline = time.monotonic() + LIMIT_SECONDS
@@ -231,12 +239,10 @@ def _check(worker: subprocess.Popen[bytes], deadline: float) -> None:
 
 def _explain(console: Console, url: str, job_id: str, *, keep: bool) -> None:
     port = url.partition("127.0.0.1:")[2].partition("/")[0]
-    prefix = os.environ.get("EMO_PREFIX", "emo")
-    cli = f"redis-cli -p {port}" if port else f"redis-cli -u {url}"
     lines = [
         "",
-        "Look up a result:",
-        f"  {cli} HGETALL {prefix}:result:{job_id}",
+        "Look up a result:" if keep else "Look up a result, while the server runs:",
+        f"  redis-cli -p {port} HGETALL {_PREFIX}:result:{job_id}",
         f"  EMO_REDIS_URL={url} .venv/bin/python -m producer status {job_id}",
         "",
         "Redis and the worker go on running; `make demo-stop` ends them."

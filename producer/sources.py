@@ -1,8 +1,7 @@
-"""From what a user names, files, directories or keys, to object keys in the store."""
+"""From what a user names, a file or a key, to an object key in the store."""
 
 import os
 import uuid
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -20,20 +19,13 @@ class Source:
     key: str
 
 
-def local_files(names: Sequence[str]) -> Iterator[str]:
-    """Each name, with directories opened up to the files in them."""
-    for name in names:
-        if os.path.isdir(name):
-            yield from (str(file) for file in sorted(Path(name).rglob("*")) if file.is_file())
-        else:
-            yield name
-
-
-def place(name: str, store: ObjectStore | None, store_url: str) -> Source:
+def place(
+    name: str, store: ObjectStore | None, store_url: str, bucket: str | None = None
+) -> Source:
     """The key of what was named. A local file is uploaded, unless it lies in the store already.
 
-    A name that is no local file is a key. Raises JobError where the upload fails, ValueError where
-    a file was named and there is no store.
+    A name that is no local file is a key. Raises JobError where the upload fails, OSError where
+    the file cannot be read, ValueError where there is no store to upload it to.
     """
     if not os.path.isfile(name):  # unlike Path.is_file, no error for a key too long for a path
         return Source(name, name)
@@ -44,7 +36,7 @@ def place(name: str, store: ObjectStore | None, store_url: str) -> Source:
     if store is None:
         raise ValueError(f"{name} is a local file: set EMO_STORE to where it can be uploaded")
     key = f"{UPLOAD_PREFIX}{uuid.uuid4().hex}/{path.name}"
-    store.put(key, path.read_bytes(), content_type="application/octet-stream")
+    store.put(key, path.read_bytes(), content_type="application/octet-stream", bucket=bucket)
     return Source(name, key)
 
 

@@ -23,7 +23,9 @@ BLOCK_SECONDS = 1.0  # how long a blocking read waits; the socket must wait long
 _SOCKET_TIMEOUT_SECONDS = 10.0
 _OVER_NETWORK: dict[str, Any] = {"socket_connect_timeout": 5.0, "socket_keepalive": True}
 # Inside a script the server's reply is wrapped, so its code may stand anywhere.
-_WAITING_REPLY = re.compile(r"\b(?:OOM|MISCONF|READONLY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN)\b")
+_WAITING_REPLY = re.compile(
+    r"\b(?:OOM|MISCONF|READONLY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|BUSY)\b"
+)
 _HASH_TAGGED = re.compile(r"[^{]*\{[^}]+\}")
 
 # What the programs need of redis-py by name; nothing outside storage imports it.

@@ -102,6 +102,8 @@ class Job:
 
 def parse_job(job_id: str, fields: Mapping[bytes, bytes], *, max_job_bytes: int) -> Job:
     """Read a job's fields; unknown ones are left alone. Raises InvalidJob, naming the field."""
+    # What we add to a job that is tried again does not count against it.
+    fields = {name: value for name, value in fields.items() if not name.startswith(b"_")}
     size = sum(len(name) + len(value) for name, value in fields.items())
     if size > max_job_bytes:
         raise InvalidJob(f"the job's fields hold {size} bytes; at most {max_job_bytes} are allowed")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -15,6 +16,8 @@ from pydantic_settings import (
 from storage.objects import open_store
 
 ENV_PREFIX = "EMO_"
+# A URL may name these too, and would override what the protocol relies on.
+_OUR_OPTIONS = {"decode_responses", "encoding", "socket_timeout", "retry_on_timeout", "client_name"}
 _SHOULD = re.compile(r"^(?:Input|String) should\b")
 _CREDENTIALS = re.compile(r"^([a-z0-9+.-]*:/*)?.*@", re.IGNORECASE)
 
@@ -72,6 +75,9 @@ class SharedSettings(BaseSettings):
     def _redis_scheme(cls, value: str) -> str:
         if value and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
+        taken = _OUR_OPTIONS & parse_qs(urlsplit(value).query).keys()
+        if taken:
+            raise ValueError(f"must not set {', '.join(sorted(taken))}, which the programs set")
         return value
 
     @field_validator("store", "output_store", check_fields=False)

@@ -15,7 +15,7 @@ import redis
 from redis.commands.core import Script
 from redis.exceptions import ResponseError
 
-from storage.connection import stream_entries
+from storage.connection import RedisError, stream_entries
 from storage.messages import GROUP, Keys, Lane, Status, pairs
 
 MAX_DELIVERIES = 10
@@ -143,7 +143,12 @@ class JobStreams:
             quotas = {lane: max(1, round(room * LANE_SHARES[lane] / total)) for lane in hungry}
             for lane in list(hungry):
                 quota = min(quotas[lane], free - len(taken))
-                got = self._read([lane], quota) if quota else []
+                try:
+                    got = self._read([lane], quota) if quota else []
+                except RedisError:
+                    if not taken:
+                        raise
+                    return taken  # these are ours to look after; the error comes again
                 taken += got
                 if len(got) < quota:
                     hungry.remove(lane)
@@ -182,33 +187,37 @@ class JobStreams:
 
     def reclaim(self, limit: int, *, given_back_only: bool = False) -> Reclaimed:
         """Take over at most `limit` entries whose lease ran out, or that were given back."""
-        idle_ms = _DAY_MS if given_back_only else self._lease_ms
-        deliveries: list[Delivery] = []
-        gone = dead = 0
+        found = Reclaimed([], 0, 0)
         for lane in Lane:
-            if len(deliveries) >= limit:
+            room = limit - len(found.deliveries)
+            if not room:
                 break
-            entries, gone_here, dead_here = self._reclaim(
-                keys=[self.keys.lane(lane)],
-                args=[
-                    *self._settling,
-                    self.owner,
-                    lane.value,
-                    idle_ms,
-                    limit - len(deliveries),
-                    MAX_DELIVERIES,
-                ],
-            )
-            deliveries += [
+            try:
+                entries, gone, dead = self._reclaim(
+                    keys=[self.keys.lane(lane)],
+                    args=[
+                        *self._settling,
+                        self.owner,
+                        lane.value,
+                        _DAY_MS if given_back_only else self._lease_ms,
+                        room,
+                        MAX_DELIVERIES,
+                        int(given_back_only),
+                    ],
+                )
+            except RedisError:
+                if not found.deliveries:
+                    raise
+                break  # what was taken is ours to look after; the error comes again
+            found.deliveries.extend(
                 Delivery(lane, entry.decode(), int(count), pairs(fields))
                 for entry, count, fields in entries
-            ]
-            gone += gone_here
-            dead += dead_here
-        return Reclaimed(deliveries, gone, dead)
+            )
+            found = Reclaimed(found.deliveries, found.gone + gone, found.dead + dead)
+        return found
 
-    def finish(self, endings: Iterable[tuple[Begun, Ending]]) -> list[Outcome]:
-        """End jobs, in order, in one round trip."""
+    def finish(self, endings: Iterable[tuple[Begun, Ending]]) -> list[Outcome | RedisError]:
+        """End jobs, in order, in one round trip; an error for each that the server refused."""
         pipeline = self._client.pipeline(transaction=False)
         for begun, ending in endings:
             self._finish(
@@ -220,12 +229,16 @@ class JobStreams:
                     begun.delivery.count,
                     begun.job_id,
                     ending.status.value,
+                    begun.delivery.lane.value,
                     ending.dead_reason,
                     *(x for pair in ending.fields.items() for x in pair),
                 ],
                 client=pipeline,
             )
-        return [Outcome(reply.decode()) for reply in pipeline.execute()]
+        return [
+            reply if isinstance(reply, RedisError) else Outcome(reply.decode())
+            for reply in pipeline.execute(raise_on_error=False)
+        ]
 
     def retry(self, begun: Begun, *, delay_seconds: float, code: str, message: str) -> Outcome:
         """Put a job aside until `delay_seconds` have passed."""
@@ -245,7 +258,7 @@ class JobStreams:
         )
         return Outcome(reply.decode())
 
-    def promote(self, limit: int = 100) -> int:
+    def promote(self, limit: int = 1000) -> int:
         """Move retries that are due back to their lanes; returns how many."""
         return int(self._promote(keys=[self.keys.delayed], args=[*self._settling, limit]))
 

@@ -56,20 +56,15 @@ class Submissions:
 
     def status(self, job_id: str) -> dict[str, str] | None:
         """The result hash without internal fields; None for a job nobody knows."""
-        found: Any = self._client.hgetall(self._keys.result(job_id))
-        if found:
-            return {
-                name.decode(): value.decode("utf-8", "replace")
-                for name, value in found.items()
-                if not name.startswith(b"_")
-            }
+        found = self._hash(job_id)
         # A job enqueued by plain XADD has no hash until a worker begins it.
         place = default_entry(job_id)
-        if place is None:
-            return None
+        if found or place is None:
+            return found
         lane, entry = place
-        waiting = self._client.xrange(self._keys.lane(lane), min=entry, max=entry)
-        return {"status": Status.QUEUED.value} if waiting else None
+        if self._client.xrange(self._keys.lane(lane), min=entry, max=entry):
+            return {"status": Status.QUEUED.value}
+        return self._hash(job_id)  # it may have ended between the two looks
 
     def wait(
         self,
@@ -100,6 +95,14 @@ class Submissions:
             if clock() >= sweep_at:
                 suspects, sweep_at = list(open_jobs), clock() + _SWEEP_SECONDS
 
+    def _hash(self, job_id: str) -> dict[str, str] | None:
+        found: Any = self._client.hgetall(self._keys.result(job_id))
+        return {
+            name.decode(): value.decode("utf-8", "replace")
+            for name, value in found.items()
+            if not name.startswith(b"_")
+        } or None
+
     def _last_event(self) -> str:
         newest: Any = self._client.xrevrange(self._keys.results, count=1)
         return str(newest[0][0].decode()) if newest else "0-0"
@@ -111,4 +114,6 @@ class Submissions:
         entries = [entry for _, entry in stream_entries(reply)]
         if not entries:
             return last, []
-        return entries[-1][0].decode(), [fields[b"job"].decode() for _, fields in entries]
+        return entries[-1][0].decode(), [
+            fields.get(b"job", b"").decode("utf-8", "replace") for _, fields in entries
+        ]

@@ -46,7 +46,7 @@ class LocalFiles:
         except PermissionError as error:
             raise AccessDenied(f"{key} may not be read by this user") from error
         except (OSError, ValueError) as error:
-            raise ObjectNotFound(f"{key} cannot be opened: {error}") from error
+            raise ObjectNotFound(f"{error}") from error
         if blob.size > max_bytes:
             blob.close()
             raise ObjectTooLarge(f"{key} holds {blob.size} bytes; EMO_MAX_OBJECT_BYTES={max_bytes}")
@@ -86,8 +86,8 @@ def classify(
 
     def submit_all() -> None:
         for number, file in enumerate(files):
-            while not pipeline.room():
-                pipeline.wait_for_room(1, timeout_seconds=1.0)
+            if not pipeline.wait_for_room(1):
+                return  # closed: whoever asked has gone
             job = Job(str(number), os.fspath(Path(file)), want=frozenset({Want.SCORES}))
             pipeline.submit(Task(job, value=job, ticket=file))
 

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
+from storage.local_files import named_files
 from storage.settings import InvalidSettings, load, table, unknown_variables
 from worker import logs
 from worker.settings import WorkerSettings
@@ -49,16 +50,24 @@ def run() -> None:
 
     try:
         check_services(settings)
+    except (RedisError, UnfitServer) as error:
+        _fail(f"EMO_REDIS_URL: {error}")
+    except JobError as error:
+        _fail(f"EMO_STORE: {error}")
+    try:
         worker = Worker(settings, _engine(settings))
         drain_on_signals(worker)
         worker.run()
-    except (RedisError, UnfitServer, JobError, OSError) as error:
+    except (RedisError, JobError, OSError) as error:
         _fail(f"cannot start: {error}")
+    # Stage threads are daemons, and one may still be deep in native code: do not wait for it.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @app.command()
 def classify(
-    files: Annotated[list[str], typer.Argument(help="Audio files.")],
+    files: Annotated[list[str], typer.Argument(help="Audio files, or directories of them.")],
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -68,6 +77,10 @@ def classify(
     settings = _settings(model=model, device=device, dtype=dtype)
     _configure_logs("warning" if settings.log_level == "info" else settings.log_level)
     from worker.classify import classify as classify_files  # noqa: PLC0415 (imports torch)
+
+    files = list(named_files(files))
+    if not files:
+        _fail("there is no audio in the directories that were named", EXIT_SETTINGS)
 
     failed = 0
     with _progress(len(files), hidden=as_json) as advance:
@@ -139,11 +152,16 @@ def _engine(settings: WorkerSettings) -> "Engine":
     from worker.loading import load_engine  # noqa: PLC0415 (imports torch)
     from worker.model.config import ModelError  # noqa: PLC0415
     from worker.model.manifest import ModelUnavailable  # noqa: PLC0415
+    from worker.model.probe import HubUnreachable  # noqa: PLC0415
 
     try:
         return load_engine(settings)
-    except (ModelError, ModelUnavailable, ValueError) as error:
+    except HubUnreachable as error:
+        _fail(f"{error}\nTo try things without the model: EMO_MODEL=random:tiny")
+    except (ModelError, ModelUnavailable) as error:
         _fail(str(error))
+    except ValueError as error:  # a device that is not there, a tape that is too short
+        _fail(str(error), EXIT_SETTINGS)
 
 
 def _fields(result: "FileResult") -> dict[str, object]:

@@ -16,6 +16,7 @@ class _Waiting(Generic[Segment, Output]):
     task: object
     segments: Sequence[Segment]
     since: float
+    sent: int = 0
     outputs: list[Output] = field(default_factory=list)
 
 
@@ -30,8 +31,9 @@ class Piece(Generic[Segment, Output]):
 class TapeFormer(Generic[Segment, Output]):
     """Clips wait here for company. Not thread-safe; owned by the infer thread.
 
-    First come, first served: no clip starves. A tape goes when it is full, when its oldest clip has
-    waited `max_wait_seconds`, or when nothing more is on its way.
+    Clips take turns, a window each, in the order they came: no clip starves, and an hour of audio
+    does not keep the short clips behind it waiting. A tape goes when it is full, when its oldest
+    clip has waited `max_wait_seconds`, or when nothing more is on its way.
     """
 
     def __init__(
@@ -44,36 +46,42 @@ class TapeFormer(Generic[Segment, Output]):
         self._slots = slots
         self._tape_slots = tape_slots
         self._max_wait_seconds = max_wait_seconds
-        self._pieces: deque[Piece[Segment, Output]] = deque()
+        self._waiting: deque[_Waiting[Segment, Output]] = deque()
         self._waiting_slots = 0
 
     def __len__(self) -> int:
-        return len(self._pieces)
+        """Clips with windows that still wait."""
+        return len(self._waiting)
 
     def add(self, task: object, segments: Sequence[Segment], now: float) -> None:
         """Let the windows of a clip wait."""
-        owner: _Waiting[Segment, Output] = _Waiting(task, segments, now)
-        for segment in segments:
-            self._pieces.append(Piece(segment, owner))
-            self._waiting_slots += self._slots(segment)
+        self._waiting.append(_Waiting(task, segments, now))
+        self._waiting_slots += sum(map(self._slots, segments))
 
     def seconds_left(self, now: float, *, more_coming: bool) -> float | None:
         """Seconds until a tape is due, 0 for now; None while nothing waits."""
-        if not self._pieces:
+        if not self._waiting:
             return None
         if not more_coming or self._waiting_slots >= self._tape_slots():
             return 0.0
-        return max(0.0, self._pieces[0].owner.since + self._max_wait_seconds - now)
+        oldest = min(owner.since for owner in self._waiting)
+        return max(0.0, oldest + self._max_wait_seconds - now)
 
     def take(self) -> list[Piece[Segment, Output]]:
-        """The next tape: what came first, as far as it fits, and always at least one window."""
+        """The next tape: a window of each clip in turn while it fits, and always at least one."""
         room = self._tape_slots()
         taken: list[Piece[Segment, Output]] = []
-        while self._pieces:
-            slots = self._slots(self._pieces[0].segment)
+        while self._waiting:
+            owner = self._waiting[0]
+            segment = owner.segments[owner.sent]
+            slots = self._slots(segment)
             if taken and slots > room:
                 break
-            taken.append(self._pieces.popleft())
+            self._waiting.popleft()
+            owner.sent += 1
+            if owner.sent < len(owner.segments):
+                self._waiting.append(owner)
+            taken.append(Piece(segment, owner))
             room -= slots
             self._waiting_slots -= slots
         return taken

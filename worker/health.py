@@ -48,20 +48,29 @@ class HealthServer:
         probes = {"/healthz": healthy, "/readyz": ready}
 
         def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-            probe = probes.get(environ.get("PATH_INFO", ""))
-            if probe is None:
+            path = environ.get("PATH_INFO", "")
+            if path == "/metrics":
                 return cast(Iterable[bytes], scrape(environ, start))
-            ok = probe()
+            if path not in probes:
+                start("404 Not Found", [("Content-Type", "text/plain")])
+                return [b"ask for /metrics, /healthz or /readyz\n"]
+            ok = probes[path]()
             start("200 OK" if ok else "503 Service Unavailable", [("Content-Type", "text/plain")])
             return [b"ok\n" if ok else b"no\n"]
 
-        self._server = make_server(
-            host,
-            int(port),
-            answer,
-            server_class=_Server6 if ":" in host else _Server,
-            handler_class=_Quiet,
-        )
+        try:
+            self._server = make_server(
+                host,
+                int(port),
+                answer,
+                server_class=_Server6 if ":" in host else _Server,
+                handler_class=_Quiet,
+            )
+        except OSError as error:
+            raise OSError(
+                f"EMO_METRICS_ADDRESS={address}: {error.strerror}; give each worker on a host an "
+                "address of its own, or none"
+            ) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="health", daemon=True
         )

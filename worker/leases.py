@@ -65,14 +65,22 @@ class Leases:
                 if held.task is None or not held.task.overdue(now)
             ]
 
-    def lose(self, deliveries: Iterable[Delivery]) -> None:
-        """Drop entries that others hold now, and abandon their tasks."""
-        for delivery in deliveries:
-            with self._lock:
+    def lose(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Drop entries that others hold now, and abandon their tasks.
+
+        Returns those that were held until now: the others were settled meanwhile.
+        """
+        lost = []
+        with self._lock:
+            for delivery in deliveries:
                 held = self._held.get((delivery.lane, delivery.entry))
-                if held and held.delivery.count == delivery.count and held.task:
+                if held is None or held.delivery.count != delivery.count:
+                    continue
+                if held.task:
                     held.task.abandoned = True
-            self.drop([delivery])
+                del self._held[delivery.lane, delivery.entry]
+                lost.append(delivery)
+        return lost
 
     def take_all(self) -> list[tuple[Delivery, str]]:
         """Empty it: every entry with its job id ('' where it was not begun), to be given back."""
@@ -121,11 +129,11 @@ class Heartbeat:
             # The device hangs: let others have the jobs.
             log.error("heartbeat.withheld", reason="no tape has finished for a minute")
             return
-        lost = self._streams.heartbeat(self._leases.renewable(self._clock()))
+        gone = self._streams.heartbeat(self._leases.renewable(self._clock()))
+        lost = self._leases.lose(gone)
         if lost:
             self._metrics.lost.inc(len(lost))
             log.warning("heartbeat.lost", entries=[delivery.entry for delivery in lost])
-            self._leases.lose(lost)
 
     def _run(self) -> None:
         while not self._stop.wait(self._period_seconds):

@@ -125,10 +125,11 @@ class Pipeline:
         """How many more tasks may be submitted now."""
         return 0 if self._closed else self.capacity - self._in_flight
 
-    def wait_for_room(self, tasks: int, timeout_seconds: float) -> None:
-        """Wait until `tasks` more may be submitted, but no longer than the time-out."""
+    def wait_for_room(self, tasks: int, timeout_seconds: float | None = None) -> bool:
+        """Wait until `tasks` more may be submitted; False if time is up, or it is closed, first."""
         with self._changed:
             self._changed.wait_for(lambda: self.room() >= tasks or self._closed, timeout_seconds)
+            return self.room() >= tasks
 
     def submit(self, task: Task) -> None:
         """Take a task in; one with an error goes straight to settle. The caller minds the room."""

@@ -1,6 +1,7 @@
 """The worker's settings. docs/settings.md is made from these: `python -m worker settings`."""
 
 import os
+import re
 import tempfile
 from typing import Annotated, Literal
 
@@ -9,7 +10,9 @@ from pydantic import ByteSize, Field, field_validator
 from storage.settings import Count, Seconds, SharedSettings, Size
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
-_CORES = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
+_HIGHEST_PORT = 65_535
+_LONGEST_TTL_SECONDS = 10 * 365 * 86_400
+_MOST_EVENTS = 10**12
 _SHORTEST_WINDOW_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
 
 
@@ -26,7 +29,6 @@ class WorkerSettings(SharedSettings):
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
         description="`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -57,10 +59,12 @@ class WorkerSettings(SharedSettings):
     decode_timeout_seconds: Seconds = Field(
         30, description="Limit for decoding one file; 0.1 s more for each second of its audio."
     )
-    result_ttl_seconds: Seconds = Field(
+    result_ttl_seconds: Annotated[float, Field(gt=0, le=_LONGEST_TTL_SECONDS)] = Field(
         86_400, description="How long a result is kept. Rate × this × 1.3 KB must fit the server."
     )
-    results_maxlen: Count = Field(1_000_000, description="Events kept in the results stream.")
+    results_maxlen: Annotated[int, Field(ge=1, le=_MOST_EVENTS)] = Field(
+        1_000_000, description="Events kept in the results stream."
+    )
     window_seconds: Annotated[float, Field(ge=_SHORTEST_WINDOW_SECONDS, le=600)] = Field(
         30, description="Longer audio is classified in windows of at most this length."
     )
@@ -77,11 +81,11 @@ class WorkerSettings(SharedSettings):
         ByteSize(1024**3), description="Memory for what is fetched and decoded, over all stages."
     )
     fetch_threads: Count = Field(
-        default_factory=lambda: min(32, 4 * (_CORES or 1)),
+        default_factory=lambda: min(32, 4 * _cores()),
         description="Objects fetched at once. Default: 4 for each core, at most 32.",
     )
     decode_processes: Count = Field(
-        default_factory=lambda: max(1, min(16, (_CORES or 1) // 2)),
+        default_factory=lambda: max(1, min(16, _cores() // 2)),
         description="Decode processes. Default: one for every two cores, at most 16.",
     )
     decode_memory_bytes: Size = Field(
@@ -93,14 +97,40 @@ class WorkerSettings(SharedSettings):
     )
     metrics_address: str = Field(
         "127.0.0.1:9464",
-        pattern=r"^(|.+:\d{1,5})$",
         description="Where `/metrics`, `/healthz` and `/readyz` are served; empty for nowhere.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level of what is logged."
     )
 
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+            raise ValueError("must be auto, cpu, cuda or cuda:N")
+        return value
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        port = re.fullmatch(r".+:(\d{1,5})", value)
+        if value and not (port and int(port[1]) <= _HIGHEST_PORT):
+            raise ValueError("must be host:port, or empty")
+        return value
+
+    @field_validator("spool_dir")
+    @classmethod
+    def _writable(cls, value: str) -> str:
+        if not (os.path.isdir(value) and os.access(value, os.W_OK | os.X_OK)):
+            raise ValueError("must be a directory that this user can write to")
+        return value
+
     @field_validator("tape_slots", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -4,6 +4,7 @@ import io
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -84,12 +85,24 @@ class Settle:
             else:
                 endings.append((task, ending))
         if endings:
-            pairs = [(task.ticket, ending) for task, ending in endings]
-            outcomes = self._persist(lambda: self._streams.finish(pairs))
-            for (task, ending), outcome in zip(
-                endings, outcomes or [], strict=outcomes is not None
-            ):
-                self._record(task, ending, outcome)
+            self._finish(endings)
+
+    def _finish(self, endings: list[tuple[Task, Ending]]) -> None:
+        """End the jobs; those that the server refuses for now are asked for again."""
+        while endings:
+            asked = [(task.ticket, ending) for task, ending in endings]
+            outcomes = self._persist(partial(self._streams.finish, asked))
+            if outcomes is None:
+                return
+            refused = []
+            for asked_for, outcome in zip(endings, outcomes, strict=True):
+                if isinstance(outcome, Outcome):
+                    self._record(*asked_for, outcome)
+                else:
+                    refused.append((asked_for, outcome))
+            if refused and self._wait(refused[-1][1]):
+                return
+            endings = [asked_for for asked_for, _ in refused]
 
     def _ending(self, task: Task) -> Ending | JobError:
         """How the task ends; an error where it is to be tried again."""
@@ -105,7 +118,7 @@ class Settle:
         return self._failure(task.error, attempts=task.ticket.attempts)
 
     def _failure(self, error: JobError, *, attempts: int) -> Ending | JobError:
-        fields = {"error_code": error.code, "error": str(error)[:_ERROR_CHARACTERS]}
+        fields = {"error_code": error.code, "error": _message(error)}
         if isinstance(error, DeadlineExceeded):
             return Ending(Status.EXPIRED, fields)
         if not error.retryable:
@@ -162,7 +175,7 @@ class Settle:
                 begun,
                 delay_seconds=delay,
                 code=error.code,
-                message=str(error)[:_ERROR_CHARACTERS],
+                message=_message(error),
             )
         )
         if outcome is None:
@@ -211,9 +224,18 @@ class Settle:
             try:
                 return act()
             except RedisError as error:
-                log.error("settle.waiting", outage=is_outage(error), error=str(error))
-                if self._stopping.wait(_OUTAGE_WAIT_SECONDS):
+                if self._wait(error):
                     return None
+
+    def _wait(self, error: RedisError) -> bool:
+        """Let Redis be for a moment; True where the worker stops meanwhile."""
+        log.error("settle.waiting", outage=is_outage(error), error=str(error))
+        return self._stopping.wait(_OUTAGE_WAIT_SECONDS)
+
+
+def _message(error: JobError) -> str:
+    """The error's text as it can be stored: not too long, and UTF-8 whatever is quoted in it."""
+    return str(error)[:_ERROR_CHARACTERS].encode("utf-8", "backslashreplace").decode()
 
 
 def _rounded(scores: Mapping[str, float]) -> dict[str, float]:

@@ -4,14 +4,7 @@
 
 local at = settling(ARGV)
 local owner = ARGV[5]
-must_be(at.prefix .. ':results', 'stream')
-
--- Whether the job's entry, as its hash names it, still is in its lane or waits for its retry.
-local function lives_elsewhere(job, entry, lane)
-  if redis.call('EXISTS', at.prefix .. ':delayed:' .. job) == 1 then return true end
-  local stream = at.prefix .. (lane == 'normal' and ':jobs' or ':jobs:' .. lane)
-  return payload(stream, entry) ~= nil
-end
+must_be_settleable(at.prefix)
 
 local function begin(stream, lane, id, count)
   if not ours(stream, at.group, id, owner, count) then return { 'FENCED', '' } end
@@ -22,30 +15,30 @@ local function begin(stream, lane, id, count)
   end
   local job = identify(at.prefix, lane, id, fields)
   local key = result_key(at.prefix, job)
-  local known = redis.call('HMGET', key, 'status', '_entry', '_lane', '_retries')
-  local status, entry = known[1], known[2]
+  local known = redis.call('HMGET', key, 'status', '_entry', '_lane', '_retries', 'deliveries',
+    'run', '_enqueued_ms')
+  local status, entry, where = known[1], known[2], known[3]
   if TERMINAL[status] then
     take_off(stream, at.group, id)
     return { 'ENDED', job }
   end
-  if entry and (entry ~= id or known[3] ~= lane) and lives_elsewhere(job, entry, known[3]) then
+  if entry and (entry ~= id or where ~= lane) and lives(at.prefix, job, entry, where) then
     take_off(stream, at.group, id)
     return { 'REPEATED', job }
   end
-  local deadline = tonumber(field(fields, 'deadline_ms') or '')
+  local deadline = deadline_of(fields)
   if deadline and deadline < now_ms() then
     settle(at, stream, id, job, EXPIRED)
     return { 'EXPIRED', job }
   end
-  local attempts = tonumber(known[4] or 0) + 1
+  local attempts, deliveries = whole(known[4]) + 1, whole(known[5]) + 1
+  local run = math.max(1, whole(known[6]))
+  local enqueued_ms = string.match(known[7] or '', '^%d+$') or string.match(id, '^%d+')
   redis.call('HSET', key, 'status', 'running', 'worker', owner, 'attempts', attempts,
-    '_armed', owner .. ':' .. count, '_entry', id, '_lane', lane)
-  redis.call('HSETNX', key, 'run', 1)
-  redis.call('HSETNX', key, '_enqueued_ms', string.match(id, '^%d+'))
+    'deliveries', deliveries, 'run', run, '_armed', owner .. ':' .. count,
+    '_entry', id, '_lane', lane, '_enqueued_ms', enqueued_ms)
   redis.call('PERSIST', key)
-  local deliveries = redis.call('HINCRBY', key, 'deliveries', 1)
-  local rest = redis.call('HMGET', key, 'run', '_enqueued_ms')
-  return { 'RUN', job, attempts, deliveries, #crashes(key), tonumber(rest[1]), rest[2] }
+  return { 'RUN', job, attempts, deliveries, #crashes(key), run, enqueued_ms }
 end
 
 local verdicts = {}

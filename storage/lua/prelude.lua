@@ -22,13 +22,31 @@ local function must_be(key, kind)
   end
 end
 
--- The hash of a job. Something else under its name was put there against the contract, and would
--- stop every job of a batch: it makes way.
-local function result_key(prefix, job)
-  local key = prefix .. ':result:' .. job
+-- Every script that can end a job checks this first, before any write of its own.
+local function must_be_settleable(prefix)
+  must_be(prefix .. ':results', 'stream')
+  must_be(prefix .. ':dead', 'stream')
+end
+
+local function lane_key(prefix, lane)
+  return prefix .. (lane == 'normal' and ':jobs' or ':jobs:' .. lane)
+end
+
+-- Names a hash of ours. Something else under its name was put there against the contract, and
+-- would stop every job of a batch: it is deleted.
+local function claim_hash(key)
   local found = redis.call('TYPE', key).ok
   if found ~= 'hash' and found ~= 'none' then redis.call('DEL', key) end
   return key
+end
+
+local function result_key(prefix, job)
+  return claim_hash(prefix .. ':result:' .. job)
+end
+
+-- A number that a hash should hold; 0 where anything else stands there.
+local function whole(value)
+  return math.floor(tonumber(value or 0) or 0)
 end
 
 -- Whether a pending entry is still with `owner`, delivered `count` times: the fence.
@@ -47,10 +65,16 @@ local function payload(stream, id)
   return reply[1] and reply[1][2]
 end
 
+-- Of fields that are repeated the last one counts, as in a mapping.
 local function field(fields, name)
-  for i = 1, #fields, 2 do
+  for i = #fields - 1, 1, -2 do
     if fields[i] == name then return fields[i + 1] end
   end
+end
+
+-- The job's deadline; nil where there is none, or none that can be understood.
+local function deadline_of(fields)
+  return tonumber(string.match(field(fields, 'deadline_ms') or '', '^%d%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?$'))
 end
 
 local function valid_id(job)
@@ -70,6 +94,13 @@ local function identify(prefix, lane, id, fields)
   return lane == 'normal' and id or lane .. '-' .. id
 end
 
+-- Whether the job's entry, as its hash names it, still is in its lane or waits for its retry.
+local function lives(prefix, job, entry, lane)
+  if redis.call('EXISTS', prefix .. ':delayed:' .. job) == 1 then return true end
+  if not lane or not string.find(entry or '', '^%d+%-%d+$') then return false end
+  return payload(lane_key(prefix, lane), entry) ~= nil
+end
+
 local function take_off(stream, group, id)
   redis.call('XACK', stream, group, id)
   redis.call('XDEL', stream, id)
@@ -85,8 +116,8 @@ local function crashes(key)
 end
 
 -- Makes the hash of a job terminal and tells it in one event. `at` holds prefix, group, ttl_ms,
--- results_maxlen; `ending` holds status, the result's `fields`, and for a dead letter its `reason`
--- and `owner`; `letter` is then the job's payload.
+-- results_maxlen; `ending` holds status, the result's `fields`, and for a dead letter its `reason`,
+-- `owner` and `lane`; `letter` is then the job's payload.
 local function conclude(at, key, job, ending, letter)
   local finished = now_ms()
   redis.call('HSETNX', key, 'run', 1)
@@ -100,10 +131,17 @@ local function conclude(at, key, job, ending, letter)
   if #internal > 0 then redis.call('HDEL', key, unpack(internal)) end
   redis.call('PEXPIRE', key, at.ttl_ms)
   if letter then
-    local attempts = redis.call('HGET', key, 'attempts') or '0'
+    local known = redis.call('HMGET', key, 'attempts', 'run')
+    local kept = {}
+    for i = 1, math.min(#letter, MAX_LETTER), 2 do
+      if string.sub(letter[i], 1, 1) ~= '_' then
+        kept[#kept + 1] = letter[i]
+        kept[#kept + 1] = letter[i + 1]
+      end
+    end
     redis.call('XADD', at.prefix .. ':dead', '*', '_job', job, '_reason', ending.reason,
-      '_attempts', attempts, '_owner', ending.owner,
-      unpack(letter, 1, math.min(#letter, MAX_LETTER)))
+      '_lane', ending.lane, '_owner', ending.owner, '_attempts', known[1] or '0',
+      '_run', known[2] or '1', unpack(kept))
   end
   local event = { 'job', job, 'status', ending.status }
   for _, name in ipairs({ 'run', 'label', 'score', 'error_code' }) do
@@ -117,13 +155,11 @@ local function conclude(at, key, job, ending, letter)
     'finished_at_ms', finished, unpack(event))
 end
 
--- Ends a job and takes its entry off the lane. The caller has checked the fence.
+-- Ends a job and takes its entry off the lane. The caller has checked the fence and the types.
 local function settle(at, stream, id, job, ending)
   local key = result_key(at.prefix, job)
   local status = redis.call('HGET', key, 'status')
   local letter = ending.reason and payload(stream, id)
-  must_be(at.prefix .. ':results', 'stream')
-  must_be(at.prefix .. ':dead', 'stream')
 
   take_off(stream, at.group, id)
   if TERMINAL[status] then return 'ALREADY' end
@@ -134,6 +170,11 @@ end
 local EXPIRED = {
   status = 'expired',
   fields = { 'error_code', 'deadline_exceeded', 'error', 'the deadline passed before it was done' },
+}
+
+local LOST = {
+  status = 'failed',
+  fields = { 'error_code', 'internal', 'error', 'its payload was lost; submit it again' },
 }
 
 -- The first arguments of every script that can end a job, as `at`.

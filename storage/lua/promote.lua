@@ -1,23 +1,26 @@
 -- Moves retries that are due back to their lanes. KEYS: the delayed set. ARGV: prefix group ttl_ms
--- results_maxlen limit. Returns how many were moved.
+-- results_maxlen limit. Returns how many were due.
 local at = settling(ARGV)
-must_be(at.prefix .. ':results', 'stream')
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms(), 'LIMIT', 0, ARGV[5])
-local moved = 0
-for _, job in ipairs(due) do
-  local waiting, key = at.prefix .. ':delayed:' .. job, result_key(at.prefix, job)
+must_be_settleable(at.prefix)
+must_be(KEYS[1], 'zset')
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms(), 'WITHSCORES', 'LIMIT', 0, ARGV[5])
+for i = 1, #due, 2 do
+  local job, score = due[i], due[i + 1]
+  local waiting, key = claim_hash(at.prefix .. ':delayed:' .. job), result_key(at.prefix, job)
   local fields = redis.call('HGETALL', waiting)
   local lane, status = field(fields, '_lane'), redis.call('HGET', key, 'status')
   redis.call('ZREM', KEYS[1], job)
-  redis.call('DEL', waiting)
   if lane and not TERMINAL[status] then
-    local stream = at.prefix .. (lane == 'normal' and ':jobs' or ':jobs:' .. lane)
-    local id = redis.call('XADD', stream, '*', unpack(fields))
+    local id = redis.pcall('XADD', lane_key(at.prefix, lane), '*', unpack(fields))
+    if id.err then
+      -- The lane cannot take it now, and nothing of it is lost.
+      redis.call('ZADD', KEYS[1], score, job)
+      return id
+    end
     redis.call('HSET', key, '_entry', id, '_lane', lane)
-    moved = moved + 1
   elseif status == 'retrying' then
-    conclude(at, key, job, { status = 'failed',
-      fields = { 'error_code', 'internal', 'error', 'its payload was lost; submit it again' } })
+    conclude(at, key, job, LOST)
   end
+  redis.call('DEL', waiting)
 end
-return moved
+return #due / 2

@@ -2,32 +2,33 @@
 -- results_maxlen owner id count job lane delay_ms error_code error.
 -- Returns RETRYING, EXPIRED (it would be due past its deadline), ALREADY, FENCED or GONE.
 local at = settling(ARGV)
-local stream, owner, id, job, lane = KEYS[1], ARGV[5], ARGV[6], ARGV[8], ARGV[9]
-if not ours(stream, at.group, id, owner, ARGV[7]) then return 'FENCED' end
+local stream, owner, id, count, job = KEYS[1], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local lane, delay_ms, error_code, message = ARGV[9], tonumber(ARGV[10]), ARGV[11], ARGV[12]
+must_be_settleable(at.prefix)
+must_be(at.prefix .. ':delayed', 'zset')
+if not ours(stream, at.group, id, owner, count) then return 'FENCED' end
+local key = result_key(at.prefix, job)
+local known = redis.call('HMGET', key, 'status', '_retries')
 local fields = payload(stream, id)
 if not fields then
   redis.call('XACK', stream, at.group, id)
+  if not TERMINAL[known[1]] then conclude(at, key, job, LOST) end
   return 'GONE'
 end
-local due = now_ms() + tonumber(ARGV[10])
-local deadline = tonumber(field(fields, 'deadline_ms') or '')
+local due, deadline = now_ms() + delay_ms, deadline_of(fields)
 if deadline and deadline < due then
   local ended = settle(at, stream, id, job, EXPIRED)
   return ended == 'SETTLED' and 'EXPIRED' or ended
 end
-local key, waiting = result_key(at.prefix, job), at.prefix .. ':delayed:' .. job
-must_be(at.prefix .. ':delayed', 'zset')
-must_be(waiting, 'hash')
-local status = redis.call('HGET', key, 'status')
+local waiting = at.prefix .. ':delayed:' .. job
 
 take_off(stream, at.group, id)
-if TERMINAL[status] then return 'ALREADY' end
-local retries = redis.call('HINCRBY', key, '_retries', 1)
-redis.call('HSET', key, 'status', 'retrying', 'error_code', ARGV[11], 'error', ARGV[12])
+if TERMINAL[known[1]] then return 'ALREADY' end
+redis.call('HSET', key, 'status', 'retrying', '_retries', whole(known[2]) + 1,
+  'error_code', error_code, 'error', message)
 redis.call('HDEL', key, '_armed')
 redis.call('DEL', waiting)
-redis.call('HSET', waiting, unpack(fields))
-redis.call('HSET', waiting, '_job', job, '_lane', lane, '_attempt', retries + 1,
-  '_enqueued_ms', redis.call('HGET', key, '_enqueued_ms') or '')
+for i = 1, #fields, 2 do redis.call('HSET', waiting, fields[i], fields[i + 1]) end
+redis.call('HSET', waiting, '_job', job, '_lane', lane)
 redis.call('ZADD', at.prefix .. ':delayed', due, job)
 return 'RETRYING'

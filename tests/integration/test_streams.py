@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
 from storage.messages import Keys, Lane, Status
 from storage.streams import (
@@ -328,3 +329,119 @@ def test_a_flushed_server_is_usable_again(client: Any, worker: Worker) -> None:
     streams.create_group()
     client.xadd("emo:jobs", {"key": "b.wav"})
     assert streams.finish([(begin_one(streams), DONE)]) == [Outcome.SETTLED]
+
+
+def test_repeated_field_names_survive_a_retry(client: Any, worker: Worker) -> None:
+    """Thousands of them are one field, the last; the job comes back and ends."""
+    command = ["XADD", "emo:jobs", "*", "key", "a.wav", *(["a", "1"] * 4200)]
+    client.execute_command(*command)
+    streams = worker()
+    outcome = streams.retry(begin_one(streams), delay_seconds=0, code="internal", message="")
+    assert outcome is Outcome.RETRYING
+    assert streams.promote() == 1
+    again = begin_one(streams)
+    assert again.delivery.fields[b"a"] == b"1"
+    assert streams.finish([(again, DONE)]) == [Outcome.SETTLED]
+
+
+def test_one_spoilt_lane_does_not_swallow_the_others(client: Any, worker: Worker) -> None:
+    """What was read or taken over before a lane raised is handed out."""
+    client.xadd("emo:jobs:high", {"key": "a.wav"})
+    one, two = worker("one"), worker("two")
+    client.delete("emo:jobs:bulk")
+    client.set("emo:jobs:bulk", "spoilt")
+    (delivery,) = one.read(10)
+    assert delivery.lane is Lane.HIGH
+    assert reclaim_one(two).entry == delivery.entry
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        one.read(10)
+
+
+@pytest.mark.parametrize("key", ["emo:results", "emo:dead"])
+def test_a_spoilt_key_stops_a_batch_before_it_begins(client: Any, worker: Worker, key: str) -> None:
+    """Nothing is half done: after the key is put right, everything goes on."""
+    streams = worker()
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "x"})
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "late", "deadline_ms": 1})
+    deliveries = streams.read(2)
+    client.set(key, "spoilt")
+    with pytest.raises(redis.ResponseError, match=key):
+        streams.begin(deliveries)
+    assert not client.exists("emo:result:x")
+    client.delete(key)
+    assert [b.verdict for b in streams.begin(deliveries)] == [Verdict.RUN, Verdict.EXPIRED]
+
+
+def test_a_retry_that_its_lane_cannot_take_is_kept(client: Any, worker: Worker) -> None:
+    """A lane of the wrong type loses no payload; put right, the job comes back."""
+    client.xadd("emo:jobs", {"key": "a.wav"})
+    streams = worker()
+    streams.retry(begin_one(streams), delay_seconds=0, code="internal", message="")
+    client.delete("emo:jobs")
+    client.set("emo:jobs", "spoilt")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        streams.promote()
+    client.delete("emo:jobs")
+    streams.create_group()
+    assert streams.promote() == 1
+    assert begin_one(streams).attempts == 2
+
+
+def test_a_dead_letter_says_where_it_came_from(client: Any, worker: Worker) -> None:
+    """Its own internal fields are ours, whatever the job brought along."""
+    client.xadd("emo:jobs:high", {"key": "a.wav", "_job": "victim", "_reason": "spoof"})
+    streams = worker()
+    begun = begin_one(streams)
+    streams.finish([(begun, Ending(Status.DEAD, {}, dead_reason="internal"))])
+    ((_, letter),) = client.xrange("emo:dead")
+    assert letter[b"_job"].decode() == begun.job_id
+    assert letter[b"_reason"] == b"internal"
+    assert letter[b"_lane"] == b"high"
+
+
+def test_a_garbled_hash_does_not_jam_a_worker(client: Any, worker: Worker) -> None:
+    """What cannot be understood in a job's hash counts as absent."""
+    garbled = dict.fromkeys(("deliveries", "_retries", "_entry", "_enqueued_ms", "run"), "what?")
+    client.hset("emo:result:x", mapping=garbled)
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "x"})
+    begun = begin_one(worker())
+    assert (begun.attempts, begun.deliveries, begun.run) == (1, 1, 1)
+
+
+def test_a_finish_that_is_repeated_knows_its_own_result(client: Any, worker: Worker) -> None:
+    """After a lost reply the repeat finds the job ended, not lost to another worker."""
+    client.xadd("emo:jobs", {"key": "a.wav"})
+    streams = worker()
+    begun = begin_one(streams)
+    assert streams.finish([(begun, DONE)]) == [Outcome.SETTLED]
+    assert streams.finish([(begun, DONE)]) == [Outcome.ALREADY]
+    assert client.xlen("emo:results") == 1
+
+
+def test_only_what_was_given_back_is_taken_while_leases_cannot_be_trusted(
+    client: Any, worker: Worker
+) -> None:
+    """Neither a fresh entry nor one that is armed, however long it seems idle."""
+    client.xadd("emo:jobs", {"key": "a.wav"})
+    client.xadd("emo:jobs", {"key": "b.wav"})
+    one, two = worker("one"), worker("two")
+    kept, given = one.begin(one.read(2))
+    one.give_back([(given.delivery, given.job_id)])
+    day = {"idle": 2 * 86_400_000, "retrycount": 1, "justid": True}
+    client.xclaim("emo:jobs", "workers", "one", 0, [kept.delivery.entry], **day)
+    taken = two.reclaim(10, given_back_only=True).deliveries
+    assert [delivery.entry for delivery in taken] == [given.delivery.entry]
+
+
+def test_a_job_whose_entry_was_deleted_fails_and_says_so(client: Any, worker: Worker) -> None:
+    """Somebody trimmed the lane: the hash does not say `running` for ever."""
+    entry = client.xadd("emo:jobs", {"key": "a.wav"})
+    one, two = worker("one"), worker("two")
+    begin_one(one)
+    client.xdel("emo:jobs", entry)
+    deadline = time.monotonic() + 5
+    while not two.reclaim(10).gone:
+        assert time.monotonic() < deadline
+    failed = result(client, entry.decode())
+    assert (failed["status"], failed["error_code"]) == ("failed", "internal")
+    assert client.xlen("emo:results") == 1

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from producer.sources import UPLOAD_PREFIX, Source, local_files, place
+from producer.sources import UPLOAD_PREFIX, Source, place
 from storage.directory import DirectoryStore
+from storage.local_files import named_files
 from storage.objects import ObjectStore
 
 
@@ -24,14 +25,14 @@ def store(root: Path) -> ObjectStore:
 
 
 def test_directories_are_opened_up(tmp_path: Path) -> None:
-    """To all files in them, in order; other names stay as they are, and where they are."""
+    """To the audio files in them, in order; other names stay as they are, and where they are."""
     (tmp_path / "b" / "deep").mkdir(parents=True)
-    for name in ("b/2.wav", "b/1.wav", "b/deep/3.wav"):
+    for name in ("b/2.wav", "b/1.wav", "b/deep/3.WAV", "b/notes.txt"):
         (tmp_path / name).touch()
-    found = list(local_files(["a key", str(tmp_path / "b"), str(tmp_path / "b/1.wav")]))
+    found = list(named_files(["a key", str(tmp_path / "b"), str(tmp_path / "b/1.wav")]))
     assert found == [
         "a key",
-        *(str(tmp_path / name) for name in ("b/1.wav", "b/2.wav", "b/deep/3.wav")),
+        *(str(tmp_path / name) for name in ("b/1.wav", "b/2.wav", "b/deep/3.WAV")),
         str(tmp_path / "b/1.wav"),
     ]
 
@@ -39,7 +40,7 @@ def test_directories_are_opened_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["calls/2026/a.wav", "k" * 1000, "a\0b", ""])
 def test_what_is_no_file_is_a_key(store: ObjectStore, name: str) -> None:
     """Also one that could not be a path at all; the store says later what it thinks of it."""
-    assert list(local_files([name])) == [name]
+    assert list(named_files([name])) == [name]
     assert place(name, store, "") == Source(name, name)
     assert place(name, None, "") == Source(name, name)
 
