@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from storage.blob import Blob
+from storage.connection import RedisError
 from storage.errors import JobError
 from storage.messages import Job, Lane, Want
 from storage.streams import Begun, Delivery, Ending, JobStreams, Outcome, Verdict
@@ -36,20 +37,26 @@ class Streams:
         self.retried: list[tuple[Begun, float, str, str]] = []
         self.outcomes: dict[str, Outcome] = {}
         self.errors: list[Exception] = []
+        self.refusals: dict[str, int] = {}
         self.asked = threading.Event()
 
-    def finish(self, endings: Iterable[tuple[Begun, Ending]]) -> list[Outcome]:
-        """All of it or nothing."""
+    def finish(self, endings: Iterable[tuple[Begun, Ending]]) -> list[Outcome | RedisError]:
+        """All of it or nothing, but for jobs that are to be refused a number of times."""
         self._fail()
-        pairs = list(endings)
-        self.finished += pairs
-        return [self.outcomes.get(begun.job_id, Outcome.SETTLED) for begun, _ in pairs]
+        return [self._finish_one(begun, ending) for begun, ending in endings]
 
     def retry(self, begun: Begun, *, delay_seconds: float, code: str, message: str) -> Outcome:
         """Put aside."""
         self._fail()
         self.retried.append((begun, delay_seconds, code, message))
         return self.outcomes.get(begun.job_id, Outcome.RETRYING)
+
+    def _finish_one(self, begun: Begun, ending: Ending) -> Outcome | RedisError:
+        if self.refusals.get(begun.job_id):
+            self.refusals[begun.job_id] -= 1
+            return RedisError("not now")
+        self.finished.append((begun, ending))
+        return self.outcomes.get(begun.job_id, Outcome.SETTLED)
 
     def _fail(self) -> None:
         self.asked.set()

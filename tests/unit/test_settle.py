@@ -247,3 +247,13 @@ def test_what_settle_cannot_do_is_renewed_no_more() -> None:
     with pytest.raises(ValueError, match="boom"):
         desk.settle([desk.task("a"), desk.task("b")])
     assert desk.leases.renewable(0.0) == []
+
+
+def test_what_the_server_refuses_is_asked_for_again_alone() -> None:
+    """The rest of the batch has ended: it is counted once, and not asked for twice."""
+    desk = Desk()
+    desk.streams.refusals = {"b": 2}
+    desk.settle([desk.task("a"), desk.task("b"), desk.task("c")])
+    assert [begun.job_id for begun, _ in desk.streams.finished] == ["a", "c", "b"]
+    assert desk.sample("jobs_ended_total", status="done", error_code="") == 3
+    assert desk.sample("finishes_fenced_total") == 0
