@@ -43,6 +43,7 @@ def run() -> None:
     """Take jobs from Redis until SIGTERM."""
     settings = _settings(required=("redis_url", "store"))
     _configure_logs(settings.log_level)
+    _require_spool(settings)
     # The light commands start fast: what is heavy is imported by those that need it.
     from storage.connection import RedisError, UnfitServer  # noqa: PLC0415
     from storage.errors import JobError  # noqa: PLC0415
@@ -78,6 +79,7 @@ def classify(
     _configure_logs("warning" if settings.log_level == "info" else settings.log_level)
     from worker.classify import classify as classify_files  # noqa: PLC0415 (imports torch)
 
+    _require_spool(settings)
     files = list(named_files(files))
     if not files:
         _fail("there is no audio in the directories that were named", EXIT_SETTINGS)
@@ -129,6 +131,15 @@ def metrics() -> None:
     from worker.metrics import catalogue  # noqa: PLC0415 (only here)
 
     print(catalogue())
+
+
+def _require_spool(settings: WorkerSettings) -> None:
+    """Long audio must have somewhere to wait, and not find out when it comes."""
+    if not os.access(settings.spool_dir, os.W_OK | os.X_OK) or os.path.isfile(settings.spool_dir):
+        _fail(
+            f"EMO_SPOOL_DIR={settings.spool_dir}: must be a directory that this user can write to",
+            EXIT_SETTINGS,
+        )
 
 
 def _settings(*, required: tuple[str, ...] = (), **given: str | None) -> WorkerSettings:

@@ -118,13 +118,6 @@ class WorkerSettings(SharedSettings):
             raise ValueError("must be host:port, or empty")
         return value
 
-    @field_validator("spool_dir")
-    @classmethod
-    def _writable(cls, value: str) -> str:
-        if not (os.path.isdir(value) and os.access(value, os.W_OK | os.X_OK)):
-            raise ValueError("must be a directory that this user can write to")
-        return value
-
     @field_validator("tape_slots", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:

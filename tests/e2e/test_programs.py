@@ -76,6 +76,14 @@ def test_all_that_is_wrong_with_the_settings_is_said_at_once(program: Program) -
     assert "EMO_STORE: required" in ran.stderr
 
 
+def test_a_spool_that_is_not_there_is_an_error_at_once(program: Program) -> None:
+    """Not the surprise of the first long clip."""
+    command = ("classify", "x.wav", "--model", "random:tiny")
+    ran = program("worker", *command, EMO_SPOOL_DIR="/no/such")
+    assert ran.returncode == 2
+    assert "EMO_SPOOL_DIR=/no/such: must be a directory" in ran.stderr
+
+
 @pytest.mark.parametrize("device", ["cuda", "gpu"])
 def test_a_device_that_is_not_there_is_an_error(program: Program, device: str) -> None:
     """Nothing falls back to the CPU in silence."""
@@ -137,7 +145,7 @@ def test_submit_wait_and_status_over_s3(program: Program, s3_worker: dict[str, s
     assert shown["status"] == "done"
     assert shown["embedding_key"].endswith(".npy")
     again = program("producer", "status", shown["job"], "--json", **s3_worker)
-    assert json.loads(again.stdout) == shown
+    assert {"name": shown["name"], **json.loads(again.stdout)} == shown
     plain = program("producer", "status", shown["job"], **s3_worker)
     assert shown["label"] in plain.stdout
 

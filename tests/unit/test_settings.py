@@ -121,7 +121,6 @@ def test_an_empty_tape_length_means_from_memory(monkeypatch: pytest.MonkeyPatch)
         ("EMO_PREFIX", "a b", "must match pattern"),
         ("EMO_METRICS_ADDRESS", "9464", "must be host:port, or empty"),
         ("EMO_METRICS_ADDRESS", "localhost:99999", "must be host:port, or empty"),
-        ("EMO_SPOOL_DIR", "/no/such", "must be a directory"),
         ("EMO_REDIS_URL", "redis://h/0?decode_responses=True", "must not set decode_responses"),
         ("EMO_REDIS_URL", "http://host", "must begin with redis://, rediss:// or unix://"),
         ("EMO_STORE", "file://relative/dir", "the directory must be absolute"),
