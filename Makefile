@@ -28,7 +28,13 @@ check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY) ## seconds of audio per second, on this machine
+# The reference brings a hundred packages: they stay out of .venv.
+.venv-reference/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-reference
+	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check -e '.[reference]'
+	@touch $@
+
+bench: $(READY) .venv-reference/.ready ## the engine against the reference implementation
 	$(BIN)/python -m bench $(BENCH)
 
 docs: $(READY) ## the generated pages: settings and metrics

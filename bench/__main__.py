@@ -1,90 +1,119 @@
-"""`python -m bench`: what batching on a tape gives against one clip at a time, on this machine.
+"""`python -m bench`: the engine against the reference implementation, side by side in one run.
 
-Both sides take turns on the same clips in the same process, so that a busy machine slows both. What
-counts is the median of the rounds' ratios; seconds of audio per second (RTFx) says where that is.
+Each side has a process of its own, the same weights and clips, and threads = cores. They take
+turns, so that a busy machine slows both; what counts is the median of the rounds' ratios.
 """
 
 import json
+import os
+import platform
 import statistics
+import subprocess
 import sys
-import time
-from typing import Annotated
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from storage.settings import load
-from worker.clip import SAMPLE_RATE_HZ, Clip, Waveform
-from worker.engine import Engine
-from worker.loading import load_engine
-from worker.settings import WorkerSettings
-from worker.stages.normalize import Normalize
-from worker.tape import Segment
+from bench.workload import draw_clips, write_checkpoint
+from worker.clip import SAMPLE_RATE_HZ
 
-SHORTEST_SECONDS, LONGEST_SECONDS = 1.5, 12.0
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE_PYTHON = ROOT / ".venv-reference" / "bin" / "python"
+RESULTS = ROOT / "bench" / "results"
+
+
+class Side:
+    """One side's process. A round is run when it is asked for."""
+
+    def __init__(self, python: Path, name: str, *arguments: str) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            [str(python), str(ROOT / "bench" / "sides.py"), name, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.scores = np.array(self._answer()["scores"])
+
+    def round(self) -> dict[str, float]:
+        """Wall and CPU seconds of all clips, once."""
+        assert self._process.stdin is not None
+        print("go", file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"bench: {self.name} ended with status {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 def main(
-    model: Annotated[str, typer.Option(help="As EMO_MODEL.")] = "random:tiny",
-    device: Annotated[str, typer.Option(help="As EMO_DEVICE.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="As EMO_DTYPE.")] = "auto",
-    clips: Annotated[int, typer.Option(help="Clips of 1.5 to 12 s, uniformly drawn.")] = 24,
+    size: Annotated[str, typer.Option(help="`large` or `tiny`, with random weights.")] = "large",
+    dtype: Annotated[str, typer.Option(help="Ours, as EMO_DTYPE.")] = "float32",
+    clips: Annotated[int, typer.Option(help="Clips of 1.5 to 12 s, uniformly drawn.")] = 6,
     rounds: Annotated[int, typer.Option(help="Rounds; each runs both sides.")] = 7,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    save: Annotated[str, typer.Option(help="Write bench/results/NAME.json.")] = "",
 ) -> None:
-    """Engine alone: tapes against one clip at a time."""
-    settings = load(WorkerSettings).model_copy(
-        update={"model": model, "device": device, "dtype": dtype}
-    )
-    engine = load_engine(settings)
-    segments = _segments(clips, settings.window_seconds)
-    audio_seconds = sum(s.clip.waveform.duration_seconds for s in segments)
-    alone_seconds, tape_seconds = [], []
-    for _ in range(rounds):
-        alone_seconds.append(_timed(engine, [[segment] for segment in segments]))
-        tape_seconds.append(_timed(engine, [segments]))
-    ratios = [a / t for a, t in zip(alone_seconds, tape_seconds, strict=True)]
-    report = {
-        "model": model,
-        "device": str(engine.model.device),
-        "dtype": str(engine.model.dtype).removeprefix("torch."),
+    """Seconds of audio per second (RTFx), ours and the reference's, and their ratio."""
+    if not REFERENCE_PYTHON.exists():
+        raise SystemExit("bench: the reference is not installed; run it as `make bench`")
+    samples = draw_clips(clips)
+    audio_seconds = sum(map(len, samples)) / SAMPLE_RATE_HZ
+    cores = len(os.sched_getaffinity(0))
+    sides: list[Side] = []
+    with tempfile.TemporaryDirectory() as place:
+        directory = write_checkpoint(Path(place) / "model", size)
+        clips_file = Path(place) / "clips.npz"
+        np.savez(clips_file, *samples)
+        arguments = (str(directory), str(clips_file), str(cores), dtype)
+        try:
+            for python, name in ((Path(sys.executable), "ours"), (REFERENCE_PYTHON, "reference")):
+                sides.append(Side(python, name, *arguments))
+            turns = [[side.round() for side in sides] for _ in range(rounds)]
+        finally:
+            for side in sides:
+                side.end()
+    report: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "cores": cores,
+        "model": f"random:{size}",
+        "dtype": dtype,
         "clips": clips,
         "audio_seconds": round(audio_seconds, 1),
         "rounds": rounds,
-        "rtfx_alone": round(audio_seconds / statistics.median(alone_seconds), 1),
-        "rtfx_tape": round(audio_seconds / statistics.median(tape_seconds), 1),
-        "ratio_median": round(statistics.median(ratios), 3),
-        "ratio_min": round(min(ratios), 3),
-        "ratio_max": round(max(ratios), 3),
+        "largest_score_difference": float(np.abs(sides[0].scores - sides[1].scores).max()),
     }
-    if as_json:
-        print(json.dumps(report))
-        return
+    for clock in ("wall", "cpu"):
+        ours, reference = ([turn[i][clock] for turn in turns] for i in (0, 1))
+        ratios = [r / o for o, r in zip(ours, reference, strict=True)]
+        report[f"rtfx_ours_{clock}"] = round(audio_seconds / statistics.median(ours), 2)
+        report[f"rtfx_reference_{clock}"] = round(audio_seconds / statistics.median(reference), 2)
+        report[f"ratio_{clock}"] = [
+            round(f(ratios), 3) for f in (statistics.median, min, max)
+        ]  # fmt: skip
+    if save:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{save}.json").write_text(json.dumps(report, indent=2) + "\n")
     table = Table("what", "value", box=None)
     for name, value in report.items():
         table.add_row(name, str(value))
-    Console(file=sys.stdout).print(table)
-
-
-def _segments(clips: int, window_seconds: float) -> list[Segment]:
-    """Windows of seeded noise clips."""
-    random = np.random.default_rng(0)
-    normalize = Normalize(window_seconds)
-    found = []
-    for seconds in random.uniform(SHORTEST_SECONDS, LONGEST_SECONDS, clips):
-        samples = random.normal(0, 0.1, int(seconds * SAMPLE_RATE_HZ)).astype(np.float32)
-        clip: Clip = normalize(Waveform(samples))
-        found += [Segment(clip, window) for window in clip.windows]
-    return found
-
-
-def _timed(engine: Engine, batches: list[list[Segment]]) -> float:
-    started = time.perf_counter()
-    for batch in batches:
-        engine.run(batch)
-    return time.perf_counter() - started
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def _choose_model(model: str, console: Console) -> str:
         return wanted
     found = subprocess.run(
         [sys.executable, "-m", "worker", "model", "--probe-seconds", str(HUB_SECONDS)],
-        cwd=ROOT,
+        cwd=STATE,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=None if sys.stderr.isatty() else subprocess.PIPE,
@@ -120,8 +120,12 @@ def _choose_model(model: str, console: Console) -> str:
     if found.returncode == _HUB_UNREACHABLE:
         console.print(_untrained(f"the model hub did not answer within {HUB_SECONDS:.0f} s"))
         return str(BUNDLED_MODEL)
-    if found.returncode:
+    if found.returncode and wanted:
         raise DemoFailed(found.stderr or "the model cannot be used; see above")
+    if found.returncode:
+        print(found.stderr or "", end="", file=sys.stderr)
+        console.print(_untrained("the model cannot be had; the reason is above"))
+        return str(BUNDLED_MODEL)
     return found.stdout.strip()
 
 
@@ -156,7 +160,7 @@ def _start_worker(url: str, model: str, *, keep: bool) -> subprocess.Popen[bytes
     with (STATE / "worker.log").open("wb") as output:
         worker = subprocess.Popen(
             [sys.executable, "-m", "worker", "run"],
-            cwd=ROOT,
+            cwd=STATE,  # where there is no .env
             env={
                 **_environment(),
                 "EMO_REDIS_URL": url,
@@ -177,11 +181,12 @@ def _start_worker(url: str, model: str, *, keep: bool) -> subprocess.Popen[bytes
 
 def _environment() -> dict[str, str]:
     """This program's variables, less the `EMO_` ones that are not for a demo."""
-    return {
+    heeded = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("EMO_") or name in _HEEDED
     }
+    return {**heeded, "PYTHONPATH": str(ROOT)}
 
 
 def _remember(pid: int) -> None:

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -87,22 +88,39 @@ class SharedSettings(BaseSettings):
             open_store(value)  # connects to nothing
         return value
 
+    @model_validator(mode="after")
+    def _key_pair(self) -> Self:
+        if bool(self.s3_access_key) != bool(self.s3_secret_key.get_secret_value()):
+            raise ValueError(
+                "EMO_S3_ACCESS_KEY, EMO_S3_SECRET_KEY: one is set without the other; set both, or "
+                "neither"
+            )
+        return self
+
 
 Settings = TypeVar("Settings", bound=SharedSettings)
 
 
-def load(kind: type[Settings], *, required: Sequence[str] = ()) -> Settings:
+def load(
+    kind: type[Settings],
+    *,
+    required: Sequence[str] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Settings:
     """Read the settings. Raises InvalidSettings with every problem at once.
 
-    `required` names fields that this command cannot do without.
+    `required` names fields that this command cannot do without; `options` come before variables.
     """
     problems: list[str] = []
-    given = {**DotEnvSettingsSource(kind)(), **EnvSettingsSource(kind)()}
+    given = {**DotEnvSettingsSource(kind)(), **EnvSettingsSource(kind)(), **options}
     settings: Settings | None = None
     try:
-        settings = kind()
+        settings = kind(**options)
     except ValidationError as error:
         for problem in error.errors(include_url=False):
+            if not problem["loc"]:  # of several settings together
+                problems.append(problem["msg"].removeprefix("Value error, "))
+                continue
             name = str(problem["loc"][0])
             value = str(given.get(name, ""))
             shown = "…" if kind.model_fields[name].annotation is SecretStr else _masked(value)

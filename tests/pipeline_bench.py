@@ -36,6 +36,7 @@ class Network:
         self.refuse: dict[str, Exception] = {}  # by job: its clip cannot be cut in windows
         self.misjudge: dict[Any, Exception] = {}  # by output: it cannot be pooled
         self.missing = 0  # outputs kept back
+        self.cold: Exception | None = None  # the warm-up fails
 
     def slots(self, segment: Any) -> int:
         """One slot each."""
@@ -56,6 +57,11 @@ class Network:
                 raise self.fail[segment]
         outputs = [self.reject.get(segment, 10 * segment) for segment in segments]
         return outputs[self.missing :]
+
+    def warm_up(self) -> None:
+        """Nothing is cold here, unless a test makes it fail."""
+        if self.cold is not None:
+            raise self.cold
 
     def conclude(self, clip: Sequence[Any], outputs: Sequence[Any]) -> Any:
         """The outputs, as they came."""

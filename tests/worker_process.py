@@ -27,8 +27,8 @@ class WorkerProcess:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "worker", "run"],
-                cwd=ROOT,
-                env={**environment, **settings},
+                cwd=log.parent,  # away from a developer's .env
+                env={**environment, "PYTHONPATH": str(ROOT), **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -1,17 +1,20 @@
 """The composition root: here the four stages stand in order, and everything gets its settings."""
 
 import os
+import queue
 import secrets
 import signal
 import socket
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from types import FrameType
 
 import structlog
 
 from storage.connection import Client, RedisError, check_server, connect, uptime_seconds
+from storage.errors import JobError
 from storage.messages import Keys
 from storage.objects import ObjectStore, open_store
 from storage.streams import JobStreams
@@ -39,6 +42,13 @@ _FLOAT32_BYTES = 4
 log = structlog.get_logger(__name__)
 
 
+class Stop(Enum):
+    """Why a worker stops."""
+
+    ASKED = auto()
+    DEVICE_LOST = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Assembly:
     """A pipeline and what it stands on. The pipeline is not started yet."""
@@ -59,11 +69,14 @@ def assemble(
     *,
     settle: SettleTasks,
     metrics: Metrics,
+    device_lost: Callable[[], None] = lambda: None,
 ) -> Assembly:
     """Fetch → decode → normalize → infer → settle, with the limits of the settings."""
+    infer = Infer(engine)
     budget = ByteBudget(
         settings.bytes_in_flight,
         decoded_bytes=round(settings.window_seconds * SAMPLE_RATE_HZ * _FLOAT32_BYTES),
+        frames_bytes=infer.most_frames_bytes,
     )
     limits = AudioLimits(
         max_audio_seconds=settings.max_audio_seconds,
@@ -76,7 +89,6 @@ def assemble(
     fetch = Fetch(store, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
     decode = Decode(processes, limits)
     normalize = Normalize(settings.window_seconds)
-    infer = Infer(engine)
 
     pipeline = Pipeline(
         [
@@ -90,6 +102,7 @@ def assemble(
         budget=budget,
         max_wait_seconds=settings.max_wait_seconds,
         observe=metrics.observe_stage,
+        device_lost=device_lost,
     )
     metrics.in_flight.set_function(lambda: pipeline.in_flight)
     metrics.bytes_in_flight.set_function(lambda: budget.used_bytes)
@@ -103,8 +116,12 @@ def check_services(settings: WorkerSettings) -> None:
     """
     with connect(settings.redis_url, name="emostream-check") as client:
         check_server(client, settings.prefix)
-    for url in {settings.store, settings.output_store or settings.store}:
-        open_named_store(settings, url).check()
+    for name, url in (("EMO_STORE", settings.store), ("EMO_OUTPUT_STORE", settings.output_store)):
+        try:
+            if url:
+                open_named_store(settings, url).check()
+        except JobError as error:
+            raise type(error)(f"{name}: {error}") from error
 
 
 class Worker:
@@ -116,7 +133,9 @@ class Worker:
         self._client = connect(settings.redis_url, name=f"emostream-{self._owner}")
         # A connection of its own: a heartbeat must not wait behind anything.
         self._pulse_client = connect(settings.redis_url, name=f"emostream-{self._owner}-pulse")
-        self._stop = threading.Event()
+        # Not an event: a signal handler may not wait for the lock of one.
+        self._requests = queue.SimpleQueue[Stop]()
+        self.stopping: Stop | None = None
         self.metrics = Metrics()
         self._leases = Leases()
         self._streams = self._job_streams(self._client)
@@ -139,7 +158,12 @@ class Worker:
             metrics=self.metrics,
         )
         self._assembly = assemble(
-            settings, engine, store, settle=self._settle, metrics=self.metrics
+            settings,
+            engine,
+            store,
+            settle=self._settle,
+            metrics=self.metrics,
+            device_lost=lambda: self.stop(Stop.DEVICE_LOST),
         )
         self._heartbeat = Heartbeat(
             self._job_streams(self._pulse_client),
@@ -158,17 +182,20 @@ class Worker:
             metrics=self.metrics,
         )
 
-    def run(self) -> None:
-        """Work until `stop`, then drain: finish what fits the grace period, give back the rest."""
+    def run(self) -> Stop:
+        """Work until `stop`, then drain: finish what fits the grace period, give back the rest.
+
+        Returns why it was stopped.
+        """
         pipeline = self._assembly.pipeline
         health = self._health_server()
         pipeline.start()
         self._heartbeat.start()
         self._intake.start()
         log.info("worker.ready", owner=self._owner, capacity=pipeline.capacity)
-        self._stop.wait()
+        reason = self._requests.get()
 
-        grace = self._settings.grace_seconds
+        grace = self._settings.grace_seconds if reason is Stop.ASKED else 0.0
         log.info("worker.draining", in_flight=pipeline.in_flight, grace_seconds=grace)
         self._intake.stop()
         pipeline.close()
@@ -182,15 +209,12 @@ class Worker:
         if health:
             health.stop()
         log.info("worker.stopped", drained=drained)
+        return reason
 
-    @property
-    def stopping(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stop.is_set()
-
-    def stop(self) -> None:
-        """Ask `run` to drain and return. May be called from a signal handler."""
-        self._stop.set()
+    def stop(self, reason: Stop = Stop.ASKED) -> None:
+        """Ask `run` to drain and return. May be called from a signal handler, or any thread."""
+        self.stopping = reason
+        self._requests.put(reason)
 
     def _job_streams(self, client: Client) -> JobStreams:
         settings = self._settings
@@ -210,7 +234,7 @@ class Worker:
             self._settings.metrics_address,
             self.metrics,
             healthy=lambda: not self._assembly.pipeline.stalled(),
-            ready=lambda: self._intake.connected and not self._stop.is_set(),
+            ready=lambda: self._intake.connected and self.stopping is None,
         )
         server.start()
         return server
@@ -236,7 +260,7 @@ def drain_on_signals(worker: Worker) -> None:
     """SIGTERM and SIGINT drain the worker; a second one ends the process at once, non-zero."""
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if worker.stopping:
+        if worker.stopping is not None:
             os._exit(EXIT_SECOND_SIGNAL)
         worker.stop()
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from storage.messages import Want
 from worker.task import Task
 
 
@@ -17,8 +18,9 @@ class ByteBudget:
     """Admits objects while there is room for them, in the order they come. Thread-safe.
 
     A job is charged once, before its body is fetched: its size plus `decoded_bytes`, the most that
-    decoding it leaves in memory. So no later stage ever waits for bytes that another job holds,
-    and nothing can lock up. An object larger than the whole budget is admitted when it is alone.
+    decoding it leaves in memory, plus `frames_bytes` where it wants its frames. So no later stage
+    ever waits for bytes that another job holds, and nothing can lock up. An object larger than the
+    whole budget is admitted when it is alone.
     """
 
     def __init__(
@@ -26,10 +28,12 @@ class ByteBudget:
         limit_bytes: int,
         *,
         decoded_bytes: int,
+        frames_bytes: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit_bytes = limit_bytes
         self._decoded_bytes = decoded_bytes
+        self._frames_bytes = frames_bytes
         self._clock = clock
         self._used_bytes = 0
         self._closed = False
@@ -58,6 +62,8 @@ class ByteBudget:
         """
         task: Task = self._calling.task
         charge = size + self._decoded_bytes
+        if Want.FRAMES in task.job.want:
+            charge += self._frames_bytes
         # Waiting for room is no work: the task's time limit stands still meanwhile.
         asked, overdue_at, task.overdue_at = self._clock(), task.overdue_at, None
         with self._changed:

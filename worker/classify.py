@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.blob import Blob
-from storage.errors import AccessDenied, JobError, ObjectNotFound, ObjectTooLarge
+from storage.errors import AccessDenied, Internal, JobError, ObjectNotFound, ObjectTooLarge
 from storage.messages import Job, Want
 from worker.app import assemble
 from worker.engine import Engine
@@ -72,17 +72,26 @@ class LocalFiles:
 def classify(
     settings: WorkerSettings, engine: Engine, files: Sequence[str]
 ) -> Iterator[FileResult]:
-    """Yield each file's result as it is ready, in any order."""
-    ready: queue.Queue[FileResult] = queue.Queue()
+    """Yield each file's result as it is ready, in any order.
+
+    Raises OutOfMemory or Internal where the model cannot be run at all.
+    """
+    ready: queue.SimpleQueue[FileResult | None] = queue.SimpleQueue()
 
     def settle(tasks: Sequence[Task]) -> None:
         for task in tasks:
             classified = None if task.error else task.value
             ready.put(FileResult(task.ticket, classified, task.error))
 
-    assembly = assemble(settings, engine, LocalFiles(), settle=settle, metrics=Metrics())
+    assembly = assemble(
+        settings,
+        engine,
+        LocalFiles(),
+        settle=settle,
+        metrics=Metrics(),
+        device_lost=lambda: ready.put(None),
+    )
     pipeline = assembly.pipeline
-    pipeline.start()
 
     def submit_all() -> None:
         for number, file in enumerate(files):
@@ -91,9 +100,13 @@ def classify(
             job = Job(str(number), os.fspath(Path(file)), want=frozenset({Want.SCORES}))
             pipeline.submit(Task(job, value=job, ticket=file))
 
-    threading.Thread(target=submit_all, name="submit", daemon=True).start()
     try:
+        pipeline.start()
+        threading.Thread(target=submit_all, name="submit", daemon=True).start()
         for _ in files:
-            yield ready.get()
+            result = ready.get()
+            if result is None:
+                raise Internal(f"{engine.model.device} answers no more; start again")
+            yield result
     finally:
         assembly.close()

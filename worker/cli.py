@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import structlog
@@ -26,9 +27,7 @@ EXIT_SETTINGS = 2
 EXIT_SOME_FAILED = 3
 EXIT_HUB_UNREACHABLE = 4
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
-)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 log = structlog.get_logger(__name__)
 
 Model = Annotated[
@@ -36,6 +35,13 @@ Model = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
+
+
+@app.callback(invoke_without_command=True)
+def main(context: typer.Context) -> None:
+    """The worker of emostream; without a command, `run`."""
+    if context.invoked_subcommand is None:
+        run()
 
 
 @app.command()
@@ -47,23 +53,23 @@ def run() -> None:
     # The light commands start fast: what is heavy is imported by those that need it.
     from storage.connection import RedisError, UnfitServer  # noqa: PLC0415
     from storage.errors import JobError  # noqa: PLC0415
-    from worker.app import Worker, check_services, drain_on_signals  # noqa: PLC0415
+    from worker.app import Stop, Worker, check_services, drain_on_signals  # noqa: PLC0415
 
     try:
         check_services(settings)
     except (RedisError, UnfitServer) as error:
         _fail(f"EMO_REDIS_URL: {error}")
     except JobError as error:
-        _fail(f"EMO_STORE: {error}")
+        _fail(str(error))
     try:
         worker = Worker(settings, _engine(settings))
         drain_on_signals(worker)
-        worker.run()
+        reason = worker.run()
     except (RedisError, JobError, OSError) as error:
         _fail(f"cannot start: {error}")
     # Stage threads are daemons, and one may still be deep in native code: do not wait for it.
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(0 if reason is Stop.ASKED else EXIT_FAILED)
 
 
 @app.command()
@@ -89,11 +95,13 @@ def classify(
         engine = _engine(settings)
         if not as_json and engine.model.untrained:
             typer.echo("UNTRAINED MODEL: the labels below mean nothing.", err=True)
-        for result in classify_files(settings, engine, files):
+        for result in _classified(classify_files(settings, engine, files)):
             failed += result.error is not None
             advance()
             fields = _fields(result)
-            print(json.dumps(fields, ensure_ascii=False) if as_json else _line(fields), flush=True)
+            # Names that are not UTF-8 must not end it: JSON escapes them, and so do lines.
+            line = _line(fields).encode("utf-8", "backslashreplace").decode()
+            print(json.dumps(fields) if as_json else line, flush=True)
     raise typer.Exit(EXIT_SOME_FAILED if failed else 0)
 
 
@@ -102,6 +110,7 @@ def model(
     probe_seconds: Annotated[
         float, typer.Option(help="How long the hub may take to answer at all.")
     ] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Directory, name and revision.")] = False,
 ) -> None:
     """Download and verify EMO_MODEL, and print where it is. Exits with 4 if the hub is away."""
     settings = _settings()
@@ -116,7 +125,10 @@ def model(
         _fail(str(error), EXIT_HUB_UNREACHABLE)
     except ModelUnavailable as error:
         _fail(str(error))
-    print(source.directory)
+    if as_json:
+        print(json.dumps({**asdict(source), "directory": str(source.directory)}))
+    else:
+        print(source.directory)
 
 
 @app.command()
@@ -144,11 +156,9 @@ def _require_spool(settings: WorkerSettings) -> None:
 
 def _settings(*, required: tuple[str, ...] = (), **given: str | None) -> WorkerSettings:
     """The settings, options before variables; ends the program with all that is wrong."""
-    for name, value in given.items():
-        if value is not None:
-            os.environ[f"EMO_{name.upper()}"] = value
+    options = {name: value for name, value in given.items() if value is not None}
     try:
-        return load(WorkerSettings, required=required)
+        return load(WorkerSettings, required=required, options=options)
     except InvalidSettings as error:
         _fail(str(error), EXIT_SETTINGS)
 
@@ -173,6 +183,16 @@ def _engine(settings: WorkerSettings) -> "Engine":
         _fail(str(error))
     except ValueError as error:  # a device that is not there, a tape that is too short
         _fail(str(error), EXIT_SETTINGS)
+
+
+def _classified(results: Iterator["FileResult"]) -> Iterator["FileResult"]:
+    """The results; ends the program where the model cannot be run at all."""
+    from storage.errors import JobError  # noqa: PLC0415
+
+    try:
+        yield from results
+    except JobError as error:
+        _fail(str(error))
 
 
 def _fields(result: "FileResult") -> dict[str, object]:

@@ -21,6 +21,7 @@ from worker.clip import (
     frame_samples,
     num_frames,
 )
+from worker.errors import DeviceLost
 from worker.model.model import Model
 from worker.tape import Segment, TapeLayout, num_fitting
 
@@ -37,7 +38,13 @@ TAPE_SHARE_OF_FREE_MEMORY = 0.5
 VECTORS_PER_SLOT = 16
 
 # The CPU's allocator and cuBLAS have no class for it, only these words in a RuntimeError.
-OUT_OF_MEMORY_WORDS = ("can't allocate memory", "_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY_WORDS = (
+    "can't allocate memory",
+    "out of memory",
+    "ALLOCATION_FAILED",
+    "ALLOC_FAILED",
+    "bad_alloc",
+)
 
 Vector = NDArray[np.float32]
 
@@ -103,7 +110,7 @@ class Engine:
                 f"EMO_TAPE_SLOTS={tape_slots}: a window of {window_seconds} s takes {least}; "
                 "give at least that, or lower EMO_WINDOW_SECONDS"
             )
-        self.tape_slots = tape_slots or max(least, _affordable_slots(model))
+        self.tape_slots = tape_slots or max(least, _affordable_slots(model, least))
         self._buffer: Samples = np.empty(0, dtype=np.float32)
         if model.device.type == "cuda":
             # In float32, cuDNN would round the convolutions' inputs to 10 bits.
@@ -172,26 +179,34 @@ class Engine:
         return dict(zip(self.model.config.labels, scores, strict=True))
 
     def _run_or_halve(self, segments: Sequence[Segment]) -> list[SegmentOutput]:
-        """Run one tape; if it does not fit the device, each half of it by itself."""
+        """Run one tape; if that fails, each half of it by itself, so that only its cause fails.
+
+        Raises DeviceLost.
+        """
         try:
             return self._run_tape(segments)
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
+        except Exception as error:
+            out_of_memory = _is_out_of_memory(error)
+            if not out_of_memory:
+                log.exception("engine.tape_failed", segments=len(segments))
+                self._require_device()
+            fault = f"{type(error).__name__}: {error}"
         # Past the handler: a traceback would keep the tensors of the failed tape alive.
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
+        window = segments[0].window
         slots = sum(self.slots(segment.window) for segment in segments)
+        if len(segments) == 1 and not out_of_memory:
+            return [SegmentOutput(window, error=Internal(f"the network failed: {fault}"))]
         if len(segments) == 1:
             log.error("engine.clip_too_large", slots=slots, device=str(self.model.device))
-            window = segments[0].window
             too_large = OutOfMemory(
                 f"{window.frames} frames alone do not fit {self.model.device}: lower "
                 "EMO_WINDOW_SECONDS, or give it more memory"
             )
             return [SegmentOutput(window, error=too_large)]
         halved = max(slots // 2, self.slots(self._longest))
-        if halved < self.tape_slots:
+        if out_of_memory and halved < self.tape_slots:
             log.warning("engine.tape_halved", tape_slots=halved, before=self.tape_slots)
             self.tape_slots = halved
         middle = len(segments) // 2
@@ -208,6 +223,7 @@ class Engine:
         )
         tape = self._tape_buffer(layout.num_samples)
         layout.write(segments, tape)
+        # Blocking: the buffer is written again for the next tape.
         samples = torch.from_numpy(tape).to(self.model.device)  # (num_samples,)
         slots = self.model.network(samples, layout)  # (slots, dim)
         frames = [slots[run].float() for run in layout.frame_slots()]  # (frames, dim) each
@@ -216,6 +232,15 @@ class Engine:
             _output(segment, embedding, run)
             for segment, embedding, run in zip(segments, embeddings, frames, strict=True)
         ]
+
+    def _require_device(self) -> None:
+        """Raise DeviceLost where a CUDA error has made the device unusable to this process."""
+        if self.model.device.type != "cuda":
+            return
+        try:
+            torch.cuda.synchronize(self.model.device)
+        except RuntimeError as error:
+            raise DeviceLost(f"{self.model.device}: {error}") from error
 
     def _tape_buffer(self, num_samples: int) -> Samples:
         """Float32 (num_samples,), the same memory for every tape; pinned for a GPU."""
@@ -235,12 +260,15 @@ def _output(segment: Segment, embedding: Vector, frames: torch.Tensor) -> Segmen
     return SegmentOutput(segment.window, embedding=embedding, frames=kept)
 
 
-def _affordable_slots(model: Model) -> int:
+def _affordable_slots(model: Model, longest_slots: int) -> int:
     """The tape that the device's free memory allows, up to what is of use."""
     if model.device.type == "cuda":
         free_bytes, most = torch.cuda.mem_get_info(model.device)[0], MAX_TAPE_SLOTS_GPU
     else:
         free_bytes, most = psutil.virtual_memory().available, MAX_TAPE_SLOTS_CPU
+    # The attention bias of the longest window: in float32, and a copy in the model's dtype.
+    bias_bytes = model.config.num_heads * longest_slots**2 * (4 + model.dtype.itemsize)
+    free_bytes = max(0, free_bytes - bias_bytes)
     slot_bytes = VECTORS_PER_SLOT * model.config.embed_dim * model.dtype.itemsize
     return min(most, int(TAPE_SHARE_OF_FREE_MEMORY * free_bytes / slot_bytes))
 

@@ -1,4 +1,4 @@
-"""From a model's name to an engine that is warm."""
+"""From a model's name to an engine."""
 
 import time
 
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 def load_engine(settings: WorkerSettings) -> Engine:
-    """Load the model and run each shape once, so that the first job is as fast as any.
+    """Load the model; the pipeline warms the engine up, on the thread that will run it.
 
     Raises ModelError, ModelUnavailable, DeviceError.
     """
@@ -24,17 +24,14 @@ def load_engine(settings: WorkerSettings) -> Engine:
     if model.untrained:
         log.warning("model.untrained", model=model.name, meaning="its labels mean nothing")
     engine = Engine(model, tape_slots=settings.tape_slots, window_seconds=settings.window_seconds)
-    loaded = time.monotonic()
-    engine.warm_up()
     log.info(
-        "engine.ready",
+        "engine.loaded",
         model=model.name,
         revision=model.revision,
         device=str(model.device),
         dtype=str(model.dtype),
         tape_slots=engine.tape_slots,
-        load_seconds=round(loaded - started, 2),
-        warm_up_seconds=round(time.monotonic() - loaded, 2),
+        seconds=round(time.monotonic() - started, 2),
     )
     return engine
 

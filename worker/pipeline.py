@@ -16,6 +16,7 @@ import structlog
 
 from storage.errors import DeadlineExceeded, Internal, JobError
 from worker.budget import ByteBudget, Closed
+from worker.errors import DeviceLost
 from worker.former import Piece, TapeFormer
 from worker.task import Task
 
@@ -42,6 +43,9 @@ class Stage:
 class BatchStage(Protocol):
     """The last stage: takes windows of many clips at once. Called by one thread alone."""
 
+    def warm_up(self) -> None:
+        """Run each shape once, before the first task; may raise."""
+
     @property
     def tape_slots(self) -> int:
         """Slots on one tape, now: the engine may lower it."""
@@ -64,7 +68,8 @@ class Pipeline:
 
     At most `capacity` tasks are in it, so that its queues need no bounds and handing on never
     blocks; `budget` bounds their bytes. Every task that is submitted comes to `settle` exactly
-    once, with a value or an error, unless the pipeline is terminated.
+    once, with a value or an error, unless the pipeline is terminated or its device is lost. Of the
+    latter `device_lost` is told, on the infer thread.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Pipeline:
         max_wait_seconds: float,
         settle_threads: int = 2,
         observe: Observe = lambda stage, seconds: None,
+        device_lost: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.capacity = capacity
@@ -85,6 +91,7 @@ class Pipeline:
         self._settle = settle
         self._budget = budget
         self._observe = observe
+        self._device_lost = device_lost
         self._clock = clock
         self._changed = threading.Condition()
         self._in_flight = 0
@@ -93,6 +100,7 @@ class Pipeline:
         self._closed = False
         self._terminated = False
         self._tape_finished_at = clock()
+        self._warm = queue.SimpleQueue[Exception | None]()
         # None only wakes whoever waits.
         self._queues = [queue.Queue[Task | None]() for _ in stages]
         self._to_infer = queue.Queue[Task | None]()
@@ -112,9 +120,12 @@ class Pipeline:
             self._add_thread(f"settle-{number}", self._run_settle)
 
     def start(self) -> None:
-        """Start all threads."""
+        """Warm up and start all threads. Raises what the warm-up raises."""
         for thread in self._threads:
             thread.start()
+        failure = self._warm.get()
+        if failure is not None:
+            raise failure
 
     @property
     def in_flight(self) -> int:
@@ -201,6 +212,21 @@ class Pipeline:
                 self._end(task)
 
     def _run_infer(self) -> None:
+        # Here and not before: what a device library prepares, it prepares for one thread.
+        try:
+            self._infer.warm_up()
+        except Exception as error:
+            self._warm.put(error)
+            return
+        self._warm.put(None)
+        try:
+            self._run_tapes()
+        except DeviceLost as error:
+            # What was on the tape stays unsettled, to be given back with all the rest.
+            log.critical("device.lost", error=str(error))
+            self._device_lost()
+
+    def _run_tapes(self) -> None:
         left: float | None = None
         while not self._terminated:
             # Everything that has arrived goes to the former first, so that a tape is as full as
@@ -238,6 +264,8 @@ class Pipeline:
             outputs = list(self._infer([piece.segment for piece in pieces]))
             if len(outputs) != len(pieces):
                 raise ValueError(f"{len(outputs)} outputs for {len(pieces)} segments")
+        except DeviceLost:
+            raise
         except Exception as error:
             outputs = [_as_job_error(error, "infer", segments=len(pieces))] * len(pieces)
         self._tape_finished_at = self._clock()

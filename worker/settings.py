@@ -65,7 +65,7 @@ class WorkerSettings(SharedSettings):
     results_maxlen: Annotated[int, Field(ge=1, le=_MOST_EVENTS)] = Field(
         1_000_000, description="Events kept in the results stream."
     )
-    window_seconds: Annotated[float, Field(ge=_SHORTEST_WINDOW_SECONDS, le=600)] = Field(
+    window_seconds: Annotated[float, Field(ge=_SHORTEST_WINDOW_SECONDS, le=120)] = Field(
         30, description="Longer audio is classified in windows of at most this length."
     )
     max_audio_seconds: Annotated[float, Field(ge=_SHORTEST_WINDOW_SECONDS, allow_inf_nan=False)] = (

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from storage.errors import DeadlineExceeded, Internal, InvalidJob, JobError, NotAudio
+from storage.errors import DeadlineExceeded, Internal, InvalidJob, JobError, NotAudio, OutOfMemory
 from storage.messages import Job
-from tests.pipeline_bench import MakeBench, code
+from tests.pipeline_bench import Bench, MakeBench, code
 from tests.polling import TIMEOUT_SECONDS, until
+from worker.errors import DeviceLost
 from worker.pipeline import Stage
 from worker.task import Task
 
@@ -253,3 +254,23 @@ def test_what_a_stage_left_open_is_closed(bench: MakeBench) -> None:
     running.finish()
     assert left.closed
     assert task.value is None
+
+
+def test_a_lost_device_is_told_and_settles_nothing(bench: MakeBench) -> None:
+    """What was on the tape is not failed: it is held, to be given back."""
+    lost = threading.Event()
+    running = bench(device_lost=lost.set)
+    running.network.fail = {3: DeviceLost("cuda:0 answers no more")}
+    running.submit("abc")
+    assert lost.wait(TIMEOUT_SECONDS)
+    assert running.settled.errors == {}
+    assert running.pipeline.in_flight == 1
+
+
+def test_a_pipeline_that_cannot_be_warmed_up_does_not_start() -> None:
+    """Whoever starts it gets the reason."""
+    cold = Bench()
+    cold.network.cold = OutOfMemory("it does not fit")
+    with pytest.raises(OutOfMemory, match="does not fit"):
+        cold.pipeline.start()
+    cold.end()

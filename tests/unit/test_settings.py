@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def problems(kind: type[SharedSettings] = WorkerSettings, **options: list[str]) -> list[str]:
+def problems(kind: type[SharedSettings] = WorkerSettings, **options: Any) -> list[str]:
     """What is said of the settings."""
     with pytest.raises(InvalidSettings) as refused:
         load(kind, **options)
@@ -192,6 +193,7 @@ def test_credentials_in_a_url_are_not_shown(
 
 def test_the_secret_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by printing the settings, nor beside other problems."""
+    monkeypatch.setenv("EMO_S3_ACCESS_KEY", "loud")
     monkeypatch.setenv("EMO_S3_SECRET_KEY", "hush")
     settings = load(WorkerSettings)
     assert settings.s3_secret_key.get_secret_value() == "hush"
@@ -213,3 +215,19 @@ def test_the_table_has_every_setting() -> None:
     for field in WorkerSettings.model_fields:
         assert f"| `{variable(field)}` |" in rows
     assert "| `EMO_PREFIX` | `emo` |" in rows
+
+
+def test_one_key_without_the_other_is_said_with_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Credentials are a pair."""
+    monkeypatch.setenv("EMO_S3_ACCESS_KEY", "alone")
+    (problem,) = problems()
+    assert "EMO_S3_SECRET_KEY" in problem
+
+
+def test_options_come_before_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are checked like them."""
+    monkeypatch.setenv("EMO_MODEL", "random:tiny")
+    assert load(WorkerSettings, options={"model": "random:large"}).model == "random:large"
+    assert problems(options={"device": "abacus"})[0].startswith("EMO_DEVICE=abacus: must be")

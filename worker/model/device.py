@@ -42,7 +42,10 @@ def resolve_device(name: str) -> torch.device:
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of `EMO_DTYPE`; `auto` is bfloat16 where the device computes in it."""
     if name == "auto":
-        fast = device.type == "cuda" or bool(BFLOAT16_CPU_FLAGS & cpu_flags(CPU_INFO))
+        if device.type == "cuda":
+            real = torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if real else torch.float16
+        fast = bool(BFLOAT16_CPU_FLAGS & cpu_flags(CPU_INFO))
         return torch.bfloat16 if fast else torch.float32
     if name not in DTYPES:
         raise DeviceError(f"EMO_DTYPE={name}: must be auto, {', '.join(DTYPES)}")

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import structlog
 import torch
 from torch import Tensor
@@ -138,8 +137,8 @@ def assemble(
     network.load_state_dict(state, strict=True, assign=True)
     rows = list(config.label_rows)
     classifier = Classifier(
-        weight=read(OUTPUT_WEIGHT)[rows].numpy().astype(np.float64),
-        bias=read(OUTPUT_BIAS)[rows].numpy().astype(np.float64),
+        weight=read(OUTPUT_WEIGHT)[rows].double().numpy(),
+        bias=read(OUTPUT_BIAS)[rows].double().numpy(),
     )
     return network.eval().requires_grad_(False), classifier
 

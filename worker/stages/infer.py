@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from storage.errors import InvalidJob
 from storage.messages import Job, Want
-from worker.clip import Clip
+from worker.clip import SAMPLE_RATE_HZ, Clip, num_frames
 from worker.engine import Engine, Prediction, SegmentOutput
 from worker.tape import Segment
 
 LONGEST_FRAMES_SECONDS = 600.0
+_FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,16 @@ class Infer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    @property
+    def most_frames_bytes(self) -> int:
+        """What the frames of one clip can hold, and once more while they are written down."""
+        frames = num_frames(int(LONGEST_FRAMES_SECONDS * SAMPLE_RATE_HZ))
+        return 2 * _FLOAT32_BYTES * frames * self._engine.model.config.embed_dim
+
+    def warm_up(self) -> None:
+        """Run each shape once. Raises JobError."""
+        self._engine.warm_up()
 
     @property
     def tape_slots(self) -> int:
