@@ -192,6 +192,8 @@ class Worker:
         pipeline.start()
         self._heartbeat.start()
         self._intake.start()
+        if health:
+            health.start()  # bound before, but it answers only now
         log.info("worker.ready", owner=self._owner, capacity=pipeline.capacity)
         reason = self._requests.get()
 
@@ -230,14 +232,12 @@ class Worker:
     def _health_server(self) -> HealthServer | None:
         if not self._settings.metrics_address:
             return None
-        server = HealthServer(
+        return HealthServer(
             self._settings.metrics_address,
             self.metrics,
             healthy=lambda: not self._assembly.pipeline.stalled(),
             ready=lambda: self._intake.connected and self.stopping is None,
         )
-        server.start()
-        return server
 
     def _give_back(self) -> None:
         held = self._leases.take_all()

