@@ -36,6 +36,7 @@ class Network:
         self.refuse: dict[str, Exception] = {}  # by job: its clip cannot be cut in windows
         self.misjudge: dict[Any, Exception] = {}  # by output: it cannot be pooled
         self.missing = 0  # outputs kept back
+        self.warming: Callable[[], object] = lambda: None
         self.cold: Exception | None = None  # the warm-up fails
 
     def slots(self, segment: Any) -> int:
@@ -59,7 +60,8 @@ class Network:
         return outputs[self.missing :]
 
     def warm_up(self) -> None:
-        """Nothing is cold here, unless a test makes it fail."""
+        """Nothing is cold here, unless a test makes it fail or slow."""
+        self.warming()
         if self.cold is not None:
             raise self.cold
 

@@ -127,7 +127,7 @@ class Heartbeat:
         """Renew once. Raises RedisError."""
         if self._stalled():
             # The device hangs: let others have the jobs.
-            log.error("heartbeat.withheld", reason="no tape has finished for a minute")
+            log.error("heartbeat.withheld", reason="no tape has come back for too long")
             return
         gone = self._streams.heartbeat(self._leases.renewable(self._clock()))
         lost = self._leases.lose(gone)

@@ -21,7 +21,10 @@ from worker.former import Piece, TapeFormer
 from worker.task import Task
 
 SETTLE_BATCH = 64
-_STALLED_SECONDS = 60.0  # without any finished tape, what waits for one is overdue
+# Without any finished tape for so long, what waits for one is overdue. A slow device has longer: so
+# many times what its warm-up took, which ran a full tape.
+_STALLED_SECONDS = 60.0
+_STALLED_WARM_UPS = 4
 _TERMINATE_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
@@ -100,6 +103,7 @@ class Pipeline:
         self._closed = False
         self._terminated = False
         self._tape_finished_at = clock()
+        self._stalled_seconds = _STALLED_SECONDS
         self._warm = queue.SimpleQueue[Exception | None]()
         # None only wakes whoever waits.
         self._queues = [queue.Queue[Task | None]() for _ in stages]
@@ -179,8 +183,9 @@ class Pipeline:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
     def stalled(self) -> bool:
-        """Whether clips wait for the device, and no tape has come back for a minute."""
-        return self._inferring > 0 and self._clock() - self._tape_finished_at > _STALLED_SECONDS
+        """Whether clips wait for the device, and no tape has come back for too long."""
+        waited_seconds = self._clock() - self._tape_finished_at
+        return self._inferring > 0 and waited_seconds > self._stalled_seconds
 
     def _add_thread(self, name: str, target: Callable[..., None], *args: Any) -> None:
         # Daemons: a call that never returns must not keep the process from ending.
@@ -213,11 +218,15 @@ class Pipeline:
 
     def _run_infer(self) -> None:
         # Here and not before: what a device library prepares, it prepares for one thread.
+        started = self._clock()
         try:
             self._infer.warm_up()
         except Exception as error:
             self._warm.put(error)
             return
+        warm_up_seconds = self._clock() - started
+        self._stalled_seconds = max(_STALLED_SECONDS, _STALLED_WARM_UPS * warm_up_seconds)
+        log.info("pipeline.warm", seconds=round(warm_up_seconds, 2))
         self._warm.put(None)
         try:
             self._run_tapes()

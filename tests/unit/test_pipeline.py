@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from storage.errors import InvalidJob
-from tests.pipeline_bench import Clock, MakeBench
+from tests.pipeline_bench import Bench, Clock, MakeBench
 from tests.polling import TIMEOUT_SECONDS, until
 from worker.pipeline import SETTLE_BATCH, Stage
 
@@ -246,6 +246,28 @@ def test_a_device_that_hangs_is_noticed(bench: MakeBench) -> None:
     running.network.free.set()
     running.finish()
     assert not running.pipeline.stalled()
+
+
+def test_a_slow_device_has_more_time() -> None:
+    """What took 30 s to warm up is not given up after a minute."""
+    clock = Clock()
+
+    def warm() -> None:
+        clock.now += 30
+
+    slow = Bench(clock=clock)
+    slow.network.warming = warm
+    slow.pipeline.start()
+    slow.network.free.clear()
+    slow.submit("a")
+    until(lambda: slow.network.tapes)
+    clock.now += 119
+    assert not slow.pipeline.stalled()
+    clock.now += 2
+    assert slow.pipeline.stalled()
+    slow.network.free.set()
+    slow.finish()
+    slow.end()
 
 
 def test_tasks_that_wait_to_be_settled_do_not_look_like_a_hang(bench: MakeBench) -> None:
