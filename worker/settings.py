@@ -34,7 +34,7 @@ class WorkerSettings(SharedSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="`float32`, `bfloat16`, `float16`, or `auto`: bfloat16 where the device "
-        "computes in it, else float32.",
+        "computes in it, else float16 on a GPU and float32 on a CPU.",
     )
     output_store: str = Field(
         "", description="Where `.npy` outputs go, as `EMO_STORE`; empty for the same store."

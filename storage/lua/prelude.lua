@@ -74,7 +74,8 @@ end
 
 -- The job's deadline; nil where there is none, or none that can be understood.
 local function deadline_of(fields)
-  return tonumber(string.match(field(fields, 'deadline_ms') or '', '^%d%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?%d?$'))
+  local digits = string.match(field(fields, 'deadline_ms') or '', '^%d+$')
+  return digits and #digits <= 15 and tonumber(digits) or nil
 end
 
 local function valid_id(job)

@@ -13,6 +13,7 @@ DTYPES = {
 CPU_INFO = Path("/proc/cpuinfo")
 # Without one of these, a CPU computes bfloat16 in software, slower than float32.
 BFLOAT16_CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+BFLOAT16_CAPABILITY = (8, 0)  # Ampere; before it, a GPU has float16 alone
 
 
 class DeviceError(ValueError):
@@ -43,8 +44,8 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of `EMO_DTYPE`; `auto` is bfloat16 where the device computes in it."""
     if name == "auto":
         if device.type == "cuda":
-            real = torch.cuda.is_bf16_supported(including_emulation=False)
-            return torch.bfloat16 if real else torch.float16
+            capability = torch.cuda.get_device_capability(device)
+            return torch.bfloat16 if capability >= BFLOAT16_CAPABILITY else torch.float16
         fast = bool(BFLOAT16_CPU_FLAGS & cpu_flags(CPU_INFO))
         return torch.bfloat16 if fast else torch.float32
     if name not in DTYPES:

@@ -65,9 +65,15 @@ def test_auto_on_a_cpu_is_bfloat16_only_where_it_is_in_hardware(
     assert resolve_dtype("auto", CPU) == expected
 
 
-def test_auto_on_a_gpu_is_bfloat16() -> None:
-    """Twice the speed of float32 and more, in half the memory."""
-    assert resolve_dtype("auto", CUDA) == torch.bfloat16
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((9, 0), torch.bfloat16), ((7, 5), torch.float16)]
+)
+def test_auto_on_a_gpu_is_bfloat16_where_it_has_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: torch.dtype
+) -> None:
+    """Twice the speed of float32 and more, in half the memory; an older GPU has float16."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert resolve_dtype("auto", CUDA) == expected
 
 
 def test_a_dtype_can_be_asked_for() -> None:
