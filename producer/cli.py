@@ -197,7 +197,8 @@ def _wait(
     if not as_json and rows:
         ended = [(named[job_id], rows[job_id]) for job_id in named if job_id in rows]
         Console(width=None if sys.stdout.isatty() else 160).print(show.results_table(ended))
-        print(*show.errors(ended), sep="\n", file=sys.stderr)
+        for line in show.errors(ended):
+            print(line, file=sys.stderr)
     still_open = [job_id for job_id in named if job_id not in rows]
     if still_open:
         print("not ended yet:", *still_open, sep="\n", file=sys.stderr)
