@@ -170,6 +170,7 @@ def _enqueue(submissions: Submissions, job: Job, lane: Lane, *, patient: bool) -
             if not said:
                 print(f"{error}: waiting", file=sys.stderr)
                 said = True
+            # Redis tells nobody that a lane got shorter, and this process has nothing else to do.
             time.sleep(_BACKLOG_WAIT_SECONDS)
 
 

@@ -88,7 +88,7 @@ class DirectoryStore:
     def check(self) -> None:
         """See `ObjectStore.check`."""
         with self._opened_root():
-            if not os.access(self._root, os.R_OK | os.X_OK):
+            if not os.access(self._root, os.R_OK | os.X_OK, effective_ids=True):
                 raise AccessDenied(
                     f"{self._root}: not readable; give user {os.geteuid()} read and search rights"
                 )

@@ -89,7 +89,7 @@ class EmbeddedRedis:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     self.stop()
                     raise NoServer(f"{self._binary} did not start; see {log}")
-                time.sleep(0.02)
+                time.sleep(0.02)  # a server that starts tells nobody when it is up
 
     def stop(self) -> None:
         """End it in order, its data on disk."""

@@ -8,8 +8,8 @@ from urllib.parse import unquote, urlsplit
 from storage.blob import Blob
 
 
-class ObjectStore(Protocol):
-    """Objects by key. Thread-safe; made once and shared by every thread of a process."""
+class ObjectSource(Protocol):
+    """Objects by key, to be read. Thread-safe; shared by every thread of a process."""
 
     def fetch(
         self,
@@ -28,6 +28,10 @@ class ObjectStore(Protocol):
         Raises ObjectNotFound, ObjectTooLarge, AccessDenied, InvalidJob, StorageUnavailable,
         StageTimeout.
         """
+
+
+class ObjectStore(ObjectSource, Protocol):
+    """Objects by key, to be read and written. Thread-safe, as its source is."""
 
     def put(
         self,

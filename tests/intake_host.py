@@ -7,6 +7,7 @@ from storage.connection import connect
 from storage.messages import Keys, Lane
 from storage.streams import Begun, Delivery, JobStreams, Reclaimed
 from tests.polling import until
+from tests.stream_workers import new_streams
 from worker.intake import Intake
 from worker.leases import Leases
 from worker.metrics import Metrics
@@ -116,16 +117,7 @@ class Host:
 
     def worker(self, owner: str, lease_seconds: float = 30) -> Streams:
         """One worker's side of the protocol."""
-        streams = Streams(
-            self.client,
-            owner=owner,
-            keys=KEYS,
-            lease_seconds=lease_seconds,
-            result_ttl_seconds=60,
-            results_maxlen=1000,
-        )
-        streams.create_group()
-        return streams
+        return new_streams(Streams, self.client, KEYS, owner, lease_seconds)
 
     def take(self, entries: int = 1) -> list[Begun]:
         """Another worker reads and begins what there is, and has been silent for 2 ms."""

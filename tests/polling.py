@@ -2,13 +2,19 @@
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 TIMEOUT_SECONDS = 10.0
+Found = TypeVar("Found")
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Return as soon as the condition holds."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not condition():
+def until(condition: Callable[[], Found], timeout_seconds: float = TIMEOUT_SECONDS) -> Found:
+    """What the condition gives, as soon as that is true.
+
+    The one sleep of the tests: between two looks at a process that cannot tell us.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not (found := condition()):
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.002)
+    return found

@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.polling import until
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "tests" / "data" / "parity" / "tiny"
@@ -42,15 +43,14 @@ class WorkerProcess:
 
     def wait_for(self, event: str) -> dict[str, Any]:
         """The first log event of that name, waiting for it."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            for found in self.events():
-                if found["event"] == event:
-                    return found
-            if self._process.poll() is not None:
-                break
-            time.sleep(0.02)
-        raise AssertionError(f"no {event} in the worker's log:\n{self._log.read_text()}")
+
+        def named() -> list[dict[str, Any]]:
+            ended = not self.alive()  # asked first: what it logs last is still seen
+            found = [logged for logged in self.events() if logged["event"] == event]
+            assert found or not ended, f"no {event} in the worker's log:\n{self._log.read_text()}"
+            return found
+
+        return until(named, START_SECONDS)[0]
 
     def alive(self) -> bool:
         """Whether it runs."""

@@ -16,7 +16,7 @@ import structlog
 from storage.connection import Client, RedisError, check_server, connect, uptime_seconds
 from storage.errors import JobError
 from storage.messages import Keys
-from storage.objects import ObjectStore, open_store
+from storage.objects import ObjectSource, ObjectStore, open_store
 from storage.streams import JobStreams
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
@@ -65,7 +65,7 @@ class Assembly:
 def assemble(
     settings: WorkerSettings,
     engine: Engine,
-    store: ObjectStore,
+    source: ObjectSource,
     *,
     settle: SettleTasks,
     metrics: Metrics,
@@ -86,7 +86,7 @@ def assemble(
         spool_dir=Path(settings.spool_dir),
     )
     processes = DecodeProcesses(settings.decode_processes, limits)
-    fetch = Fetch(store, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
+    fetch = Fetch(source, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
     decode = Decode(processes, limits)
     normalize = Normalize(settings.window_seconds)
 

@@ -1,15 +1,13 @@
 """Classify files without Redis: the same pipeline, all files as one workload."""
 
-import os
 import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from storage.blob import Blob
 from storage.errors import AccessDenied, Internal, JobError, ObjectNotFound, ObjectTooLarge
-from storage.messages import Job, Want
+from storage.messages import Job
 from worker.app import assemble
 from worker.engine import Engine
 from worker.metrics import Metrics
@@ -28,7 +26,7 @@ class FileResult:
 
 
 class LocalFiles:
-    """An object store of paths, for files that the user named: nothing to escape from."""
+    """Objects whose keys are paths, for files that the user named: nothing to escape from."""
 
     def fetch(
         self,
@@ -53,20 +51,6 @@ class LocalFiles:
         if admit is not None:
             admit(blob.size)
         return blob
-
-    def put(
-        self,
-        key: str,
-        data: bytes | memoryview,
-        *,
-        content_type: str,
-        bucket: str | None = None,
-    ) -> None:
-        """Classifying files writes nothing."""
-        raise AccessDenied(f"{key}: files are only read here")
-
-    def check(self) -> None:
-        """There is nothing to reach."""
 
 
 def classify(
@@ -93,20 +77,22 @@ def classify(
     )
     pipeline = assembly.pipeline
 
-    def submit_all() -> None:
-        for number, file in enumerate(files):
-            if not pipeline.wait_for_room(1):
-                return  # closed: whoever asked has gone
-            job = Job(str(number), os.fspath(Path(file)), want=frozenset({Want.SCORES}))
-            pipeline.submit(Task(job, value=job, ticket=file))
-
+    unsent = deque(enumerate(files))
+    open_files = 0
     try:
         pipeline.start()
-        threading.Thread(target=submit_all, name="submit", daemon=True).start()
-        for _ in files:
+        while unsent or open_files:
+            if not open_files:
+                pipeline.wait_for_room(1)
+            while unsent and pipeline.room():
+                number, file = unsent.popleft()
+                job = Job(str(number), file)
+                pipeline.submit(Task(job, value=job, ticket=file))
+                open_files += 1
             result = ready.get()
             if result is None:
                 raise Internal(f"{engine.model.device} answers no more; start again")
+            open_files -= 1
             yield result
     finally:
         assembly.close()

@@ -147,7 +147,9 @@ def metrics() -> None:
 
 def _require_spool(settings: WorkerSettings) -> None:
     """Long audio must have somewhere to wait, and not find out when it comes."""
-    if not os.access(settings.spool_dir, os.W_OK | os.X_OK) or os.path.isfile(settings.spool_dir):
+    if not os.access(settings.spool_dir, os.W_OK | os.X_OK, effective_ids=True) or os.path.isfile(
+        settings.spool_dir
+    ):
         _fail(
             f"EMO_SPOOL_DIR={settings.spool_dir}: must be a directory that this user can write to",
             EXIT_SETTINGS,

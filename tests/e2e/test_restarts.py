@@ -10,6 +10,7 @@ import pytest
 
 from storage.embedded import EmbeddedRedis
 from tests.e2e.test_jobs import wav
+from tests.polling import until
 from tests.worker_process import worker_process
 
 JOBS = 50
@@ -28,10 +29,7 @@ def store(tmp_path: Path) -> Path:
 
 def wait_for_events(client: Any, count: int) -> list[bytes]:
     """The jobs named in `emo:results`, once there are `count` events."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while client.xlen("emo:results") < count:
-        assert time.monotonic() < deadline, client.xlen("emo:results")
-        time.sleep(0.02)
+    until(lambda: client.xlen("emo:results") >= count, WAIT_SECONDS)
     return [fields[b"job"] for _, fields in client.xrange("emo:results")]
 
 
@@ -49,10 +47,7 @@ def in_flight(client: Any) -> int:
 
 def wait_until_all_are_held(client: Any) -> None:
     """Return when no job waits unread."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while in_flight(client) != client.xlen("emo:jobs"):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    until(lambda: in_flight(client) == client.xlen("emo:jobs"), WAIT_SECONDS)
 
 
 def test_sigterm_with_fifty_jobs_in_flight_loses_and_repeats_nothing(

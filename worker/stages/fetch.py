@@ -4,23 +4,23 @@ from collections.abc import Callable
 
 from storage.blob import Blob
 from storage.messages import Job
-from storage.objects import ObjectStore
+from storage.objects import ObjectSource
 
 
 class Fetch:
-    """Fetch a job's object. Thread-safe; raises what `ObjectStore.fetch` does."""
+    """Fetch a job's object. Thread-safe; raises what `ObjectSource.fetch` does."""
 
     def __init__(
-        self, store: ObjectStore, *, max_object_bytes: int, admit: Callable[[int], None]
+        self, source: ObjectSource, *, max_object_bytes: int, admit: Callable[[int], None]
     ) -> None:
         """`admit` is told every size before the body is read; it may block."""
-        self._store = store
+        self._source = source
         self._max_object_bytes = max_object_bytes
         self._admit = admit
 
     def __call__(self, job: Job) -> Blob:
         """The object, behind a descriptor; whoever takes it closes it."""
-        return self._store.fetch(
+        return self._source.fetch(
             job.key,
             bucket=job.bucket,
             max_bytes=self._max_object_bytes,
