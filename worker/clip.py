@@ -72,11 +72,6 @@ class Clip:
     scale: float  # 1 / sqrt(variance + 1e-5)
     windows: tuple[Window, ...]
 
-    @property
-    def frames(self) -> int:
-        """Number of frames over all windows."""
-        return self.windows[-1].stop
-
     def write(self, window: Window, out: Samples) -> None:
         """Write the window's normalized samples to `out`, float32 (frame_samples(frames),)."""
         first = FRAME_STRIDE * window.start
