@@ -186,7 +186,9 @@ def test_processes_end_with_their_parent(limits: AudioLimits) -> None:
         "from worker.audio.limits import AudioLimits\n"
         "from worker.audio.processes import DecodeProcesses\n"
         f"limits = AudioLimits(60, 30, 30, 1 << 30, Path({str(limits.spool_dir)!r}))\n"
-        "pids = DecodeProcesses(2, limits).pids\n"
+        # Held by name: collected, the pool would end its processes by itself.
+        "processes = DecodeProcesses(2, limits)\n"
+        "pids = processes.pids\n"
         "os.kill(pids[0], signal.SIGSTOP)\n"
         "print(*pids, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
