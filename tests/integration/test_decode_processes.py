@@ -5,7 +5,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from tests.audio_files import (
     mp3,
     silent_flac,
 )
+from tests.polling import until
 from worker.audio.commandline import decode_isolated
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
@@ -54,14 +54,6 @@ def pool(limits: AudioLimits) -> Iterator[Callable[..., DecodeProcesses]]:
     yield make
     for processes in pools:
         processes.close()
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Return once the condition holds; fail the test when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.002)
 
 
 def is_at_work(pid: int) -> bool:
@@ -126,7 +118,7 @@ def test_a_crash_costs_its_own_job_only(pool: Callable[..., DecodeProcesses]) ->
         jobs = [
             threads.submit(processes.decode, Blob.from_bytes(silent_flac(1_200))) for _ in range(2)
         ]
-        wait_until(lambda: is_at_work(first) and is_at_work(second))
+        until(lambda: is_at_work(first) and is_at_work(second))
         os.kill(first, signal.SIGKILL)
         outcomes = [job.exception() for job in jobs]
     (crash,) = [error for error in outcomes if error is not None]
@@ -198,7 +190,7 @@ def test_processes_end_with_their_parent(limits: AudioLimits) -> None:
     )
     assert parent.returncode == -signal.SIGKILL
     for pid in parent.stdout.split():
-        wait_until(partial(has_ended, pid))
+        until(partial(has_ended, pid))
 
 
 def test_closing_ends_busy_processes(pool: Callable[..., DecodeProcesses]) -> None:
@@ -207,7 +199,7 @@ def test_closing_ends_busy_processes(pool: Callable[..., DecodeProcesses]) -> No
     (pid,) = processes.pids
     with ThreadPoolExecutor(1) as threads:
         job = threads.submit(processes.decode, Blob.from_bytes(silent_flac(1_200)))
-        wait_until(lambda: is_at_work(pid))
+        until(lambda: is_at_work(pid))
         processes.close()
         assert isinstance(job.exception(), DecodeCrashed)
     assert has_ended(str(pid))
