@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-stop test check bench docs clean
+.PHONY: demo demo-stop test check chaos bench docs clean
 
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; name one of at least 3.11: make PYTHON=python3.12"; exit 1; }
@@ -27,6 +27,10 @@ check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: $(READY) ## break everything for SECONDS=60, as drawn from SEED=1, around WORKERS=4
+	$(BIN)/python -m tests.chaos run --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) \
+		--workers $(or $(WORKERS),4)
 
 # The reference brings a hundred packages: they stay out of .venv.
 .venv-reference/.ready: pyproject.toml

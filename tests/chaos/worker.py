@@ -1,0 +1,105 @@
+"""The worker as it is, with jobs in it that kill: run by `tests.chaos.nursery` after its fork."""
+
+import ctypes
+import os
+import random
+import signal
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+import typer
+
+import worker.app
+import worker.audio.processes
+import worker.intake
+from storage.blob import Blob
+from storage.messages import Job
+from tests.chaos.kinds import KILL_DECODER_MARK
+from worker import cli
+from worker.audio.processes import DecodeProcess
+from worker.clip import Clip, Waveform
+from worker.stages.fetch import Fetch
+from worker.stages.infer import Infer
+from worker.tape import Segment
+
+DIED_OF_JOB = "chaos.died_of_job"
+_EXIT_CRASHED = 70
+_PR_SET_PDEATHSIG = 1
+# Silent consumers are reaped every minute; the harness has not so long.
+_REAP_SECONDS = 2.0
+
+
+class DeadlyFetch(Fetch):
+    """Dies of keys that say so, whoever it runs beside."""
+
+    def __call__(self, job: Job) -> Blob:
+        """See Fetch."""
+        if job.key.startswith("kill-worker-fetch"):
+            _die(job)
+        return super().__call__(job)
+
+
+class DeadlyInfer(Infer):
+    """Dies of keys that say so, as a fault of the device would have it."""
+
+    def segments(self, job: Job, clip: Clip) -> list[Segment]:
+        """See Infer."""
+        if job.key.startswith("kill-worker-infer"):
+            _die(job)
+        return super().segments(job, clip)
+
+
+class MortalDecodeProcess(DecodeProcess):
+    """Dies of files that say so."""
+
+    def decode(self, blob: Blob) -> Waveform:
+        """See DecodeProcess."""
+        if os.pread(blob.fd, len(KILL_DECODER_MARK), 0) == KILL_DECODER_MARK:
+            os.kill(self.pid, signal.SIGKILL)
+        return super().decode(blob)
+
+
+def run(settings: Mapping[str, str], log: Path) -> NoReturn:
+    """Become a worker: `python -m worker run`, in the process as it was forked."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.setsid()
+    with log.open("wb") as output:
+        os.dup2(output.fileno(), sys.stdout.fileno())
+        os.dup2(output.fileno(), sys.stderr.fileno())
+    os.chdir(log.parent)  # away from a developer's .env
+    os.environ.update(settings)
+    random.seed()  # or all workers would wait alike
+    status = _EXIT_CRASHED
+    try:
+        with ExitStack() as patches:
+            for module, name, value in _patches():
+                patches.enter_context(patch.object(module, name, value))
+            cli.run()
+    except typer.Exit as ended:
+        status = ended.exit_code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _patches() -> Sequence[tuple[Any, str, Any]]:
+    return [
+        (worker.app, "Fetch", DeadlyFetch),
+        (worker.app, "Infer", DeadlyInfer),
+        (worker.audio.processes, "DecodeProcess", MortalDecodeProcess),
+        (worker.intake, "_REAP_SECONDS", _REAP_SECONDS),
+    ]
+
+
+def _die(job: Job) -> NoReturn:
+    # The harness must be able to tell this death from others. Other threads are at their lines.
+    os.write(sys.stderr.fileno(), f'\n{{"event": "{DIED_OF_JOB}", "job": "{job.id}"}}\n'.encode())
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("a killed process goes on")
