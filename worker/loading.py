@@ -3,6 +3,7 @@
 import time
 
 import structlog
+import torch
 
 from worker.engine import Engine
 from worker.model import hub, weights
@@ -21,6 +22,7 @@ def load_engine(settings: WorkerSettings) -> Engine:
     Raises ModelError, ModelUnavailable, DeviceError.
     """
     started = time.monotonic()
+    torch.set_num_threads(settings.compute_threads)
     model = _load_model(settings)
     if model.untrained:
         log.warning("model.untrained", model=model.name, meaning="its labels mean nothing")
