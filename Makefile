@@ -34,7 +34,7 @@ check: $(READY) ## ruff, mypy --strict, import-linter
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check -e '.[reference]'
 	@touch $@
 
-bench: $(READY) .venv-reference/.ready ## the engine against the reference implementation
+bench: $(READY) .venv-reference/.ready ## the engine against the reference, side by side; BENCH=--quick for a short check
 	$(BIN)/python -m bench $(BENCH)
 
 docs: $(READY) ## the generated pages: settings and metrics

@@ -251,17 +251,20 @@ class Pipeline:
         running: _Tape | None = None
         while not self._terminated:
             self._admit_arrived(running)
+            if running and running.ready():
+                self._finish_tape(running)
+                running = None
             due = self._former.due(
                 self._clock(),
                 more_coming=self._before_infer > 0,
                 device_busy=running is not None,
             )
-            # Sent before the one ahead of it is waited for: the device goes from one to the next.
-            following = self._start_tape() if due else None
-            if running and (following or running.ready()):
-                self._finish_tape(running)
-                running = None
-            running = following or running
+            if due:
+                # Sent before the one ahead of it is waited for: the device has no gap between them.
+                following = self._start_tape()
+                if running:
+                    self._finish_tape(running)
+                running = following
 
     def _admit_arrived(self, running: "_Tape | None") -> None:
         """Let everything that has arrived wait in the former; wait for that if nothing has."""
