@@ -23,7 +23,7 @@ Times are in seconds. Sizes are in bytes, or carry a unit: `512MiB`. What is wro
 at once, before anything starts, with exit status 2. The worker logs `settings.unknown` for an
 `EMO_` variable that does not exist.
 
-The producer reads those up to and including `EMO_MAX_JOB_BYTES`. How the model is downloaded has
+The producer reads those up to and including `EMO_RESULTS_MAXLEN`. How the model is downloaded has
 variables of its own, which [model.md](model.md) explains.
 
 {table}

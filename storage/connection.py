@@ -2,31 +2,64 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import ConnectionPool, UnixDomainSocketConnection
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
     ConnectionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
+
+from storage.failover import (
+    ClusterNodes,
+    Fixed,
+    FollowingConnection,
+    FollowingTlsConnection,
+    Redirected,
+    Sentinels,
+    Whereabouts,
+)
+from storage.redis_url import Address, Kind, RedisUrl, is_hash_tagged, parse_redis_url
 
 OLDEST_SERVER = (6, 2)
 BLOCK_SECONDS = 1.0  # how long a blocking read waits; the socket must wait longer
 _SOCKET_TIMEOUT_SECONDS = 10.0
-_OVER_NETWORK: dict[str, Any] = {"socket_connect_timeout": 5.0, "socket_keepalive": True}
+_CONNECT_TIMEOUT_SECONDS = 5.0
+_SENTINEL_TIMEOUT_SECONDS = 2.0  # there are others to ask
+_MOST_REDIRECTIONS = 5
 # Inside a script the server's reply is wrapped, so its code may stand anywhere.
 _WAITING_REPLY = re.compile(
-    r"\b(?:OOM|MISCONF|READONLY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|BUSY)\b"
+    r"\b(?:OOM|MISCONF|READONLY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|BUSY"
+    # a blocked read while its server was demoted; a slot on its way to another node
+    r"|UNBLOCKED|access a non local key)\b"
 )
-_HASH_TAGGED = re.compile(r"[^{]*\{[^}]+\}")
+
+_OUTAGES = (
+    AskError,  # or a redirection that was not followed
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    NoScriptError,  # in a pipeline that was redirected: the next one brings the scripts
+    OutOfMemoryError,
+    ReadOnlyError,
+    TimeoutError,
+    TryAgainError,
+)
 
 # What the programs need of redis-py by name; nothing outside storage imports it.
 __all__ = [
@@ -47,35 +80,61 @@ Client = redis.Redis
 Entry = tuple[bytes, dict[bytes, bytes]]
 
 
+# What redis-py would send on every connection, and users with few rights may not.
+_QUIET: dict[str, Any] = {
+    "driver_info": None,
+    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+}
+
+
 class UnfitServer(Exception):
     """The server cannot be used as it is; the message says what to change."""
 
 
 def connect(url: str, *, name: str) -> redis.Redis:
-    """A client for `redis:// rediss:// unix://`, replies as bytes. Nothing is sent yet.
+    """A client for any form of EMO_REDIS_URL, replies as bytes. Nothing is sent yet.
 
     Automatic retries are off: a repeated XADD would enqueue twice. Callers that may repeat do so
-    themselves.
+    themselves. A redirection alone is followed, since nothing was carried out. Raises ValueError
+    for a URL that cannot be understood.
     """
-    # A unix socket knows nothing of either.
-    over_network = {} if url.startswith("unix:") else _OVER_NETWORK
-    return redis.Redis.from_url(
-        url,
-        client_name=name,
-        decode_responses=False,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=_SOCKET_TIMEOUT_SECONDS,
-        **over_network,
+    target = parse_redis_url(url)
+    options: dict[str, Any] = {
+        **target.options,
+        "client_name": name,
+        "decode_responses": False,
+        "retry": Retry(NoBackoff(), _MOST_REDIRECTIONS, supported_errors=(Redirected,)),
+        "socket_timeout": _SOCKET_TIMEOUT_SECONDS,
+        **_QUIET,
+    }
+    if target.kind is Kind.UNIX:
+        return redis.Redis.from_pool(
+            ConnectionPool(UnixDomainSocketConnection, path=target.path, **options)
+        )
+    return redis.Redis.from_pool(
+        ConnectionPool(
+            FollowingTlsConnection if target.tls else FollowingConnection,
+            whereabouts=_whereabouts(target),
+            socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            **options,
+        )
     )
 
 
 def check_server(client: redis.Redis, prefix: str) -> None:
-    """Raise UnfitServer for a server that is too old, or a cluster without a hash-tagged prefix."""
+    """Raise UnfitServer for a server that is too old, or not what EMO_REDIS_URL says it is."""
     info = client.info("server")
     version = str(info.get("redis_version", "0"))
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
         raise UnfitServer(f"the server is Redis {version}; 6.2 or newer is needed")
-    if info.get("redis_mode") == "cluster" and not _HASH_TAGGED.match(prefix):
+    mode = info.get("redis_mode") or info.get("server_mode")  # Valkey has a name of its own for it
+    if mode == "sentinel":
+        raise UnfitServer("this is a sentinel: write redis+sentinel://host:port/MASTER")
+    if mode != "cluster":
+        return
+    if not isinstance(client.connection_pool.connection_kwargs.get("whereabouts"), ClusterNodes):
+        raise UnfitServer("this is a node of a Redis Cluster: write redis+cluster://host:port")
+    if not is_hash_tagged(prefix):
         raise UnfitServer(
             f"EMO_PREFIX={prefix}: on Redis Cluster it must be a hash tag, like {{emo}}"
         )
@@ -90,9 +149,7 @@ def is_outage(error: RedisError) -> bool:
     """Whether the server is away or cannot write now: keep what is in flight, and wait."""
     if isinstance(error, AuthenticationError):
         return False
-    if isinstance(
-        error, (ConnectionError, TimeoutError, BusyLoadingError, OutOfMemoryError, ReadOnlyError)
-    ):
+    if isinstance(error, _OUTAGES):
         return True
     return isinstance(error, ResponseError) and bool(_WAITING_REPLY.search(str(error)))
 
@@ -110,3 +167,29 @@ def stream_entries(reply: Any) -> Iterator[tuple[bytes, Entry]]:
     else:
         for stream, batch in reply or []:
             yield from ((stream, entry) for entry in batch)
+
+
+def _whereabouts(target: RedisUrl) -> Whereabouts:
+    if target.kind is Kind.SENTINEL:
+        return Sentinels(target.nodes, target.master, ask=partial(_sentinel, target))
+    if target.kind is Kind.CLUSTER:
+        return ClusterNodes(target.nodes)
+    return Fixed(target.nodes[0])
+
+
+def _sentinel(target: RedisUrl, address: Address) -> redis.Redis:
+    """A client of one sentinel: with TLS as the servers have it, and credentials of its own."""
+    tls = {name: value for name, value in target.options.items() if name.startswith("ssl_")}
+    return redis.Redis.from_pool(
+        ConnectionPool(
+            FollowingTlsConnection if target.tls else FollowingConnection,
+            whereabouts=Fixed(address),
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=_SENTINEL_TIMEOUT_SECONDS,
+            socket_connect_timeout=_SENTINEL_TIMEOUT_SECONDS,
+            **tls,
+            **target.sentinel_options,
+            **_QUIET,
+        )
+    )

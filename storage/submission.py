@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from storage.connection import stream_entries
-from storage.messages import Job, Keys, Lane, Status, default_entry
+from storage.messages import JOB_ID, Job, Keys, Lane, Status, default_entry
 from storage.streams import load_script
 
 _SWEEP_SECONDS = 5.0  # events are a hint: every so often the hashes are read anyway
@@ -62,7 +62,9 @@ class Submissions:
         if found or place is None:
             return found
         lane, entry = place
-        if self._client.xrange(self._keys.lane(lane), min=entry, max=entry):
+        here: Any = self._client.xrange(self._keys.lane(lane), min=entry, max=entry)
+        given = here[0][1].get(b"job", b"").decode("utf-8", "replace") if here else ""
+        if here and not JOB_ID.fullmatch(given):  # with an id of its own it is another job
             return {"status": Status.QUEUED.value}
         return self._hash(job_id)  # it may have ended between the two looks
 

@@ -1,4 +1,4 @@
-"""Real servers for all tests: one Redis for the whole run, emptied before each test."""
+"""Real servers for all tests: one Redis at a time, emptied before each test."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,12 +8,16 @@ import pytest
 from storage.connection import connect
 from storage.embedded import EmbeddedRedis
 from storage.messages import Keys
+from tests.redis_servers import NEWEST, binary
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    """A real server that lives as long as the test run."""
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedRedis]:
+    """A real server that lives as long as the tests on it: the newest, or as parametrized."""
+    name = getattr(request, "param", NEWEST)
+    with EmbeddedRedis(tmp_path_factory.mktemp(name), binary=binary(name)) as server:
         yield server
 
 

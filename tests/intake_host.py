@@ -1,7 +1,11 @@
 """An intake on a real server, with a pipeline that keeps what it is given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from structlog.testing import capture_logs
 
 from storage.connection import connect
 from storage.messages import Keys, Lane
@@ -41,8 +45,17 @@ class Room:
         """Free places."""
         return self.capacity - len(self.tasks)
 
+    @property
+    def in_flight(self) -> int:
+        """What it keeps."""
+        return len(self.tasks)
+
     def wait_for_room(self, tasks: int, timeout_seconds: float) -> None:
         """Nothing leaves while a test looks on."""
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Whether it is empty."""
+        return not self.tasks
 
     def submit(self, task: Task) -> None:
         """Keep."""
@@ -63,13 +76,22 @@ class Streams(JobStreams):
         self.faults: list[Exception] = []  # instead of a begin
         self.late_faults: list[Exception] = []  # after a begin: its reply is lost
         self.meanwhile: Callable[[], None] = lambda: None  # before a blocking read returns
+        self.away = False  # whether upkeep finds no server
+        self.unanswered = 0
         self.reclaims: list[bool] = []  # whether each took only what was given back
 
-    def begin(self, deliveries: Any) -> list[Begun]:
+    def promote(self, limit: int = 1000) -> int:
+        """Promote, where there is a server."""
+        if self.away:
+            self.unanswered += 1
+            raise RedisConnectionError("reset")
+        return super().promote(limit)
+
+    def begin(self, deliveries: Any, *, alone: bool = False) -> list[Begun]:
         """Begin, or fail before or after."""
         if self.faults:
             raise self.faults.pop(0)
-        begun = super().begin(deliveries)
+        begun = super().begin(deliveries, alone=alone)
         if self.late_faults:
             raise self.late_faults.pop(0)
         return begun
@@ -79,10 +101,10 @@ class Streams(JobStreams):
         self.meanwhile()
         return super().read_blocking(free, block_seconds=block_seconds)
 
-    def reclaim(self, limit: int, *, given_back_only: bool = False) -> Reclaimed:
+    def reclaim(self, limit: int, *, suspects: int = 1, given_back_only: bool = False) -> Reclaimed:
         """Reclaim."""
         self.reclaims.append(given_back_only)
-        return super().reclaim(limit, given_back_only=given_back_only)
+        return super().reclaim(limit, suspects=suspects, given_back_only=given_back_only)
 
 
 class Host:
@@ -155,3 +177,18 @@ class Host:
 
 
 MakeHost = Callable[..., Host]
+
+
+@contextmanager
+def hosts(url: str) -> Iterator[MakeHost]:
+    """Make hosts on the server of that URL, or on one of their own; nothing is printed."""
+    made: list[Host] = []
+
+    def make(url: str = url, **options: Any) -> Host:
+        made.append(Host(url, **options))
+        return made[-1]
+
+    with capture_logs():
+        yield make
+        for each in made:
+            each.close()

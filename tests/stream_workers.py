@@ -13,7 +13,12 @@ DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9"})
 
 
 def new_streams(
-    kind: type[Side], client: Any, keys: Keys, owner: str, lease_seconds: float
+    kind: type[Side],
+    client: Any,
+    keys: Keys,
+    owner: str,
+    lease_seconds: float,
+    **options: Any,
 ) -> Side:
     """One worker's side of the protocol, its group created."""
     streams = kind(
@@ -23,6 +28,7 @@ def new_streams(
         lease_seconds=lease_seconds,
         result_ttl_seconds=60,
         results_maxlen=1000,
+        **{"max_crashes": 2, **options},
     )
     streams.create_group()
     return streams

@@ -5,7 +5,9 @@ import queue
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -17,7 +19,7 @@ from storage.connection import Client, RedisError, check_server, connect, uptime
 from storage.errors import JobError
 from storage.messages import Keys
 from storage.objects import ObjectSource, ObjectStore, open_store
-from storage.streams import JobStreams
+from storage.streams import Delivery, JobStreams
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
 from worker.budget import ByteBudget
@@ -36,6 +38,11 @@ from worker.stages.infer import Infer
 from worker.stages.normalize import Normalize
 
 EXIT_SECOND_SIGNAL = 130
+# What a drain takes at most beyond the grace period, together: docs/delivery.md says so.
+_INTAKE_SECONDS = 2.0  # a blocking read takes one
+_CLOSE_SECONDS = 2.0
+_GIVE_BACK_SECONDS = 3.0
+_LEAVE_SECONDS = 1.0
 _NORMALIZE_THREADS = 1
 _FLOAT32_BYTES = 4
 
@@ -93,7 +100,7 @@ def assemble(
     pipeline = Pipeline(
         [
             Stage("fetch", fetch, settings.fetch_threads, settings.fetch_timeout_seconds),
-            Stage("decode", decode, settings.decode_processes),
+            Stage("decode", decode, settings.decode_processes, isolated=decode.isolated),
             Stage("normalize", normalize, _NORMALIZE_THREADS),
         ],
         infer,
@@ -185,7 +192,7 @@ class Worker:
     def run(self) -> Stop:
         """Work until `stop`, then drain: finish what fits the grace period, give back the rest.
 
-        Returns why it was stopped.
+        Returns why it was stopped, a few seconds after the grace period at the latest.
         """
         pipeline = self._assembly.pipeline
         health = self._health_server()
@@ -199,18 +206,24 @@ class Worker:
 
         grace = self._settings.grace_seconds if reason is Stop.ASKED else 0.0
         log.info("worker.draining", in_flight=pipeline.in_flight, grace_seconds=grace)
-        self._intake.stop()
+        ends_at = time.monotonic() + grace
+        stopped = self._intake.stop(_INTAKE_SECONDS)
         pipeline.close()
-        drained = pipeline.join(grace)
+        drained = pipeline.join(max(0.0, ends_at - time.monotonic()))
         self._settle.stop()
-        self._assembly.close()
-        self._give_back()
+        # Redis, or a stage, may hang: then the jobs wait for their leases, and nobody for us.
+        if not _within(_CLOSE_SECONDS, self._assembly.close):
+            log.error("worker.stage_hangs", close_seconds=_CLOSE_SECONDS)
+        held = self._leases.take_all()
+        if not _within(_GIVE_BACK_SECONDS, lambda: self._give_back(held)):
+            log.error("worker.kept_jobs", jobs=len(held), error="Redis does not answer")
         # Last: until here, what is being finished must not be taken over by another worker.
-        self._heartbeat.stop()
-        self._leave()
+        self._heartbeat.stop(_LEAVE_SECONDS)
+        if not _within(_LEAVE_SECONDS, self._leave):
+            log.warning("worker.did_not_leave", error="Redis does not answer")
         if health:
             health.stop()
-        log.info("worker.stopped", drained=drained)
+        log.info("worker.stopped", drained=drained and stopped)
         return reason
 
     def stop(self, reason: Stop = Stop.ASKED) -> None:
@@ -227,6 +240,7 @@ class Worker:
             lease_seconds=settings.lease_seconds,
             result_ttl_seconds=settings.result_ttl_seconds,
             results_maxlen=settings.results_maxlen,
+            max_crashes=settings.max_crashes,
         )
 
     def _health_server(self) -> HealthServer | None:
@@ -239,21 +253,29 @@ class Worker:
             ready=lambda: self._intake.connected and self.stopping is None,
         )
 
-    def _give_back(self) -> None:
-        held = self._leases.take_all()
+    def _give_back(self, held: Sequence[tuple[Delivery, str]]) -> None:
         try:
             given = self._streams.give_back(held)
         except RedisError as error:
             # They are delivered again when the lease has run out.
             log.error("worker.kept_jobs", jobs=len(held), error=str(error))
             return
-        log.info("worker.gave_back", jobs=given)
+        self.metrics.give_backs_fenced.inc(len(held) - given)
+        log.info("worker.gave_back", jobs=given, fenced=len(held) - given)
 
     def _leave(self) -> None:
         try:
             self._streams.leave()
         except RedisError as error:
             log.warning("worker.did_not_leave", error=str(error))
+
+
+def _within(seconds: float, act: Callable[[], None]) -> bool:
+    """Do it on a thread of its own; False where it has not come to an end in that time."""
+    thread = threading.Thread(target=act, name="drain", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
 
 
 def drain_on_signals(worker: Worker) -> None:

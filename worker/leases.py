@@ -21,6 +21,11 @@ class _Held:
     delivery: Delivery
     task: Task | None = None
 
+    @property
+    def job_id(self) -> str:
+        """'' where it was not begun."""
+        return self.task.job.id if self.task else ""
+
 
 class Leases:
     """The entries delivered to this worker and not yet settled or given back. Thread-safe."""
@@ -32,14 +37,22 @@ class Leases:
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, deliveries: Iterable[Delivery]) -> None:
-        """Add entries that were just delivered. An older delivery of the same is abandoned."""
+    def hold(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Add entries that were just delivered; returns those that were not held already.
+
+        An older delivery of the same entry is abandoned. One with the same count is the same.
+        """
+        added = []
         with self._lock:
             for delivery in deliveries:
                 before = self._held.get((delivery.lane, delivery.entry))
+                if before and before.delivery.count == delivery.count:
+                    continue
                 if before and before.task:
                     before.task.abandoned = True
                 self._held[delivery.lane, delivery.entry] = _Held(delivery)
+                added.append(delivery)
+        return added
 
     def begun(self, delivery: Delivery, task: Task) -> None:
         """Name the task that works on an entry."""
@@ -56,11 +69,11 @@ class Leases:
                 if held and held.delivery.count == delivery.count:
                     del self._held[delivery.lane, delivery.entry]
 
-    def renewable(self, now: float) -> list[Delivery]:
-        """What to renew: all but what a stage has worked on for too long."""
+    def renewable(self, now: float) -> list[tuple[Delivery, str]]:
+        """What to renew, with job ids: all but what a stage has worked on for too long."""
         with self._lock:
             return [
-                held.delivery
+                (held.delivery, held.job_id)
                 for held in self._held.values()
                 if held.task is None or not held.task.overdue(now)
             ]
@@ -89,7 +102,7 @@ class Leases:
         for one in held:
             if one.task:
                 one.task.abandoned = True
-        return [(one.delivery, one.task.job.id if one.task else "") for one in held]
+        return [(one.delivery, one.job_id) for one in held]
 
 
 class Heartbeat:
@@ -111,6 +124,7 @@ class Heartbeat:
         self._stalled = stalled
         self._metrics = metrics
         self._clock = clock
+        self._failing = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -118,10 +132,10 @@ class Heartbeat:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, timeout_seconds: float | None = None) -> None:
         """End it; whatever is held then is kept for one lease at most."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(timeout_seconds)
 
     def beat(self) -> None:
         """Renew once. Raises RedisError."""
@@ -139,8 +153,11 @@ class Heartbeat:
         while not self._stop.wait(self._period_seconds):
             try:
                 self.beat()
+                self._failing = False
             except RedisError as error:
-                log.warning("heartbeat.failed", outage=is_outage(error), error=str(error))
+                if not self._failing:  # once an outage
+                    log.warning("heartbeat.failed", outage=is_outage(error), error=str(error))
+                self._failing = True
             except Exception:
                 # Without heartbeats every job of this worker would be done twice: go on.
                 log.exception("heartbeat.failed")

@@ -31,10 +31,20 @@ class Metrics:
             ["verdict"],
             registry=self.registry,
         )
-        # Finishes that came too late: another worker had the entry. They changed nothing.
+        # What came too late, since another worker had the entry. It changed nothing.
         self.fenced = Counter(
             "emostream_finishes_fenced",
             "Results dropped because the entry had gone to another worker.",
+            registry=self.registry,
+        )
+        self.retries_fenced = Counter(
+            "emostream_retries_fenced",
+            "Retries dropped because the entry had gone to another worker.",
+            registry=self.registry,
+        )
+        self.give_backs_fenced = Counter(
+            "emostream_give_backs_fenced",
+            "Entries that had gone to another worker when they were to be given back.",
             registry=self.registry,
         )
         self.lost = Counter(
@@ -44,7 +54,13 @@ class Metrics:
         )
         self.reclaimed = Counter(
             "emostream_entries_reclaimed",
-            "Entries taken over after their worker fell silent.",
+            "Entries taken over after their worker fell silent, or gave them back.",
+            registry=self.registry,
+        )
+        # Jobs that workers died or fell silent with. Those that kill again end with `crash_loop`.
+        self.suspects = Counter(
+            "emostream_suspects_run",
+            "Suspects begun, with nothing else in the process.",
             registry=self.registry,
         )
         self.outages = Counter(

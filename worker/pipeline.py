@@ -37,12 +37,16 @@ Observe = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A callable that takes one task's value to the next, and the threads that run it."""
+    """A callable that takes one task's value to the next, and the threads that run it.
+
+    `isolated` is called instead for a task that runs alone, where there is one.
+    """
 
     name: str
     call: Callable[[Any], Any]
     threads: int
     limit_seconds: float | None = None
+    isolated: Callable[[Any], Any] | None = None
 
 
 class Started(Protocol):
@@ -213,12 +217,13 @@ class Pipeline:
         self, stage: Stage, source: queue.Queue[Task | None], sink: queue.Queue[Task | None]
     ) -> None:
         for task in self._tasks(source):
+            call = stage.isolated if task.alone and stage.isolated else stage.call
             started = self._clock()
             if stage.limit_seconds is not None:
                 task.overdue_at = started + stage.limit_seconds
             with _ending(task, stage.name), self._budget.charging(task):
                 _require_wanted(task)
-                task.value = stage.call(task.value)
+                task.value = call(task.value)
             task.overdue_at = None
             seconds = self._clock() - started
             task.milliseconds[stage.name] = 1000 * seconds

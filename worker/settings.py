@@ -12,8 +12,6 @@ from storage.settings import Count, Seconds, SharedSettings, Size
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 _HIGHEST_PORT = 65_535
-_LONGEST_TTL_SECONDS = 10 * 365 * 86_400
-_MOST_EVENTS = 10**12
 _SHORTEST_WINDOW_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
 
 
@@ -68,18 +66,15 @@ class WorkerSettings(SharedSettings):
         25, description="After SIGTERM: time to finish what is in flight; the rest is given back."
     )
     max_attempts: Count = Field(5, description="Tries on retryable errors, then a dead letter.")
+    max_crashes: Count = Field(
+        2, description="Workers that may die while a job runs alone in them, then a dead letter."
+    )
     retry_seconds: Seconds = Field(
         1, description="Wait before the second attempt; doubles each time, with jitter, up to 60."
     )
     fetch_timeout_seconds: Seconds = Field(60, description="Limit for fetching one object.")
     decode_timeout_seconds: Seconds = Field(
         30, description="Limit for decoding one file; 0.1 s more for each second of its audio."
-    )
-    result_ttl_seconds: Annotated[float, Field(gt=0, le=_LONGEST_TTL_SECONDS)] = Field(
-        86_400, description="How long a result is kept. Rate × this × 1.3 KB must fit the server."
-    )
-    results_maxlen: Annotated[int, Field(ge=1, le=_MOST_EVENTS)] = Field(
-        1_000_000, description="Events kept in the results stream."
     )
     window_seconds: Annotated[float, Field(ge=_SHORTEST_WINDOW_SECONDS, le=120)] = Field(
         30, description="Longer audio is classified in windows of at most this length."

@@ -59,6 +59,7 @@ class Settle:
         self._retry_seconds = retry_seconds
         self._metrics = metrics
         self._stopping = threading.Event()
+        self._waiting = False
 
     def stop(self) -> None:
         """Wait for no outage any more; what is unsettled stays held, to be given back."""
@@ -192,7 +193,8 @@ class Settle:
                 delay_seconds=round(delay, 2),
             )
         elif outcome is Outcome.FENCED:
-            self._metrics.fenced.inc()
+            self._metrics.retries_fenced.inc()
+            log.warning("job.result_dropped", job=begun.job_id, outcome=outcome.value)
         elif outcome is Outcome.EXPIRED:
             self._metrics.ended.labels(Status.EXPIRED.value, DeadlineExceeded.code).inc()
 
@@ -222,14 +224,19 @@ class Settle:
         """Do it, however long Redis is away; None where the worker stops first."""
         while True:
             try:
-                return act()
+                reply = act()
             except RedisError as error:
                 if self._wait(error):
                     return None
+            else:
+                self._waiting = False
+                return reply
 
     def _wait(self, error: RedisError) -> bool:
         """Let Redis be for a moment; True where the worker stops meanwhile."""
-        log.error("settle.waiting", outage=is_outage(error), error=str(error))
+        if not self._waiting:  # once an outage
+            log.error("settle.waiting", outage=is_outage(error), error=str(error))
+        self._waiting = True
         return self._stopping.wait(_OUTAGE_WAIT_SECONDS)
 
 

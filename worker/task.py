@@ -24,6 +24,8 @@ class Task:
     charged_bytes: int = 0
     inferring_since: float = 0.0
     batch_clips: int = 0
+    # Nothing else is in the pipeline: a suspect.
+    alone: bool = False
     # Set by any thread: the entry is no longer ours, so nobody waits for the result.
     abandoned: bool = False
     # When the stage that works on it must be done; None while it waits in a queue.

@@ -1,22 +1,27 @@
 -- Begins a batch of delivered entries: decides for each whether it is to be run.
--- KEYS: the lane of each entry. ARGV: prefix group ttl_ms results_maxlen owner, then for each entry
--- lane id count. Returns for each: verdict, job, attempts, deliveries, crashes, run, enqueued_ms.
+-- KEYS: the lane of each entry. ARGV: prefix group ttl_ms results_maxlen owner how ('alone' where
+-- nothing else is armed in the worker's process, else 'company'), then for each entry lane id count.
+-- Returns for each: verdict, job, attempts, deliveries, crashes, run, enqueued_ms.
 
 local at = settling(ARGV)
-local owner = ARGV[5]
+local owner, how = ARGV[5], ARGV[6]
 must_be_settleable(at.prefix)
 
 local function begin(stream, lane, id, count)
-  if not ours(stream, at.group, id, owner, count) then return { 'FENCED', '' } end
   local fields = payload(stream, id)
-  if not fields then
+  local job = fields and identify(at.prefix, lane, id, fields)
+  if not ours(stream, at.group, id, owner, count) then
+    -- An earlier begin of ours may have armed it, and its reply been lost.
+    if job then withdraw(at.prefix, job, id, owner, count) end
+    return { 'FENCED', job or '' }
+  end
+  if not job then
     redis.call('XACK', stream, at.group, id)
     return { 'GONE', '' }
   end
-  local job = identify(at.prefix, lane, id, fields)
   local key = result_key(at.prefix, job)
   local known = redis.call('HMGET', key, 'status', '_entry', '_lane', '_retries', 'deliveries',
-    'run', '_enqueued_ms')
+    'run', '_enqueued_ms', '_armed')
   local status, entry, where = known[1], known[2], known[3]
   if TERMINAL[status] then
     take_off(stream, at.group, id)
@@ -31,19 +36,25 @@ local function begin(stream, lane, id, count)
     settle(at, stream, id, job, EXPIRED)
     return { 'EXPIRED', job }
   end
-  local attempts, deliveries = whole(known[4]) + 1, whole(known[5]) + 1
+  local crashed = crashes(key)
+  if how ~= 'alone' and suspicious(key, id, crashed, tonumber(count)) then
+    return { 'SUSPECT', job }
+  end
+  local attempts, deliveries = whole(known[4]) + 1, whole(known[5])
+  -- A begin that is repeated, since its reply was lost, is one delivery.
+  if not armed_how(known[8], owner, count) then deliveries = deliveries + 1 end
   local run = math.max(1, whole(known[6]))
   local enqueued_ms = string.match(known[7] or '', '^%d+$') or string.match(id, '^%d+')
   redis.call('HSET', key, 'status', 'running', 'worker', owner, 'attempts', attempts,
-    'deliveries', deliveries, 'run', run, '_armed', owner .. ':' .. count,
+    'deliveries', deliveries, 'run', run, '_armed', holding(owner, count) .. how,
     '_entry', id, '_lane', lane, '_enqueued_ms', enqueued_ms)
   redis.call('PERSIST', key)
-  return { 'RUN', job, attempts, deliveries, #crashes(key), run, enqueued_ms }
+  return { 'RUN', job, attempts, deliveries, crashed, run, enqueued_ms }
 end
 
 local verdicts = {}
 for i = 1, #KEYS do
-  local first = 3 + 3 * i
+  local first = 4 + 3 * i
   verdicts[i] = begin(KEYS[i], ARGV[first], ARGV[first + 1], ARGV[first + 2])
 end
 return verdicts

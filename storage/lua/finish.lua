@@ -9,7 +9,9 @@ if not ours(stream, at.group, id, owner, count) then
   -- A repeat after a lost reply: the entry is gone because we ended the job.
   local known = redis.call('HMGET', result_key(at.prefix, job), 'status', 'worker')
   local ended = TERMINAL[known[1]] and known[2] == owner and not payload(stream, id)
-  return ended and 'ALREADY' or 'FENCED'
+  if ended then return 'ALREADY' end
+  withdraw(at.prefix, job, id, owner, count)
+  return 'FENCED'
 end
 return settle(at, stream, id, job, {
   status = status,

@@ -3,9 +3,21 @@
 -- Lua in Redis does not roll back. So in each script everything that can fail or forbid (type,
 -- fence, status) is read before the first write, and XACK + XDEL, which free memory, come first
 -- among the writes: after a write, Redis lets the rest of a script go on even at maxmemory.
+-- While a slot moves to another node of a cluster, a key that is not there cannot be touched either:
+-- so each key that a script may write is looked at before its first write.
 
 -- Fields and values kept of a dead letter: what Lua's stack can hand to XADD.
 local MAX_LETTER = 4000
+
+-- Owns what was given back, until somebody takes it. No worker has this name, so nothing that a
+-- worker still has on its way, from this holding or an earlier one, passes the fence.
+local GIVEN_BACK = 'given-back'
+
+-- Lapses of one entry that are excused. A job that freezes its worker each time looks the same as a
+-- worker that could not reach Redis; so it is not excused for ever.
+local MAX_LAPSES = 3
+local SUSPECT_CRASHES = 2
+local SUSPECT_DELIVERIES = 4
 
 local TERMINAL = { done = true, failed = true, dead = true, expired = true, cancelled = true }
 
@@ -107,13 +119,50 @@ local function take_off(stream, group, id)
   redis.call('XDEL', stream, id)
 end
 
--- Evidence of crashes, one hash field for each: '_crash:<entry>:<owner>:<count>'.
+-- A job is armed from begin until finish, retry or give-back: `_armed` is '<owner>:<count>:alone',
+-- or '…:company' where other jobs are armed in the same process.
+local function holding(owner, count)
+  return owner .. ':' .. count .. ':'
+end
+
+-- 'alone' or 'company' where the job is armed by that very holding; else nil.
+local function armed_how(armed, owner, count)
+  local by = holding(owner, count)
+  if armed and string.sub(armed, 1, #by) == by then return string.sub(armed, #by + 1) end
+end
+
+-- Evidence of a crash is one field of the job's hash, kept over retries: 'alone' or 'company'.
+local function crash_field(id, owner, count)
+  return '_crash:' .. id .. ':' .. owner .. ':' .. count
+end
+
+-- How many workers died with this job in them, and how many of those with nothing else.
 local function crashes(key)
-  local found = {}
-  for _, name in ipairs(redis.call('HKEYS', key)) do
-    if string.sub(name, 1, 7) == '_crash:' then found[#found + 1] = name end
+  local total, alone = 0, 0
+  local flat = redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    if string.sub(flat[i], 1, 7) == '_crash:' then
+      total = total + 1
+      if flat[i + 1] == 'alone' then alone = alone + 1 end
+    end
   end
-  return found
+  return total, alone
+end
+
+-- Whether a job may only run alone. `count` deliveries of the entry; a lapse of a worker that lives
+-- was one of them, and no fault of the job.
+local function suspicious(key, id, crashed, count)
+  local lapses = math.min(MAX_LAPSES, whole(redis.call('HGET', key, '_lapses:' .. id)))
+  return crashed >= SUSPECT_CRASHES or count - lapses >= SUSPECT_DELIVERIES
+end
+
+-- Called for a worker that lives and finds its entry taken: it did not crash, it lapsed. Its job may
+-- have ended meanwhile, and its evidence be gone.
+local function withdraw(prefix, job, id, owner, count)
+  local key, lapses = result_key(prefix, job), '_lapses:' .. id
+  if redis.call('HDEL', key, crash_field(id, owner, count)) == 1 then
+    redis.call('HSET', key, lapses, whole(redis.call('HGET', key, lapses)) + 1)
+  end
 end
 
 -- Makes the hash of a job terminal and tells it in one event. `at` holds prefix, group, ttl_ms,

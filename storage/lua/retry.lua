@@ -6,7 +6,10 @@ local stream, owner, id, count, job = KEYS[1], ARGV[5], ARGV[6], ARGV[7], ARGV[8
 local lane, delay_ms, error_code, message = ARGV[9], tonumber(ARGV[10]), ARGV[11], ARGV[12]
 must_be_settleable(at.prefix)
 must_be(at.prefix .. ':delayed', 'zset')
-if not ours(stream, at.group, id, owner, count) then return 'FENCED' end
+if not ours(stream, at.group, id, owner, count) then
+  withdraw(at.prefix, job, id, owner, count)
+  return 'FENCED'
+end
 local key = result_key(at.prefix, job)
 local known = redis.call('HMGET', key, 'status', '_retries')
 local fields = payload(stream, id)
@@ -20,7 +23,7 @@ if deadline and deadline < due then
   local ended = settle(at, stream, id, job, EXPIRED)
   return ended == 'SETTLED' and 'EXPIRED' or ended
 end
-local waiting = at.prefix .. ':delayed:' .. job
+local waiting = claim_hash(at.prefix .. ':delayed:' .. job)
 
 take_off(stream, at.group, id)
 if TERMINAL[known[1]] then return 'ALREADY' end

@@ -16,10 +16,11 @@ if status and not TERMINAL[status] and lives(prefix, job, known[3], known[4]) th
   return { 'EXISTS', status }
 end
 if backlog >= max_backlog then return { 'FULL', backlog } end
+local waiting = claim_hash(delayed .. ':' .. job)
 
 local entry = redis.call('XADD', lane_key(prefix, lane), '*', unpack(ARGV, 5))
 redis.call('ZREM', delayed, job)
-redis.call('DEL', key, delayed .. ':' .. job)
+redis.call('DEL', key, waiting)
 redis.call('HSET', key, 'status', 'queued', 'run', whole(known[2]) + 1,
   '_entry', entry, '_lane', lane)
 return { 'QUEUED', entry }

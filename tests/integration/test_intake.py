@@ -5,27 +5,22 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ResponseError
 from structlog.testing import capture_logs
 
 from storage.embedded import EmbeddedRedis
 from storage.messages import Lane
-from tests.intake_host import KEYS, Host, MakeHost
+from storage.streams import Begun, Outcome
+from tests.intake_host import KEYS, MakeHost, hosts
 from tests.polling import until
+from tests.stream_workers import DONE
 
 
 @pytest.fixture
 def host(client: Any, redis_server: EmbeddedRedis) -> Iterator[MakeHost]:
     """Make hosts on the emptied server, or on one given by URL."""
-    made: list[Host] = []
-
-    def make(url: str = redis_server.url, **options: Any) -> Host:
-        made.append(Host(url, **options))
-        return made[-1]
-
-    with capture_logs():
+    with hosts(redis_server.url) as make:
         yield make
-        for each in made:
-            each.close()
 
 
 @pytest.fixture
@@ -199,6 +194,76 @@ def test_an_outage_is_survived(host: MakeHost, own_server: EmbeddedRedis) -> Non
     assert len(running.leases) == 2
 
 
+def test_an_outage_is_told_once(host: MakeHost) -> None:
+    """Not with every attempt: `redis.away`, and `redis.back` when it is over."""
+    running = host()
+    with capture_logs() as logs:
+        running.streams.faults = [OutOfMemoryError("OOM command not allowed")] * 3
+        running.add("a")
+        running.intake.start()
+        until(lambda: running.room.jobs == ["a"])
+        until(lambda: running.intake.connected)
+    told = [each["event"] for each in logs if each["event"].startswith("redis.")]
+    assert told == ["redis.away", "redis.back"]
+    assert running.metrics.outages._value.get() == 1
+
+
+def test_a_worker_at_maxmemory_waits_and_goes_on(host: MakeHost, client: Any) -> None:
+    """What it has is renewed and finished; what cannot be begun now is kept, and begun later."""
+    running = host()
+    running.add("held", "ends", "waits")
+    held, ends = running.streams.begin(running.streams.read(2))
+    heir = running.worker("heir", 0.001)
+    client.config_set("maxmemory", 1)
+    try:
+        for _ in range(2):
+            with pytest.raises(ResponseError, match="maxmemory"):
+                running.steps()
+        both = [(held.delivery, held.job_id), (ends.delivery, ends.job_id)]
+        assert running.streams.heartbeat(both) == []
+        assert running.streams.finish([(ends, DONE)]) == [Outcome.SETTLED]
+        assert until(lambda: heir.reclaim(1).deliveries)[0].entry == held.delivery.entry
+        evidence = f"_crash:{held.delivery.entry}:me:1"
+        assert client.hget(KEYS.result("held"), evidence) == b"company"
+        assert running.room.jobs == []
+    finally:
+        client.config_set("maxmemory", 0)
+    assert running.steps() == ["waits"]
+
+
+def test_a_worker_starts_at_maxmemory(host: MakeHost, client: Any) -> None:
+    """It cannot make sure of the group, which is there; it takes over, and waits to begin."""
+    running = host()
+    running.add("a")
+    client.config_set("maxmemory", 1)
+    try:
+        running.intake.start()
+        until(lambda: not running.intake.connected)
+    finally:
+        client.config_set("maxmemory", 0)
+    until(lambda: running.room.jobs == ["a"])
+
+
+def test_a_full_worker_knows_how_long_redis_was_away(host: MakeHost) -> None:
+    """Between two looks at a full pipeline nothing is asked, and nothing was answered."""
+    running = host(capacity=3, lease_seconds=1000)
+    running.add("a", "b")
+    running.intake.start()
+    until(lambda: running.room.jobs == ["a", "b"])
+    running.streams.away = True
+    running.clock.now += 2
+    until(lambda: running.streams.unanswered >= 3)
+    assert not running.intake.connected
+    running.clock.now += 300
+    running.streams.away = False
+    before = len(running.streams.reclaims)
+    until(lambda: running.intake.connected)
+    running.clock.now += 2
+    until(lambda: len(running.streams.reclaims) >= before + 2)
+    assert set(running.streams.reclaims[before:]) == {True}
+    assert running.metrics.outages._value.get() == 1
+
+
 def test_nobody_is_robbed_after_a_restart(host: MakeHost, own_server: EmbeddedRedis) -> None:
     """All leases look run out then, though their workers live: one lease long nobody reclaims."""
     running = host(own_server.url, lease_seconds=1000)
@@ -260,6 +325,22 @@ def test_the_intake_outlives_an_unexpected_error(host: MakeHost) -> None:
     running.add("a")
     running.intake.start()
     until(lambda: running.room.jobs == ["a"])
+
+
+def test_what_is_begun_while_it_stops_is_given_back(host: MakeHost) -> None:
+    """The pipeline takes nothing more then: the job is held, begun, and not submitted."""
+    running = host()
+    begin = running.streams.begin
+
+    def stopped_meanwhile(*args: Any, **options: Any) -> list[Begun]:
+        running.intake._stop.set()
+        return begin(*args, **options)
+
+    running.streams.begin = stopped_meanwhile  # type: ignore[method-assign]  # SIGTERM comes now
+    running.add("a")
+    assert running.steps() == []
+    assert running.streams.give_back(running.leases.take_all()) == 1
+    assert running.client.hget(KEYS.result("a"), "status") == b"queued"
 
 
 def test_a_stopped_intake_reads_nothing_more(host: MakeHost) -> None:

@@ -28,6 +28,20 @@ def test_lanes_share_the_free_places(client: Any, worker: Worker) -> None:
     assert [lanes.count(lane) for lane in Lane] == [7, 2, 1]
 
 
+def test_few_free_places_are_shared_too(client: Any, worker: Worker) -> None:
+    """Three at a time: the bulk lane waits for its turn, and gets it, and no more are taken."""
+    for stream in ("emo:jobs:high", "emo:jobs", "emo:jobs:bulk"):
+        for _ in range(240):
+            client.xadd(stream, {"key": "a.wav"})
+    streams = worker()
+    reads = [streams.read(3) for _ in range(80)]
+    assert {len(taken) for taken in reads} == {3}
+    lanes = [delivery.lane for taken in reads for delivery in taken]
+    high, normal, bulk = [lanes.count(lane) for lane in Lane]
+    assert high > normal > bulk
+    assert 6 <= bulk <= 44  # 24, give or take four deviations
+
+
 def test_unused_shares_are_passed_on(client: Any, worker: Worker) -> None:
     """Where only the bulk lane has jobs, it gets every free place, and never more."""
     for _ in range(20):

@@ -1,10 +1,22 @@
 """Who holds an entry: fence, heartbeat, takeover, give-back, against a real server."""
 
+import time
 from typing import Any
 
-from storage.streams import MAX_DELIVERIES, Outcome
+from storage.messages import Keys
+from storage.streams import MAX_DELIVERIES, JobStreams, Outcome, Verdict
 from tests.polling import until
-from tests.stream_workers import DONE, Worker, begin_one, reclaim_one, result
+from tests.stream_workers import DONE, Worker, begin_one, new_streams, reclaim_one, result
+
+
+class Clock:
+    """The real time, put forward or back."""
+
+    ahead_seconds = 0.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return time.monotonic() + self.ahead_seconds
 
 
 def test_a_worker_that_lost_its_entry_is_fenced(client: Any, worker: Worker) -> None:
@@ -17,7 +29,7 @@ def test_a_worker_that_lost_its_entry_is_fenced(client: Any, worker: Worker) -> 
     (begun,) = two.begin([taken])
     assert begun.deliveries == 2
     assert begun.crashes == 1
-    assert one.heartbeat([stale.delivery]) == [stale.delivery]
+    assert one.heartbeat([(stale.delivery, "x")]) == [stale.delivery]
     assert one.retry(stale, delay_seconds=0, code="internal", message="") is Outcome.FENCED
     assert one.finish([(stale, DONE)]) == [Outcome.FENCED]
     assert result(client, "x")["worker"] == "two"
@@ -30,7 +42,7 @@ def test_a_heartbeat_keeps_an_entry(client: Any, worker: Worker) -> None:
     client.xadd("emo:jobs", {"key": "a.wav"})
     one, two = worker("one", 60), worker("two", 60)
     begun = begin_one(one)
-    assert one.heartbeat([begun.delivery]) == []
+    assert one.heartbeat([(begun.delivery, begun.job_id)]) == []
     assert two.reclaim(10).deliveries == []
     assert one.finish([(begun, DONE)]) == [Outcome.SETTLED]
 
@@ -43,11 +55,86 @@ def test_what_is_given_back_is_anybodys_at_once(client: Any, worker: Worker) -> 
     assert one.give_back([(begun.delivery, begun.job_id)]) == 1
     assert result(client, "x")["status"] == "queued"
     assert one.finish([(begun, DONE)]) == [Outcome.FENCED]
+    assert client.xpending("emo:jobs", "workers")["consumers"][0]["name"] == b"given-back"
+    one.leave()  # it holds nothing any more
+    assert b"one" not in [c["name"] for c in client.xinfo_consumers("emo:jobs", "workers")]
     taken = reclaim_one(two)
     assert taken.count == 1
     (again,) = two.begin([taken])
     assert again.crashes == 0
     assert two.finish([(again, DONE)]) == [Outcome.SETTLED]
+
+
+def test_giving_back_revives_no_older_holding(client: Any, worker: Worker) -> None:
+    """A worker that took over its own lapsed entry: its first task is fenced for good."""
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "x"})
+    one = worker("one")
+    older = begin_one(one)
+    newer = reclaim_one(one)
+    assert (newer.count, one.begin([newer])[0].verdict) == (2, Verdict.RUN)
+    assert one.give_back([(newer, "x")]) == 1
+    assert one.heartbeat([(older.delivery, "x")]) == [older.delivery]
+    assert one.finish([(older, DONE)]) == [Outcome.FENCED]
+    assert one.retry(older, delay_seconds=0, code="internal", message="") is Outcome.FENCED
+    assert one.begin([older.delivery])[0].verdict is Verdict.FENCED
+
+
+def test_what_was_begun_unnoticed_is_given_back_disarmed(client: Any, worker: Worker) -> None:
+    """The reply of a begin was lost, then the worker drained: the job is queued again."""
+    client.xadd("emo:jobs:bulk", {"key": "a.wav"})
+    one = worker("one")
+    begun = begin_one(one)
+    assert one.give_back([(begun.delivery, "")]) == 1
+    known = result(client, begun.job_id)
+    assert known["status"] == "queued"
+    assert "_armed" not in known
+
+
+def test_an_entry_that_was_not_begun_is_not_delivered(client: Any, worker: Worker) -> None:
+    """Workers that die holding it do not count; the owner alone fences them."""
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "x"})
+    holders = [worker(f"holder-{number}") for number in range(MAX_DELIVERIES + 2)]
+    (first,) = holders[0].read(1)
+    for holder in holders[1:]:
+        last = reclaim_one(holder)
+    assert last.count == first.count == 1
+    assert holders[0].begin([first])[0].verdict is Verdict.FENCED
+    assert holders[0].heartbeat([(first, "")]) == [first]
+    (begun,) = holders[-1].begin([last])
+    assert (begun.verdict, begun.crashes, begun.deliveries) == (Verdict.RUN, 0, 1)
+
+
+def test_an_entry_whose_read_was_not_answered_is_found_again(client: Any, worker: Worker) -> None:
+    """The reply was lost: the server has it with a worker that does not know."""
+    client.xadd("emo:jobs", {"key": "a.wav"})
+    one = worker("one")
+    one.read(1)
+    assert one.begin([reclaim_one(one)])[0].verdict is Verdict.RUN
+
+
+def test_a_begin_that_is_repeated_is_one_delivery(client: Any, worker: Worker) -> None:
+    """Its reply was lost, so it is asked for again."""
+    client.xadd("emo:jobs", {"key": "a.wav"})
+    one = worker("one")
+    begun = begin_one(one)
+    (again,) = one.begin([begun.delivery])
+    assert (again.verdict, again.deliveries) == (Verdict.RUN, 1)
+
+
+def test_a_reclaim_that_comes_out_of_an_outage_robs_nobody(client: Any, keys: Keys) -> None:
+    """It was sent long ago by the server's clock: all leases look run out, and none is taken."""
+    clock = Clock()
+    one = new_streams(JobStreams, client, keys, "one", 0.001)
+    two = new_streams(JobStreams, client, keys, "two", 0.001, clock=clock)
+    client.xadd("emo:jobs", {"key": "held.wav"})
+    client.xadd("emo:jobs", {"key": "given.wav"})
+    held, given = one.read(2)
+    one.give_back([(given, "")])
+    until(lambda: client.xpending_range("emo:jobs", "workers", held.entry, "+", 1, idle=2))
+    two.reclaim(0)
+    clock.ahead_seconds = -0.2
+    assert [taken.entry for taken in two.reclaim(10).deliveries] == [given.entry]
+    assert [taken.entry for taken in two.reclaim(10).deliveries] == [held.entry, given.entry]
 
 
 def test_a_job_that_never_ends_becomes_a_dead_letter(client: Any, worker: Worker) -> None:
@@ -103,14 +190,16 @@ def test_only_silent_consumers_that_hold_nothing_are_reaped(client: Any, worker:
 def test_only_what_was_given_back_is_taken_while_leases_cannot_be_trusted(
     client: Any, worker: Worker
 ) -> None:
-    """Neither a fresh entry nor one that is armed, however long it seems idle."""
+    """Nothing that another worker may still hold, however long it seems idle."""
     client.xadd("emo:jobs", {"key": "a.wav"})
     client.xadd("emo:jobs", {"key": "b.wav"})
     one, two = worker("one"), worker("two")
-    kept, given = one.begin(one.read(2))
+    client.xadd("emo:jobs", {"key": "c.wav"})
+    unread, *others = one.read(3)
+    kept, given = one.begin(others)
     one.give_back([(given.delivery, given.job_id)])
     day = {"idle": 2 * 86_400_000, "retrycount": 1, "justid": True}
-    client.xclaim("emo:jobs", "workers", "one", 0, [kept.delivery.entry], **day)
+    client.xclaim("emo:jobs", "workers", "one", 0, [unread.entry, kept.delivery.entry], **day)
     taken = two.reclaim(10, given_back_only=True).deliveries
     assert [delivery.entry for delivery in taken] == [given.delivery.entry]
 

@@ -44,6 +44,7 @@ def worker(client: Any, keys: Keys) -> JobStreams:
         lease_seconds=30,
         result_ttl_seconds=60,
         results_maxlen=1000,
+        max_crashes=2,
     )
     streams.create_group()
     return streams
@@ -153,6 +154,16 @@ def test_a_plain_entry_is_queued(
         assert submissions.status(f"{other}{entry}") is None
     end_next(DONE)
     assert (submissions.status(f"{before}{entry}") or {})["status"] == "done"
+
+
+def test_a_plain_entry_with_an_id_of_its_own_is_another_job(
+    client: Any, submissions: Submissions
+) -> None:
+    """It will be known by that id alone, so it is not queued under its entry's."""
+    entry = client.xadd("emo:jobs", {"key": "a.wav", "job": "call-1"}).decode()
+    assert submissions.status(entry) is None
+    unfit = client.xadd("emo:jobs", {"key": "a.wav", "job": "not an id"}).decode()
+    assert submissions.status(unfit) == {"status": "queued"}
 
 
 @pytest.mark.parametrize("job_id", ["unknown", "1-1", "high-1-1", "99999999999999999999-0"])

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from storage.messages import Job, Lane
 from storage.streams import Delivery, JobStreams
-from tests.polling import TIMEOUT_SECONDS
+from tests.polling import TIMEOUT_SECONDS, until
 from worker.leases import Heartbeat, Leases
 from worker.metrics import Metrics
 from worker.task import Task
@@ -19,6 +19,11 @@ from worker.task import Task
 def delivery(entry: str = "1-0", count: int = 1, lane: Lane = Lane.NORMAL) -> Delivery:
     """A delivered entry."""
     return Delivery(lane, entry, count, {})
+
+
+def renewable(leases: Leases, now: float) -> list[Delivery]:
+    """What would be renewed now."""
+    return [each for each, _ in leases.renewable(now)]
 
 
 def hold(leases: Leases, *deliveries: Delivery) -> list[Task]:
@@ -35,15 +40,16 @@ class Streams:
 
     def __init__(self) -> None:
         self.renewed: list[Delivery] = []
+        self.jobs: list[str] = []
         self.lost: list[Delivery] = []
         self.errors: list[Exception] = []
         self.answered = threading.Event()
 
-    def heartbeat(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+    def heartbeat(self, held: Sequence[tuple[Delivery, str]]) -> list[Delivery]:
         """Renew."""
         if self.errors:
             raise self.errors.pop(0)
-        self.renewed = list(deliveries)
+        self.renewed, self.jobs = [each for each, _ in held], [job_id for _, job_id in held]
         self.answered.set()
         return self.lost
 
@@ -67,7 +73,7 @@ def test_what_was_delivered_is_renewed_before_it_is_begun() -> None:
     """A begin that has to wait for Redis does not cost the lease."""
     leases = Leases()
     leases.hold([delivery("1-0"), delivery("2-0", lane=Lane.BULK)])
-    assert leases.renewable(0.0) == [delivery("1-0"), delivery("2-0", lane=Lane.BULK)]
+    assert renewable(leases, 0.0) == [delivery("1-0"), delivery("2-0", lane=Lane.BULK)]
     assert len(leases) == 2
 
 
@@ -76,7 +82,7 @@ def test_what_is_settled_is_renewed_no_more() -> None:
     leases = Leases()
     hold(leases, delivery("1-0"), delivery("2-0"))
     leases.drop([delivery("1-0")])
-    assert leases.renewable(0.0) == [delivery("2-0")]
+    assert renewable(leases, 0.0) == [delivery("2-0")]
 
 
 def test_the_same_entry_id_in_two_lanes_is_two_leases() -> None:
@@ -84,7 +90,7 @@ def test_the_same_entry_id_in_two_lanes_is_two_leases() -> None:
     leases = Leases()
     hold(leases, delivery(lane=Lane.HIGH), delivery(lane=Lane.BULK))
     leases.drop([delivery(lane=Lane.HIGH)])
-    assert leases.renewable(0.0) == [delivery(lane=Lane.BULK)]
+    assert renewable(leases, 0.0) == [delivery(lane=Lane.BULK)]
 
 
 def test_an_overdue_task_is_not_renewed() -> None:
@@ -92,9 +98,9 @@ def test_an_overdue_task_is_not_renewed() -> None:
     leases = Leases()
     stuck, fine = hold(leases, delivery("1-0"), delivery("2-0"))
     stuck.overdue_at, fine.overdue_at = 50.0, 150.0
-    assert leases.renewable(100.0) == [delivery("2-0")]
+    assert renewable(leases, 100.0) == [delivery("2-0")]
     stuck.overdue_at = None
-    assert leases.renewable(100.0) == [delivery("1-0"), delivery("2-0")]
+    assert renewable(leases, 100.0) == [delivery("1-0"), delivery("2-0")]
 
 
 def test_a_newer_delivery_replaces_an_older_one() -> None:
@@ -103,7 +109,17 @@ def test_a_newer_delivery_replaces_an_older_one() -> None:
     (older,) = hold(leases, delivery(count=1))
     (newer,) = hold(leases, delivery(count=2))
     assert (older.abandoned, newer.abandoned) == (True, False)
-    assert leases.renewable(0.0) == [delivery(count=2)]
+    assert renewable(leases, 0.0) == [delivery(count=2)]
+
+
+def test_the_same_delivery_is_held_once() -> None:
+    """Taken over from ourselves before it was begun, or found although it runs: nothing is new."""
+    leases = Leases()
+    (task,) = hold(leases, delivery("1-0"))
+    assert leases.hold([delivery("1-0"), delivery("2-0")]) == [delivery("2-0")]
+    assert leases.hold([delivery("2-0")]) == []
+    assert not task.abandoned
+    assert leases.take_all() == [(delivery("1-0"), "1-0"), (delivery("2-0"), "")]
 
 
 def test_the_end_of_an_older_delivery_leaves_the_newer_alone() -> None:
@@ -114,10 +130,10 @@ def test_the_end_of_an_older_delivery_leaves_the_newer_alone() -> None:
     leases.drop([delivery(count=1)])
     leases.lose([delivery(count=1)])
     leases.begun(delivery(count=1), older)
-    assert leases.renewable(0.0) == [delivery(count=2)]
+    assert renewable(leases, 0.0) == [delivery(count=2)]
     assert not newer.abandoned
     newer.overdue_at = 1.0
-    assert leases.renewable(2.0) == []  # it is the newer task that counts
+    assert renewable(leases, 2.0) == []  # it is the newer task that counts
 
 
 def test_what_is_lost_is_abandoned() -> None:
@@ -126,7 +142,7 @@ def test_what_is_lost_is_abandoned() -> None:
     lost, kept = hold(leases, delivery("1-0"), delivery("2-0"))
     leases.lose([delivery("1-0"), delivery("9-0")])
     assert (lost.abandoned, kept.abandoned) == (True, False)
-    assert leases.renewable(0.0) == [delivery("2-0")]
+    assert renewable(leases, 0.0) == [delivery("2-0")]
 
 
 def test_what_is_given_back_is_named_with_its_job() -> None:
@@ -148,6 +164,7 @@ def test_a_beat_renews_and_abandons_what_was_lost() -> None:
     beats = heartbeat(leases, streams, metrics=metrics)
     beats.beat()
     assert streams.renewed == [delivery("1-0"), delivery("2-0")]
+    assert streams.jobs == ["1-0", "2-0"]  # by which a crash is withdrawn that was none
     assert (lost.abandoned, kept.abandoned) == (True, False)
     assert metrics.lost._value.get() == 1
     streams.lost = []
@@ -176,8 +193,10 @@ def test_a_hanging_device_withholds_all_beats() -> None:
     assert [entry["event"] for entry in logs] == ["heartbeat.withheld"]
 
 
-@pytest.mark.parametrize("error", [RedisConnectionError("reset"), RuntimeError("boom")])
-def test_the_heartbeat_outlives_errors(error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"), [(RedisConnectionError("reset"), 1), (RuntimeError("boom"), 2)]
+)
+def test_the_heartbeat_outlives_errors(error: Exception, told: int) -> None:
     """A heartbeat that ended would hand every job of this worker to others."""
     leases, streams = Leases(), Streams()
     hold(leases, delivery())
@@ -188,6 +207,22 @@ def test_the_heartbeat_outlives_errors(error: Exception) -> None:
         assert streams.answered.wait(TIMEOUT_SECONDS)
         beats.stop()
     assert streams.renewed == [delivery()]
+    assert [entry["event"] for entry in logs] == ["heartbeat.failed"] * told
+
+
+def test_an_outage_is_told_once() -> None:
+    """Not with every beat of it; the next outage is told again."""
+    leases, streams = Leases(), Streams()
+    streams.errors = [RedisConnectionError("reset")] * 3
+    beats = heartbeat(leases, streams)
+    with capture_logs() as logs:
+        beats.start()
+        assert streams.answered.wait(TIMEOUT_SECONDS)
+        streams.answered.clear()
+        streams.errors = [RedisConnectionError("reset")] * 3
+        until(lambda: not streams.errors)
+        assert streams.answered.wait(TIMEOUT_SECONDS)
+        beats.stop()
     assert [entry["event"] for entry in logs] == ["heartbeat.failed"] * 2
 
 

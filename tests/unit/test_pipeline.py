@@ -27,6 +27,19 @@ def test_stages_come_in_order(bench: MakeBench) -> None:
     assert task.batch_clips == 1
 
 
+def test_a_task_that_runs_alone_is_isolated(bench: MakeBench) -> None:
+    """A stage that has another way for it goes that way; the others know no difference."""
+    stages = [
+        Stage("fetch", lambda value: [*value, 1], threads=1),
+        Stage("decode", lambda value: [*value, 2], threads=1, isolated=lambda value: [*value, 3]),
+    ]
+    running = bench(stages=stages)
+    running.submit("suspect", value=[], alone=True)
+    running.submit("other", value=[])
+    running.finish()
+    assert running.settled.values == {"suspect": [10, 30], "other": [10, 20]}
+
+
 def test_a_full_queue_ends_up_on_one_tape(bench: MakeBench) -> None:
     """What arrives while the device is busy is run together afterwards, not in many small tapes."""
     running = bench(max_wait_seconds=0.0)

@@ -123,7 +123,8 @@ def test_an_empty_tape_length_means_from_memory(monkeypatch: pytest.MonkeyPatch)
         ("EMO_METRICS_ADDRESS", "9464", "must be host:port, or empty"),
         ("EMO_METRICS_ADDRESS", "localhost:99999", "must be host:port, or empty"),
         ("EMO_REDIS_URL", "redis://h/0?decode_responses=True", "must not set decode_responses"),
-        ("EMO_REDIS_URL", "http://host", "must begin with redis://, rediss:// or unix://"),
+        ("EMO_REDIS_URL", "http://host", "must begin with redis://, rediss://, unix://, "),
+        ("EMO_REDIS_URL", "redis+sentinel://host", "must end with the master's name"),
         ("EMO_STORE", "file://relative/dir", "the directory must be absolute"),
         ("EMO_OUTPUT_STORE", "ftp://host/dir", "write s3://host:port/bucket"),
     ],
@@ -172,11 +173,16 @@ def test_a_dotenv_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("EMO_REDIS_URL", "http://user:pass/w0rd@host:6379"),
-        ("EMO_REDIS_URL", "redis:/:pass/w0rd@host"),
-        ("EMO_STORE", "s3://KEY:pass/w0rd@host:9000/bucket"),
-        ("EMO_STORE", "s3://KEY:pass@host:9000/bucket"),
-        ("EMO_OUTPUT_STORE", "s4://KEY:pass/w0rd@host/bucket"),
+        ("EMO_REDIS_URL", "http://user:hush/w0rd@host:6379"),
+        ("EMO_REDIS_URL", "redis:/:hush/w0rd@host"),
+        ("EMO_REDIS_URL", "redis://:hush?w0rd@host"),
+        ("EMO_REDIS_URL", "redis://:hush#w0rd@host"),
+        ("EMO_REDIS_URL", "redis+sentinel://:hush@w0rd@host"),
+        ("EMO_REDIS_URL", "redis+cluster://user:hush@host/1?password=w0rd"),
+        ("EMO_REDIS_URL", "rediss+sentinel://user:hush@host?sentinel_password=w0rd"),
+        ("EMO_STORE", "s3://KEY:hush/w0rd@host:9000/bucket"),
+        ("EMO_STORE", "s3://KEY:hush@host:9000/bucket"),
+        ("EMO_OUTPUT_STORE", "s4://KEY:hush/w0rd@host/bucket"),
     ],
 )
 def test_credentials_in_a_url_are_not_shown(
@@ -185,10 +191,18 @@ def test_credentials_in_a_url_are_not_shown(
     """A message is read by more people than the setting."""
     monkeypatch.setenv(name, value)
     (problem,) = problems()
-    assert "pass" not in problem
+    assert "hush" not in problem
     assert "w0rd" not in problem
     assert problem.startswith(f"{name}=")
     assert "…@host" in problem
+
+
+def test_a_cluster_needs_a_hash_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before anything is connected to; a single server needs none."""
+    monkeypatch.setenv("EMO_REDIS_URL", "redis+cluster://:hush@host")
+    assert problems() == ["EMO_PREFIX=emo: on Redis Cluster it must be a hash tag, like {emo}"]
+    monkeypatch.setenv("EMO_PREFIX", "{emo}")
+    assert load(WorkerSettings).prefix == "{emo}"
 
 
 def test_the_secret_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from structlog.testing import capture_logs
 
 from storage.errors import (
     AccessDenied,
@@ -182,7 +183,8 @@ def test_a_fenced_result_is_counted_and_forgotten() -> None:
     desk = Desk()
     desk.streams.outcomes = {"a": Outcome.FENCED, "b": Outcome.FENCED, "c": Outcome.ALREADY}
     desk.settle([desk.task("a"), desk.task("b", error=Internal("fault")), desk.task("c")])
-    assert desk.sample("finishes_fenced_total") == 2
+    assert desk.sample("finishes_fenced_total") == 1
+    assert desk.sample("retries_fenced_total") == 1
     assert desk.sample("jobs_ended_total", status="done", error_code="") == 0
     assert desk.sample("jobs_retried_total", error_code="internal") == 0
     assert len(desk.leases) == 0
@@ -231,6 +233,16 @@ def test_a_stop_ends_the_wait(error: JobError | None) -> None:
     until(lambda: not waiting.is_alive())
     assert desk.streams.finished == []
     assert len(desk.leases) == 1
+
+
+def test_an_outage_is_told_once() -> None:
+    """Not with every look at it; the next outage is told again."""
+    desk = Desk()
+    with capture_logs() as logs:
+        for job in ("a", "b"):
+            desk.streams.errors = [RedisConnectionError("reset")] * 3
+            desk.settle([desk.task(job)])
+    assert [each["event"] for each in logs].count("settle.waiting") == 2
 
 
 def test_after_a_stop_what_can_be_settled_still_is() -> None:

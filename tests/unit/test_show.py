@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
 from rich.console import Console
 
-from producer.show import as_json, errors, results_table
+from producer.show import age, aligned, as_json, errors, overview, results_table
+from storage.lanes import Consumer, LaneState, Overview
+from storage.messages import Lane
 
 DONE = {
     "status": "done",
@@ -65,3 +68,38 @@ def test_json_holds_json() -> None:
     }
     assert line.startswith('{"job": "x", "status": "done", "label": "happy"')
     assert as_json("x", {"status": "queued"}) == '{"job": "x", "status": "queued"}'
+
+
+def test_names_and_values_are_aligned() -> None:
+    """What anyone may have written cannot steer the terminal."""
+    assert aligned({"a": "1", "long": "é\x1b[2J\n"}) == "a     1\nlong  é\\x1b[2J\\x0a"
+    assert aligned({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((None, "-"), (0, "0s"), (59.9, "59s"), (60, "1m"), (3599, "59m"), (3600, "1h 0m")),
+        *((86_399, "23h 59m"), (86_400, "1d 0h"), (1e6, "11d 13h")),
+    ],
+)
+def test_an_age_is_as_exact_as_people_need(seconds: float | None, text: str) -> None:
+    """Two units at most."""
+    assert age(seconds) == text
+
+
+def test_an_estimate_is_marked_and_a_worker_is_one_line() -> None:
+    """The totals are counted; a worker is as silent as the lane that heard of it last."""
+    lanes = [
+        LaneState(lane, 1, 2, 3, 4, 60, None, [Consumer("w", 2, silent)])
+        for lane, silent in zip(Lane, (5.0, 600.0, 600.0), strict=True)
+    ]
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(
+            overview(Overview(lanes, 9, 13, delayed_estimated=False, dead_estimated=True))
+        )
+    rows = [line.split() for line in capture.get().splitlines()]
+    assert rows[1] == ["high", "1", "2", "3", "~4", "1m", "-"]
+    assert rows[4] == ["all", "3", "6", "9", "13", "1m", "-"]
+    assert rows[-1] == ["w", "6", "5s"]

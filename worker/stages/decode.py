@@ -1,6 +1,7 @@
 """The second stage: from encoded bytes to a waveform."""
 
 from storage.blob import Blob
+from worker.audio.commandline import decode_isolated
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
 from worker.audio.wav import read_plain
@@ -13,6 +14,7 @@ class Decode:
     def __init__(self, processes: DecodeProcesses, limits: AudioLimits) -> None:
         """`processes` stay the caller's to close."""
         self._processes = processes
+        self._limits = limits
         direct_seconds = min(limits.window_seconds, limits.max_audio_seconds)
         self._max_direct_samples = int(direct_seconds * SAMPLE_RATE_HZ)
 
@@ -25,3 +27,10 @@ class Decode:
         with blob:
             waveform = read_plain(blob, self._max_direct_samples)
             return self._processes.decode(blob) if waveform is None else waveform
+
+    def isolated(self, blob: Blob) -> Waveform:
+        """The same for a suspect: by ffmpeg's command line, whatever the format.
+
+        Raises NotAudio, AudioTooShort, AudioTooLong, DecodeCrashed, StageTimeout, Internal.
+        """
+        return decode_isolated(blob, self._limits)

@@ -1,0 +1,1 @@
+"""The producers' commands, each a screenful."""

@@ -1,0 +1,51 @@
+"""`cancel`: end jobs that nobody wants any more."""
+
+import typer
+
+from producer import show
+from producer.program import (
+    EXIT_SOME_FAILED,
+    AsJson,
+    fail,
+    server,
+    settings,
+    tell,
+    unknown,
+)
+from storage.cancellation import Cancellations, Cancelled, Verdict
+from storage.connection import RedisError
+from storage.messages import Keys, Status
+
+
+def cancel(jobs: list[str], *, as_json: AsJson = False) -> None:
+    """End jobs as cancelled; prints their ids. Exits with 3 where some were not cancelled."""
+    chosen = settings()
+    cancellations = Cancellations(
+        server(chosen),
+        keys=Keys(chosen.prefix),
+        result_ttl_seconds=chosen.result_ttl_seconds,
+        results_maxlen=chosen.results_maxlen,
+    )
+    exit_status = 0
+    try:
+        for job in jobs:
+            outcome = cancellations.cancel(job)
+            if outcome.verdict is Verdict.CANCELLED:
+                fields = {"status": Status.CANCELLED.value, "was": (outcome.was or "")}
+                print(show.as_json(job, fields) if as_json else job, flush=True)
+            else:
+                tell(_refusal(outcome))
+                if outcome.was is not Status.CANCELLED:
+                    exit_status = EXIT_SOME_FAILED
+    except RedisError as error:
+        fail(str(error))
+    raise typer.Exit(exit_status)
+
+
+def _refusal(outcome: Cancelled) -> str:
+    if outcome.was is None:
+        return (
+            f"{unknown(outcome.job_id)}. One sent by XADD with an id of its own is known when a "
+            "worker begins it: cancel it then"
+        )
+    return f"job {outcome.job_id}: is {outcome.was.value} already; nothing was changed"

@@ -1,0 +1,86 @@
+"""`status` and `wait`: what becomes of jobs."""
+
+from typing import Annotated, NoReturn
+
+import typer
+
+from producer import show
+from producer.program import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_SOME_FAILED,
+    EXIT_TIMEOUT,
+    AsJson,
+    fail,
+    progress,
+    server,
+    settings,
+    stdout,
+    tell,
+    unknown,
+)
+from storage.connection import RedisError
+from storage.messages import Keys, Status
+from storage.submission import Submissions
+
+Timeout = Annotated[float | None, typer.Option(help="Seconds to wait at most; exit status 4.")]
+
+
+def status(job: str, *, as_json: AsJson = False) -> None:
+    """Show a job's state and result, as its hash in Redis holds it."""
+    try:
+        found = _submissions().status(job)
+    except RedisError as error:
+        fail(str(error))
+    if found is None:
+        fail(unknown(job))
+    print(show.as_json(job, found) if as_json else show.aligned(show.in_order(found)))
+
+
+def wait(jobs: list[str], *, timeout: Timeout = None, as_json: AsJson = False) -> None:
+    """Wait until the jobs have ended, and show their results. Exits with 3 where some failed."""
+    submissions = _submissions()
+    try:
+        strange = [job for job in jobs if submissions.status(job) is None]
+    except RedisError as error:
+        fail(str(error))
+    if strange:
+        fail(unknown(strange[0]))
+    follow(submissions, {job: job for job in jobs}, timeout, as_json=as_json)
+
+
+def follow(
+    submissions: Submissions, named: dict[str, str], timeout: float | None, *, as_json: bool
+) -> NoReturn:
+    """Show results as jobs end, and exit; what has not ended is named, to be looked up later."""
+    rows: dict[str, dict[str, str]] = {}
+    exit_status = 0
+    try:
+        ends = submissions.wait(list(named), timeout_seconds=timeout)
+        for job_id, result in progress(ends, "waiting", len(named)):
+            rows[job_id] = result
+            if as_json:
+                print(show.as_json(job_id, {"name": named[job_id], **result}), flush=True)
+            if result["status"] != Status.DONE:
+                exit_status = EXIT_SOME_FAILED
+    except TimeoutError:
+        exit_status = EXIT_TIMEOUT
+    except KeyboardInterrupt:
+        exit_status = EXIT_INTERRUPTED
+    except RedisError as error:
+        tell(str(error))
+        exit_status = EXIT_FAILED
+    if not as_json and rows:
+        ended = [(named[job_id], rows[job_id]) for job_id in named if job_id in rows]
+        stdout().print(show.results_table(ended))
+        for line in show.errors(ended):
+            tell(line)
+    still_open = [job_id for job_id in named if job_id not in rows]
+    if still_open:
+        tell("\n".join(["not ended yet:", *still_open]))
+    raise typer.Exit(exit_status)
+
+
+def _submissions() -> Submissions:
+    chosen = settings()
+    return Submissions(server(chosen), keys=Keys(chosen.prefix), max_backlog=chosen.max_backlog)

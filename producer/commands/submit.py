@@ -1,0 +1,105 @@
+"""`submit`: enqueue audio."""
+
+import time
+import uuid
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from producer import show
+from producer.commands.follow import Timeout, follow
+from producer.program import (
+    EXIT_SETTINGS,
+    AsJson,
+    IfFull,
+    WhenFull,
+    enqueue,
+    fail,
+    progress,
+    server,
+    settings,
+    tell,
+)
+from producer.sources import place
+from storage.connection import RedisError
+from storage.errors import JobError
+from storage.local_files import named_files
+from storage.messages import JOB_ID, Job, Keys, Lane, parse_want
+from storage.objects import ObjectStore, open_store
+from storage.settings import SharedSettings
+from storage.submission import BacklogFull, Submissions
+
+
+def submit(
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Local files or directories (uploaded), or keys in the store."),
+    ],
+    *,
+    wait_for_results: Annotated[
+        bool, typer.Option("--wait", help="Wait for the results and show them.")
+    ] = False,
+    lane: Annotated[Lane, typer.Option(help="Which lane to use.")] = Lane.NORMAL,
+    want: Annotated[str, typer.Option(help="embedding,frames,timeline: besides scores.")] = "",
+    bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
+    job: Annotated[str | None, typer.Option(help="Job id, for one name only.")] = None,
+    deadline_seconds: Annotated[
+        float | None, typer.Option(help="Give up after this many seconds.")
+    ] = None,
+    when_full: IfFull = WhenFull.WAIT,
+    timeout: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enqueue audio; prints each job's id. With --wait, exits with 3 where some failed."""
+    chosen = settings()
+    files = list(named_files(names))
+    if not files:
+        fail(f"there is no audio in {', '.join(names)}", EXIT_SETTINGS)
+    if job is not None and len(files) != 1:
+        fail(f"--job {job}: is for one name, not {len(files)}", EXIT_SETTINGS)
+    if job is not None and not JOB_ID.fullmatch(job):
+        fail(f"--job {job}: must match {JOB_ID.pattern}", EXIT_SETTINGS)
+    deadline_ms = None
+    if deadline_seconds is not None:
+        deadline_ms = round(1000 * (time.time() + deadline_seconds))
+    submissions = Submissions(
+        server(chosen), keys=Keys(chosen.prefix), max_backlog=chosen.max_backlog
+    )
+    store = _store(chosen)
+    named: dict[str, str] = {}
+    try:
+        for file in progress(files, "submitting", len(files)):
+            source = place(file, store, chosen.store, bucket)
+            asked = Job(
+                id=job or uuid.uuid4().hex,
+                key=source.key,
+                bucket=bucket,
+                deadline_ms=deadline_ms,
+                want=parse_want(want),
+            )
+            submitted = enqueue(partial(submissions.submit, asked, lane), when_full)
+            named[submitted.job_id] = source.name
+            if not submitted.enqueued:
+                tell(
+                    f"job {submitted.job_id} exists and is {submitted.status.value}: nothing was "
+                    "enqueued, and its result may be of another object"
+                )
+            if not wait_for_results:
+                shown = {"name": source.name, "key": source.key, "status": submitted.status.value}
+                print(show.as_json(submitted.job_id, shown) if as_json else submitted.job_id)
+    except (JobError, RedisError, BacklogFull, ValueError, OSError) as error:
+        fail(str(error))
+    if wait_for_results:
+        follow(submissions, named, timeout, as_json=as_json)
+
+
+def _store(chosen: SharedSettings) -> ObjectStore | None:
+    if not chosen.store:
+        return None
+    return open_store(
+        chosen.store,
+        access_key=chosen.s3_access_key,
+        secret_key=chosen.s3_secret_key.get_secret_value(),
+        region=chosen.s3_region,
+    )

@@ -1,0 +1,97 @@
+"""What the commands begin and end with: settings, a connection, patience, exit statuses."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from storage.connection import Client, RedisError, UnfitServer, check_server, connect
+from storage.settings import InvalidSettings, SharedSettings, load
+from storage.submission import BacklogFull
+
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+EXIT_SOME_FAILED = 3
+EXIT_TIMEOUT = 4
+EXIT_INTERRUPTED = 130
+_BACKLOG_WAIT_SECONDS = 0.5
+_PIPED_WIDTH = 160
+
+
+class WhenFull(StrEnum):
+    """What to do where the lanes are full."""
+
+    WAIT = "wait"
+    FAIL = "fail"
+
+
+Item = TypeVar("Item")
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+IfFull = Annotated[WhenFull, typer.Option(help="What to do where EMO_MAX_BACKLOG is reached.")]
+
+
+def settings() -> SharedSettings:
+    """The settings; exits with 2 where they are wrong."""
+    try:
+        return load(SharedSettings, required=("redis_url",))
+    except InvalidSettings as error:
+        fail(str(error), EXIT_SETTINGS)
+
+
+def server(chosen: SharedSettings) -> Client:
+    """A connection to a Redis that answers and will do; exits with 1 where there is none."""
+    client = connect(chosen.redis_url, name="emostream-producer")
+    try:
+        check_server(client, chosen.prefix)
+    except (RedisError, UnfitServer) as error:
+        fail(f"EMO_REDIS_URL: {error}")
+    return client
+
+
+def enqueue(act: Callable[[], Item], when_full: WhenFull) -> Item:
+    """Do what adds to the lanes; where they are full, wait, or raise BacklogFull as asked."""
+    said = False
+    while True:
+        try:
+            return act()
+        except BacklogFull as error:
+            if when_full is WhenFull.FAIL:
+                raise
+            if not said:
+                tell(f"{error}: waiting")
+                said = True
+            # Redis tells nobody that a lane got shorter, and this process has nothing else to do.
+            time.sleep(_BACKLOG_WAIT_SECONDS)
+
+
+def progress(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
+    """A bar on stderr while more than one item is worked on, where people can see it."""
+    console = Console(stderr=True)
+    hidden = total == 1 or not console.is_terminal
+    return track(items, what, total=total, console=console, disable=hidden, transient=True)
+
+
+def stdout() -> Console:
+    """Where tables go: as wide as the terminal, or wide enough where there is none."""
+    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def tell(message: str) -> None:
+    """Say something that is not a result."""
+    print(message, file=sys.stderr)
+
+
+def unknown(job: str) -> str:
+    """What to say of a job that Redis knows nothing of."""
+    return f"job {job}: unknown; it was never enqueued, or its result has expired"
+
+
+def fail(message: str, status: int = EXIT_FAILED) -> NoReturn:
+    """Say why, and exit."""
+    tell(message)
+    raise typer.Exit(status)

@@ -1,0 +1,29 @@
+-- Cancels a job that has not ended. KEYS: the lanes. ARGV: prefix group ttl_ms results_maxlen job,
+-- then the lane and entry that the id itself names ('' where it names none).
+-- Returns {CANCELLED, its status before}, {ENDED, its status} (nothing changed) or {UNKNOWN, ''}.
+local at = settling(ARGV)
+local job, lane, entry = ARGV[5], ARGV[6], ARGV[7]
+local delayed = at.prefix .. ':delayed'
+must_be_settleable(at.prefix)
+must_be(delayed, 'zset')
+for _, stream in ipairs(KEYS) do must_be(stream, 'stream') end
+
+local key = result_key(at.prefix, job)
+local known = redis.call('HMGET', key, 'status', '_entry', '_lane')
+local status = known[1]
+if TERMINAL[status] then return { 'ENDED', status } end
+if known[3] and string.find(known[2] or '', '^%d+%-%d+$') then entry, lane = known[2], known[3] end
+local stream = lane_key(at.prefix, lane)
+local fields = entry ~= '' and payload(stream, entry)
+-- An entry that was sent with an id of its own is another job.
+local foreign = fields and identify(at.prefix, lane, entry, fields) ~= job
+if not status and (foreign or not fields) then return { 'UNKNOWN', '' } end
+local waiting = claim_hash(delayed .. ':' .. job)
+
+if entry ~= '' and not foreign then take_off(stream, at.group, entry) end
+redis.call('ZREM', delayed, job)
+redis.call('DEL', waiting)
+-- The error of an earlier attempt is not why it ended.
+redis.call('HDEL', key, 'error_code', 'error')
+conclude(at, key, job, { status = 'cancelled', fields = {} })
+return { 'CANCELLED', status or 'queued' }
