@@ -23,9 +23,10 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     esac
 
 FROM ${PYTHON_IMAGE}
+# gcc: on a GPU, attention is compiled when a worker starts.
 # A named volume takes its owner from the directory it covers, so /models is made here.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ffmpeg \
+    && apt-get install --yes --no-install-recommends ffmpeg gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 emo \
     && useradd --uid 10001 --gid emo --no-create-home --home-dir /tmp emo \

@@ -38,7 +38,7 @@ chaos: $(READY) ## break everything for SECONDS=60, as drawn from SEED=1, around
 	.venv-reference/bin/python -m pip install --quiet --disable-pip-version-check -e '.[reference]'
 	@touch $@
 
-bench: $(READY) .venv-reference/.ready ## the engine against the reference implementation
+bench: $(READY) .venv-reference/.ready ## the engine against the reference, side by side; BENCH=--quick for a short check
 	$(BIN)/python -m bench $(BENCH)
 
 docs: $(READY) ## the generated pages: settings and metrics

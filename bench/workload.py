@@ -1,18 +1,18 @@
 """What both sides are given: the same random weights on disk, and the same clips."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from tests.unit.model.directories import LARGE, save, write_directory
 from tests.unit.model.parity import DATA
-from worker.clip import SAMPLE_RATE_HZ, Samples
+from worker.bench.clips import Lengths
+from worker.clip import Samples
 from worker.model.config import ModelConfig
 from worker.model.synthetic import random_tensor
 from worker.model.weights import checkpoint_shapes
-
-SHORTEST_SECONDS, LONGEST_SECONDS = 1.5, 12.0
 
 
 def write_checkpoint(directory: Path, size: str) -> Path:
@@ -24,10 +24,13 @@ def write_checkpoint(directory: Path, size: str) -> Path:
     return directory
 
 
-def draw_clips(count: int, seed: int = 0) -> list[Samples]:
-    """Noise of 1.5 to 12 s, lengths uniformly drawn; float32, 16 kHz, about [-0.5, 0.5]."""
-    random = np.random.default_rng(seed)
-    return [
-        random.normal(0, 0.1, int(seconds * SAMPLE_RATE_HZ)).astype(np.float32)
-        for seconds in random.uniform(SHORTEST_SECONDS, LONGEST_SECONDS, count)
-    ]
+def write_clips(path: Path, clips: Mapping[Lengths, list[Samples]]) -> Path:
+    """One file of all clips, each under its workload's name and its number: `short/3`."""
+    arrays = {
+        f"{lengths}/{number}": samples
+        for lengths, drawn in clips.items()
+        for number, samples in enumerate(drawn)
+    }
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type] # the stubs know no arrays by keyword
+    return path

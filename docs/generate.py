@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from bench.chart import chart
+from bench.report import markdown
+from bench.result import read_results
 from storage.settings import table
 from worker.metrics import catalogue
 from worker.settings import WorkerSettings
@@ -39,9 +42,18 @@ usual `_bucket`, `_sum` and `_count`. Which of them to watch, and why, says
 """
 
 
+_BEGIN = "<!-- Made by `make docs` from bench/results/: begin -->"
+_END = "<!-- Made by `make docs` from bench/results/: end -->"
+
+
 def pages() -> dict[Path, str]:
     """Each generated page and what it must hold, the same on every machine."""
+    performance, results = ROOT / "docs" / "performance.md", read_results()
     return {
+        performance: between(
+            performance.read_text(encoding="utf-8"), markdown(results, performance.parent)
+        ),
+        **{path.with_suffix(".svg"): chart(result) for path, result in results.items()},
         ROOT / "docs" / "settings.md": _SETTINGS.format(
             note=_NOTE.format(source="worker/settings.py and storage/settings.py"),
             table=table(WorkerSettings),
@@ -50,6 +62,15 @@ def pages() -> dict[Path, str]:
             note=_NOTE.format(source="worker/metrics.py"), table=catalogue()
         ),
     }
+
+
+def between(page: str, made: str) -> str:
+    """The page with what was made between its markers. Raises ValueError where they are not."""
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"the page must hold these two lines, in order: {_BEGIN} {_END}")
+    return f"{before}{begin}\n\n{made}\n\n{end}{after}"
 
 
 def main() -> None:

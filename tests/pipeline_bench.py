@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from storage.errors import JobError
@@ -31,6 +32,7 @@ class Network:
         self.tapes: list[list[Any]] = []
         self.free = threading.Event()  # cleared: the device is busy with the tape it has
         self.free.set()
+        self.overlaps = False  # it returns from `start` before the tape is done, as a GPU does
         self.fail: dict[Any, Exception] = {}  # by segment: the tape it is on fails
         self.reject: dict[Any, JobError] = {}  # by segment: its output is an error
         self.refuse: dict[str, Exception] = {}  # by job: its clip cannot be cut in windows
@@ -49,14 +51,20 @@ class Network:
             raise self.refuse[job.id]
         return clip
 
-    def __call__(self, segments: Sequence[Any]) -> Sequence[Any]:
-        """Ten times each number."""
+    def start(self, segments: Sequence[Any]) -> "Tape":
+        """Put a tape on the device."""
         self.tapes.append(list(segments))
+        if not self.overlaps:
+            assert self.free.wait(TIMEOUT_SECONDS)
+        return Tape(self, segments)
+
+    def finish(self, tape: "Tape") -> Sequence[Any]:
+        """Ten times each number."""
         assert self.free.wait(TIMEOUT_SECONDS)
-        for segment in segments:
+        for segment in tape.segments:
             if segment in self.fail:
                 raise self.fail[segment]
-        outputs = [self.reject.get(segment, 10 * segment) for segment in segments]
+        outputs = [self.reject.get(segment, 10 * segment) for segment in tape.segments]
         return outputs[self.missing :]
 
     def warm_up(self) -> None:
@@ -71,6 +79,18 @@ class Network:
             if output in self.misjudge:
                 raise self.misjudge[output]
         return outputs
+
+
+@dataclass(frozen=True)
+class Tape:
+    """A tape on the device."""
+
+    network: Network
+    segments: Sequence[Any]
+
+    def ready(self) -> bool:
+        """Whether the device is free again."""
+        return self.network.free.is_set()
 
 
 class Settled:

@@ -11,9 +11,9 @@ from storage.connection import RedisError
 from storage.errors import JobError
 from storage.messages import Job, Lane, Want
 from storage.streams import Begun, Delivery, Ending, JobStreams, Outcome, Verdict
-from worker.engine import Prediction, Span
 from worker.leases import Leases
 from worker.metrics import Metrics
+from worker.prediction import Prediction, Span
 from worker.settle import Settle
 from worker.stages.infer import Classified
 from worker.task import Task

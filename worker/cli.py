@@ -16,6 +16,8 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElaps
 from storage.local_files import named_files
 from storage.settings import InvalidSettings, load, table, unknown_variables
 from worker import logs
+from worker.bench.clips import Lengths
+from worker.bench.report import Part
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ EXIT_FAILED = 1
 EXIT_SETTINGS = 2
 EXIT_SOME_FAILED = 3
 EXIT_HUB_UNREACHABLE = 4
+_PAGE_WIDTH = 120  # where it is not a terminal that says its own
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 log = structlog.get_logger(__name__)
@@ -129,6 +132,46 @@ def model(
         print(json.dumps({**asdict(source), "directory": str(source.directory)}))
     else:
         print(source.directory)
+
+
+@app.command()
+def bench(
+    part: Annotated[Part, typer.Argument(help="What to measure.")],
+    model: Model = "random:large",
+    device: Device = None,
+    dtype: Dtype = None,
+    clips: Annotated[
+        Lengths, typer.Option(help="Clips of 1.5 to 12 s, uniformly drawn, or of 5 s each.")
+    ] = Lengths.SHORT,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, help="For each figure; or three runs, if they take longer.")
+    ] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Measure the engine, the decode stage or the whole service on this machine."""
+    settings = _settings(model=model, device=device, dtype=dtype)
+    _configure_logs("warning" if settings.log_level == "info" else settings.log_level)
+    from storage.embedded import NoServer  # noqa: PLC0415
+    from storage.errors import JobError  # noqa: PLC0415
+    from worker.bench.command import measure  # noqa: PLC0415
+    from worker.bench.service import ServiceFailed  # noqa: PLC0415
+    from worker.bench.show import sheets  # noqa: PLC0415
+
+    _require_spool(settings)
+    try:
+        report = measure(part, settings, lambda: _engine(settings), lengths=clips, seconds=seconds)
+    except InvalidSettings as error:
+        _fail(str(error), EXIT_SETTINGS)
+    except (JobError, NoServer, ServiceFailed) as error:
+        _fail(str(error))
+    for warning in report.warnings:
+        print(f"do not trust these figures: {warning}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(asdict(report)))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else _PAGE_WIDTH)
+        for sheet in sheets(report):
+            console.print(sheet.rich(), "")
 
 
 @app.command()

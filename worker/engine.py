@@ -1,29 +1,30 @@
-"""The engine: packs segments of clips on tapes, runs them, and pools what comes out."""
+"""The engine: packs segments of clips on tapes, and runs them whatever the device says."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 import psutil
 import structlog
 import torch
-from numpy.typing import NDArray
 
-from storage.errors import Internal, JobError, OutOfMemory
+from storage.errors import Internal, OutOfMemory
 from worker.clip import (
     FRAME_SAMPLES,
     SAMPLE_RATE_HZ,
     Clip,
-    Samples,
     Waveform,
     Window,
     frame_samples,
     num_frames,
 )
 from worker.errors import DeviceLost
+from worker.graphs import GraphLadder
 from worker.model.model import Model
-from worker.tape import Segment, TapeLayout, num_fitting
+from worker.prediction import Prediction, pool
+from worker.tape import Segment, num_fitting
+from worker.tapes import EagerTapes, RunningTape, SegmentOutput, Tapes, Vector
 
 log = structlog.get_logger(__name__)
 
@@ -46,55 +47,44 @@ OUT_OF_MEMORY_WORDS = (
     "bad_alloc",
 )
 
-Vector = NDArray[np.float32]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentOutput:
-    """What the network gives for one segment, or why it gives nothing.
+class _Fault:
+    """Why the device did not do something. Keeps no traceback, which would keep its tensors."""
 
-    `embedding` is the mean over the frames, float32 (dim,); `frames` is float32 (frames, dim),
-    where they were asked for.
-    """
-
-    window: Window
-    embedding: Vector | None = None
-    frames: NDArray[np.float32] | None = None
-    error: JobError | None = None
-
-
-class Span(NamedTuple):
-    """The scores of one window of a clip, by label."""
-
-    start_seconds: float
-    stop_seconds: float
-    scores: dict[str, float]
+    text: str
+    out_of_memory: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """The result for one clip. `scores` and the timeline's are probabilities in label order.
+class Started:
+    """A tape that was started, or could not be; `Engine.finish` knows what to do."""
 
-    `embedding` is float32 (dim,); `frames`, where asked for, float32 (frames, dim).
-    """
+    segments: Sequence[Segment]
+    tape: RunningTape | _Fault
 
-    label: str
-    score: float
-    scores: dict[str, float]
-    embedding: Vector
-    frames: NDArray[np.float32] | None
-    timeline: tuple[Span, ...]
+    def ready(self) -> bool:
+        """Whether `finish` would return at once."""
+        return isinstance(self.tape, _Fault) or self.tape.ready()
 
 
 class Engine:
     """Runs segments in exact batches: each gives what it gives alone, whatever it runs with.
 
-    `tape_slots` bounds a batch, and shrinks when the device runs out of memory. Not thread-safe;
-    owned by the infer thread.
+    `tape_slots` bounds a batch, and shrinks when the device runs out of memory. On a CUDA device
+    tapes run as captured graphs once `warm_up` has made them, unless `graphs` is false. Not
+    thread-safe; owned by the infer thread.
     """
 
     def __init__(
-        self, model: Model, *, tape_slots: int | None = None, window_seconds: float = 30.0
+        self,
+        model: Model,
+        *,
+        tape_slots: int | None = None,
+        window_seconds: float = 30.0,
+        graphs: bool = True,
     ) -> None:
         self.model = model
         frames = num_frames(int(window_seconds * SAMPLE_RATE_HZ))
@@ -111,7 +101,10 @@ class Engine:
                 "give at least that, or lower EMO_WINDOW_SECONDS"
             )
         self.tape_slots = tape_slots or max(least, _affordable_slots(model, least))
-        self._buffer: Samples = np.empty(0, dtype=np.float32)
+        self._graphs = graphs and model.device.type == "cuda"
+        self._tapes: Tapes = EagerTapes(model)
+        self.slots_used = 0
+        self.slots_run = 0
         if model.device.type == "cuda":
             # In float32, cuDNN would round the convolutions' inputs to 10 bits.
             torch.backends.cudnn.allow_tf32 = False
@@ -130,41 +123,49 @@ class Engine:
         while len(outputs) < len(segments):
             rest = segments[len(outputs) :]
             count = num_fitting(rest, gap=self.model.config.gap, tape_slots=self.tape_slots)
-            outputs += self._run_or_halve(rest[:count])
+            outputs += self.finish(self.start(rest[:count]))
         return outputs
 
+    def start(self, segments: Sequence[Segment]) -> Started:
+        """Start one tape of segments that fit `tape_slots`; at most one other may be running.
+
+        On a CPU it is done on return; on a CUDA device it has only been sent.
+        """
+        used_slots = sum(self.slots(segment.window) for segment in segments)
+        tape = self._attempt(lambda: self._tapes.start(segments), len(segments))
+        if not isinstance(tape, _Fault):
+            self.slots_used += used_slots
+            self.slots_run += self._tapes.slots_run(used_slots)
+        return Started(segments, tape)
+
+    def finish(self, started: Started) -> list[SegmentOutput]:
+        """Wait for a tape: one output for each of its segments, in order."""
+        tape = started.tape
+        if not isinstance(tape, _Fault):
+            outputs = self._attempt(tape.outputs, len(started.segments))
+            if not isinstance(outputs, _Fault):
+                return outputs
+            tape = outputs
+        return self._halve(started.segments, tape)
+
     def pool(self, outputs: Sequence[SegmentOutput]) -> Prediction:
-        """One clip's prediction from the outputs of all its windows, weighted by their frames.
+        """One clip's prediction from the outputs of all its windows.
 
         Raises the JobError of a window that has one.
         """
-        for output in outputs:
-            if output.error is not None:
-                raise output.error
-        embeddings = [output.embedding for output in outputs if output.embedding is not None]
-        weights = [output.window.frames for output in outputs]
-        embedding = np.average(np.stack(embeddings), axis=0, weights=weights).astype(np.float32)
-        scores = self._by_label(embedding)
-        label = max(scores, key=scores.__getitem__)
-        kept = [output.frames for output in outputs if output.frames is not None]
-        return Prediction(
-            label=label,
-            score=scores[label],
-            scores=scores,
-            embedding=embedding,
-            frames=np.concatenate(kept) if len(kept) == len(outputs) else None,
-            timeline=tuple(
-                Span(o.window.start_seconds, o.window.stop_seconds, self._by_label(e))
-                for o, e in zip(outputs, embeddings, strict=True)
-            ),
-        )
+        return pool(self.model, outputs)
 
     def scores(self, embedding: Vector) -> Vector:
         """Probabilities float32 (labels,), in label order, of a pooled embedding (dim,)."""
         return self.model.classifier.scores(embedding)
 
     def warm_up(self) -> None:
-        """Run the shortest clip and a full tape of long ones. Raises the JobError of what fails."""
+        """Capture what is captured, then run the shortest clip and a full tape of long ones.
+
+        Raises the JobError of what fails.
+        """
+        if self._graphs:
+            self._capture()
         count, rest = divmod(self.tape_slots, self.slots(self._longest))
         full = [self._longest] * count
         if rest > self.model.config.gap:
@@ -174,30 +175,37 @@ class Engine:
                 if output.error is not None:
                     raise output.error
 
-    def _by_label(self, embedding: Vector) -> dict[str, float]:
-        scores = self.scores(embedding).tolist()
-        return dict(zip(self.model.config.labels, scores, strict=True))
+    def _capture(self) -> None:
+        """Run tapes as CUDA graphs from now on; operation by operation where that fails, loudly."""
+        while True:
+            made = self._attempt(lambda: GraphLadder(self.model, self.tape_slots), 0)
+            if not isinstance(made, _Fault):
+                self._tapes = made
+                return
+            torch.cuda.empty_cache()
+            if not made.out_of_memory or not self._lower(self.tape_slots // 2):
+                log.error("engine.no_graphs", error=made.text, meaning="tapes run far slower")
+                return
 
-    def _run_or_halve(self, segments: Sequence[Segment]) -> list[SegmentOutput]:
-        """Run one tape; if that fails, each half of it by itself, so that only its cause fails.
-
-        Raises DeviceLost.
-        """
+    def _attempt(self, call: Callable[[], Result], segments: int) -> Result | _Fault:
+        """What the call gives, or why it failed. Raises DeviceLost."""
         try:
-            return self._run_tape(segments)
+            return call()
         except Exception as error:
             out_of_memory = _is_out_of_memory(error)
             if not out_of_memory:
-                log.exception("engine.tape_failed", segments=len(segments))
+                log.exception("engine.tape_failed", segments=segments)
                 self._require_device()
-            fault = f"{type(error).__name__}: {error}"
-        # Past the handler: a traceback would keep the tensors of the failed tape alive.
+            return _Fault(f"{type(error).__name__}: {error}", out_of_memory)
+
+    def _halve(self, segments: Sequence[Segment], fault: _Fault) -> list[SegmentOutput]:
+        """After a tape failed: each half of it by itself, so that only its cause fails."""
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         window = segments[0].window
         slots = sum(self.slots(segment.window) for segment in segments)
-        if len(segments) == 1 and not out_of_memory:
-            return [SegmentOutput(window, error=Internal(f"the network failed: {fault}"))]
+        if len(segments) == 1 and not fault.out_of_memory:
+            return [SegmentOutput(window, error=Internal(f"the network failed: {fault.text}"))]
         if len(segments) == 1:
             log.error("engine.clip_too_large", slots=slots, device=str(self.model.device))
             too_large = OutOfMemory(
@@ -205,33 +213,23 @@ class Engine:
                 "EMO_WINDOW_SECONDS, or give it more memory"
             )
             return [SegmentOutput(window, error=too_large)]
-        halved = max(slots // 2, self.slots(self._longest))
-        if out_of_memory and halved < self.tape_slots:
-            log.warning("engine.tape_halved", tape_slots=halved, before=self.tape_slots)
-            self.tape_slots = halved
+        if fault.out_of_memory:
+            self._lower(slots // 2)
         middle = len(segments) // 2
-        return self._run_or_halve(segments[:middle]) + self._run_or_halve(segments[middle:])
-
-    @torch.inference_mode()
-    def _run_tape(self, segments: Sequence[Segment]) -> list[SegmentOutput]:
-        """Run segments on one tape."""
-        config = self.model.config
-        layout = TapeLayout(
-            gap=config.gap,
-            extra_tokens=config.num_extra_tokens,
-            frames=tuple(segment.window.frames for segment in segments),
-        )
-        tape = self._tape_buffer(layout.num_samples)
-        layout.write(segments, tape)
-        # Blocking: the buffer is written again for the next tape.
-        samples = torch.from_numpy(tape).to(self.model.device)  # (num_samples,)
-        slots = self.model.network(samples, layout)  # (slots, dim)
-        frames = [slots[run].float() for run in layout.frame_slots()]  # (frames, dim) each
-        embeddings = torch.stack([run.mean(dim=0) for run in frames]).cpu().numpy()
         return [
-            _output(segment, embedding, run)
-            for segment, embedding, run in zip(segments, embeddings, frames, strict=True)
+            output
+            for half in (segments[:middle], segments[middle:])
+            for output in self.finish(self.start(half))
         ]
+
+    def _lower(self, tape_slots: int) -> bool:
+        """Take shorter tapes from now on; False where they are as short as a window allows."""
+        lowered = max(tape_slots, self.slots(self._longest))
+        if lowered >= self.tape_slots:
+            return False
+        log.warning("engine.tape_halved", tape_slots=lowered, before=self.tape_slots)
+        self.tape_slots = lowered
+        return True
 
     def _require_device(self) -> None:
         """Raise DeviceLost where a CUDA error has made the device unusable to this process."""
@@ -241,23 +239,6 @@ class Engine:
             torch.cuda.synchronize(self.model.device)
         except RuntimeError as error:
             raise DeviceLost(f"{self.model.device}: {error}") from error
-
-    def _tape_buffer(self, num_samples: int) -> Samples:
-        """Float32 (num_samples,), the same memory for every tape; pinned for a GPU."""
-        if len(self._buffer) < num_samples:
-            pinned = self.model.device.type == "cuda"
-            self._buffer = torch.empty(num_samples, pin_memory=pinned).numpy()
-        return self._buffer[:num_samples]
-
-
-def _output(segment: Segment, embedding: Vector, frames: torch.Tensor) -> SegmentOutput:
-    """A segment's output; a row that is not finite anywhere leaves a mean that is not."""
-    if not np.isfinite(embedding).all():
-        error = Internal("the network's output for this clip is not finite; its label is unknown")
-        return SegmentOutput(segment.window, error=error)
-    # Copied: a view would keep the whole tape's output alive.
-    kept = frames.cpu().numpy().copy() if segment.keep_frames else None
-    return SegmentOutput(segment.window, embedding=embedding, frames=kept)
 
 
 def _affordable_slots(model: Model, longest_slots: int) -> int:

@@ -32,8 +32,8 @@ class TapeFormer(Generic[Segment, Output]):
     """Clips wait here for company. Not thread-safe; owned by the infer thread.
 
     Clips take turns, a window each, in the order they came: no clip starves, and an hour of audio
-    does not keep the short clips behind it waiting. A tape goes when it is full, when its oldest
-    clip has waited `max_wait_seconds`, or when nothing more is on its way.
+    does not keep the short clips behind it waiting. A tape goes when it is full; to an idle device
+    also when its oldest clip has waited `max_wait_seconds`, or when nothing more is on its way.
     """
 
     def __init__(
@@ -66,6 +66,12 @@ class TapeFormer(Generic[Segment, Output]):
             return 0.0
         oldest = min(owner.since for owner in self._waiting)
         return max(0.0, oldest + self._max_wait_seconds - now)
+
+    def due(self, now: float, *, more_coming: bool, device_busy: bool) -> bool:
+        """Whether a tape is to be dispatched now. Behind another one only a full one goes."""
+        if device_busy:
+            return self._waiting_slots >= self._tape_slots()
+        return self.seconds_left(now, more_coming=more_coming) == 0.0
 
     def take(self) -> list[Piece[Segment, Output]]:
         """The next tape: a window of each clip in turn while it fits, and always at least one."""

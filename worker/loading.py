@@ -3,12 +3,14 @@
 import time
 
 import structlog
+import torch
 
 from worker.engine import Engine
 from worker.model import hub, weights
 from worker.model.device import resolve_device, resolve_dtype
 from worker.model.model import Model
 from worker.model.synthetic import synthetic
+from worker.model.tuning import tune
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -20,9 +22,11 @@ def load_engine(settings: WorkerSettings) -> Engine:
     Raises ModelError, ModelUnavailable, DeviceError.
     """
     started = time.monotonic()
+    torch.set_num_threads(settings.compute_threads)
     model = _load_model(settings)
     if model.untrained:
         log.warning("model.untrained", model=model.name, meaning="its labels mean nothing")
+    tune(model)
     engine = Engine(model, tape_slots=settings.tape_slots, window_seconds=settings.window_seconds)
     log.info(
         "engine.loaded",

@@ -26,6 +26,8 @@ SETTLE_BATCH = 64
 _STALLED_SECONDS = 60.0
 _STALLED_WARM_UPS = 4
 _TERMINATE_SECONDS = 1.0
+# While a tape is on the device, new clips and its end are both waited for; only the clips can wake.
+_DEVICE_POLL_SECONDS = 0.0005
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +49,13 @@ class Stage:
     isolated: Callable[[Any], Any] | None = None
 
 
+class Started(Protocol):
+    """A tape on the device."""
+
+    def ready(self) -> bool:
+        """Whether it is done."""
+
+
 class BatchStage(Protocol):
     """The last stage: takes windows of many clips at once. Called by one thread alone."""
 
@@ -63,8 +72,11 @@ class BatchStage(Protocol):
     def segments(self, job: Any, clip: Any) -> Sequence[Any]:
         """The windows of a clip. Raises JobError."""
 
-    def __call__(self, segments: Sequence[Any]) -> Sequence[Any]:
-        """One output for each segment, in order."""
+    def start(self, segments: Sequence[Any]) -> Started:
+        """Start a tape, while at most one other is running."""
+
+    def finish(self, started: Any) -> Sequence[Any]:
+        """Wait for a tape: one output for each of its segments, in order."""
 
     def conclude(self, clip: Any, outputs: Sequence[Any]) -> Any:
         """All outputs of one clip as its result. Raises JobError."""
@@ -241,19 +253,38 @@ class Pipeline:
             self._device_lost()
 
     def _run_tapes(self) -> None:
-        left: float | None = None
+        running: _Tape | None = None
         while not self._terminated:
-            # Everything that has arrived goes to the former first, so that a tape is as full as
-            # it can be; only then is it asked whether one is due.
-            try:
-                task = self._to_infer.get(block=left != 0.0, timeout=left)
-            except queue.Empty:
-                if left == 0.0:
-                    self._run_tape()
-            else:
+            self._admit_arrived(running)
+            if running and running.ready():
+                self._finish_tape(running)
+                running = None
+            due = self._former.due(
+                self._clock(),
+                more_coming=self._before_infer > 0,
+                device_busy=running is not None,
+            )
+            if due:
+                # Sent before the one ahead of it is waited for: the device has no gap between them.
+                following = self._start_tape()
+                if running:
+                    self._finish_tape(running)
+                running = following
+
+    def _admit_arrived(self, running: "_Tape | None") -> None:
+        """Let everything that has arrived wait in the former; wait for that if nothing has."""
+        if running is not None:
+            patience: float | None = 0.0 if running.ready() else _DEVICE_POLL_SECONDS
+        else:
+            patience = self._former.seconds_left(self._clock(), more_coming=self._before_infer > 0)
+        try:
+            task = self._to_infer.get(block=patience != 0.0, timeout=patience)
+            while True:
                 if task is not None:
                     self._admit(task)
-            left = self._former.seconds_left(self._clock(), more_coming=self._before_infer > 0)
+                task = self._to_infer.get_nowait()
+        except queue.Empty:
+            return
 
     def _admit(self, task: Task) -> None:
         """Let a clip wait for its tape."""
@@ -271,19 +302,26 @@ class Pipeline:
         self._inferring += 1
         self._former.add(task, segments, task.inferring_since)
 
-    def _run_tape(self) -> None:
+    def _start_tape(self) -> "_Tape":
         pieces: list[Piece[Any, Any]] = self._former.take()
-        started = self._clock()
-        try:
-            outputs = list(self._infer([piece.segment for piece in pieces]))
-            if len(outputs) != len(pieces):
-                raise ValueError(f"{len(outputs)} outputs for {len(pieces)} segments")
-        except DeviceLost:
-            raise
-        except Exception as error:
-            outputs = [_as_job_error(error, "infer", segments=len(pieces))] * len(pieces)
+        segments = [piece.segment for piece in pieces]
+        tape = _Tape(pieces, started_at=self._clock())
+        with _failing(tape):
+            tape.on_device = self._infer.start(segments)
+        return tape
+
+    def _finish_tape(self, tape: "_Tape") -> None:
+        pieces = tape.pieces
+        outputs: Sequence[Any] = []
+        with _failing(tape):
+            if tape.on_device is not None:
+                outputs = self._infer.finish(tape.on_device)
+                if len(outputs) != len(pieces):
+                    raise ValueError(f"{len(outputs)} outputs for {len(pieces)} segments")
+        if tape.error is not None:
+            outputs = [tape.error] * len(pieces)
         self._tape_finished_at = self._clock()
-        self._observe("infer", self._tape_finished_at - started)
+        self._observe("infer", self._tape_finished_at - tape.started_at)
         clips = len({id(piece.owner) for piece in pieces})
         for task, whole in self._former.deliver(pieces, outputs):
             self._inferring -= 1
@@ -328,6 +366,30 @@ class Pipeline:
             with self._changed:
                 self._in_flight -= len(tasks)
                 self._changed.notify_all()
+
+
+@dataclass(slots=True)
+class _Tape:
+    """A tape on the device, or one that failed on its way there."""
+
+    pieces: list[Piece[Any, Any]]
+    started_at: float
+    on_device: Started | None = None
+    error: JobError | None = None
+
+    def ready(self) -> bool:
+        return self.on_device is None or self.on_device.ready()
+
+
+@contextmanager
+def _failing(tape: _Tape) -> Iterator[None]:
+    """Whatever goes wrong within fails the tape, except that the device is lost."""
+    try:
+        yield
+    except DeviceLost:
+        raise
+    except Exception as error:
+        tape.error = _as_job_error(error, "infer", segments=len(tape.pieces))
 
 
 @contextmanager

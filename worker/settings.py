@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import ByteSize, Field, field_validator
@@ -12,6 +13,16 @@ from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 _HIGHEST_PORT = 65_535
 _SHORTEST_WINDOW_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
+
+
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that this process may use: by its affinity, and by its container's quota."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        share, period = quota.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return allowed
+    return allowed if share == "max" else max(1, min(allowed, int(share) // int(period)))
 
 
 class WorkerSettings(SharedSettings):
@@ -33,6 +44,11 @@ class WorkerSettings(SharedSettings):
         "auto",
         description="`float32`, `bfloat16`, `float16`, or `auto`: bfloat16 where the device "
         "computes in it, else float16 on a GPU and float32 on a CPU.",
+    )
+    compute_threads: Count = Field(
+        default_factory=cores,
+        description="Threads of one operation of the network on a CPU. Default: one for each core; "
+        "decoding takes so much less there that it needs none of its own.",
     )
     output_store: str = Field(
         "", description="Where `.npy` outputs go, as `EMO_STORE`; empty for the same store."
@@ -76,11 +92,11 @@ class WorkerSettings(SharedSettings):
         ByteSize(1024**3), description="Memory for what is fetched and decoded, over all stages."
     )
     fetch_threads: Count = Field(
-        default_factory=lambda: min(32, 4 * _cores()),
+        default_factory=lambda: min(32, 4 * cores()),
         description="Objects fetched at once. Default: 4 for each core, at most 32.",
     )
     decode_processes: Count = Field(
-        default_factory=lambda: max(1, min(16, _cores() // 2)),
+        default_factory=lambda: max(1, min(16, cores() // 2)),
         description="Decode processes. Default: one for every two cores, at most 16.",
     )
     decode_memory_bytes: Size = Field(
@@ -117,8 +133,3 @@ class WorkerSettings(SharedSettings):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))

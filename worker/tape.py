@@ -33,22 +33,29 @@ class TapeLayout:
     """Which slot of a tape belongs to which segment, in the order of the segments.
 
     `gap` is the number of slots before each segment's first frame, of which the last
-    `extra_tokens` are its extra tokens; `frames` is the number of frames of each segment.
+    `extra_tokens` are its extra tokens; `frames` is the number of frames of each segment; `tail`
+    is what no segment uses behind the last of them.
     """
 
     gap: int
     extra_tokens: int
     frames: tuple[int, ...]
+    tail: int = 0
 
     @property
-    def slots(self) -> int:
-        """Slots from the first gap to the last frame; there is no tail."""
+    def used_slots(self) -> int:
+        """Slots from the first gap to the last frame."""
         return sum(self.frames) + self.gap * len(self.frames)
 
     @property
+    def slots(self) -> int:
+        """All slots, the tail counted in."""
+        return self.used_slots + self.tail
+
+    @property
     def num_samples(self) -> int:
-        """Samples of the tape: the last frame sees 80 more than its slot."""
-        return FRAME_STRIDE * self.slots + FRAME_SAMPLES - FRAME_STRIDE
+        """Samples of the tape."""
+        return num_samples(self.slots)
 
     def frame_slots(self) -> list[slice]:
         """The slots of each segment's frames."""
@@ -64,25 +71,44 @@ class TapeLayout:
         """The slots of each segment that see each other: its extra tokens, then its frames."""
         return [slice(s.start - self.extra_tokens, s.stop) for s in self.frame_slots()]
 
-    def gap_mask(self) -> NDArray[np.bool_]:
-        """Bool (slots,), true where a slot holds no frame."""
-        mask = np.ones(self.slots, dtype=np.bool_)
-        for slots in self.frame_slots():
-            mask[slots] = False
-        return mask
+    def roles(self) -> NDArray[np.int32]:
+        """Int32 (slots,): what a slot holds.
 
-    def token_slots(self) -> NDArray[np.int64]:
-        """Int64 (segments × extra_tokens,), the slots of the extra tokens, segment by segment."""
-        starts = np.array([s.start for s in self.attention_slots()], dtype=np.int64)
-        return (starts[:, None] + np.arange(self.extra_tokens)).ravel()
+        0 for a frame, −1 − i for extra token i, −1 − `extra_tokens` for what belongs to no segment.
+        """
+        roles = np.full(self.slots, -1 - self.extra_tokens, dtype=np.int32)
+        tokens = -1 - np.arange(self.extra_tokens, dtype=np.int32)
+        for slots in self.frame_slots():
+            roles[slots.start - self.extra_tokens : slots.start] = tokens
+            roles[slots] = 0
+        return roles
+
+    def spans(self) -> NDArray[np.int32]:
+        """Int32 (2, slots): the first slot that each one sees, and the one after the last.
+
+        What belongs to no segment sees itself. Both rows only grow along the tape.
+        """
+        alone = np.arange(self.slots, dtype=np.int32)
+        spans = np.stack([alone, alone + 1])
+        for slots in self.attention_slots():
+            spans[:, slots] = [[slots.start], [slots.stop]]
+        return spans
 
     def write(self, segments: Sequence[Segment], out: Samples) -> None:
         """Write the segments' normalized samples to `out`, float32 (num_samples,)."""
-        out.fill(0.0)
+        written = 0
         for segment, slots in zip(segments, self.frame_slots(), strict=True):
             first = FRAME_STRIDE * slots.start
-            samples = out[first : first + frame_samples(slots.stop - slots.start)]
-            segment.clip.write(segment.window, samples)
+            last = first + frame_samples(slots.stop - slots.start)
+            out[written:first] = 0.0
+            segment.clip.write(segment.window, out[first:last])
+            written = last
+        out[written:] = 0.0
+
+
+def num_samples(slots: int) -> int:
+    """Samples of a tape: its last frame sees 80 more than its slot."""
+    return FRAME_STRIDE * slots + FRAME_SAMPLES - FRAME_STRIDE
 
 
 def num_fitting(segments: Sequence[Segment], *, gap: int, tape_slots: int) -> int:

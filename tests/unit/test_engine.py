@@ -13,10 +13,11 @@ from torch import Tensor
 from storage.errors import Internal, OutOfMemory
 from tests.unit.model.parity import clip_of, loaded, noise, segments_of, waveforms
 from worker.clip import Window
-from worker.engine import MAX_TAPE_SLOTS_CPU, Engine, SegmentOutput
+from worker.engine import MAX_TAPE_SLOTS_CPU, Engine
 from worker.model.model import Model
 from worker.model.network import FRONT_END_FRAMES_CPU, Network
 from worker.tape import Segment, TapeLayout
+from worker.tapes import SegmentOutput
 
 
 @pytest.fixture(scope="module")

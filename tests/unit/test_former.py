@@ -65,6 +65,17 @@ def test_nothing_more_coming_makes_it_due() -> None:
     assert former.seconds_left(0.0, more_coming=False) == 0.0
 
 
+def test_behind_a_busy_device_only_a_full_tape_is_due() -> None:
+    """Neither age nor the end of the stream sends a part of one; an idle device takes it."""
+    former = new_former(tape_slots=10, max_wait_seconds=1.0)
+    former.add("a", [9], now=0.0)
+    assert not former.due(99.0, more_coming=False, device_busy=True)
+    assert former.due(99.0, more_coming=True, device_busy=False)
+    assert former.due(0.0, more_coming=False, device_busy=False)
+    former.add("b", [1], now=0.0)
+    assert former.due(0.0, more_coming=True, device_busy=True)
+
+
 def test_after_a_tape_the_rest_waits_from_its_own_arrival() -> None:
     """Slots and ages are those of what still waits, not of what has gone."""
     former = new_former(tape_slots=10, max_wait_seconds=1.0)

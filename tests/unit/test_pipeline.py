@@ -87,6 +87,39 @@ def test_a_clip_waits_no_longer_than_it_may(bench: MakeBench) -> None:
     assert running.network.tapes == [[1], [4]]
 
 
+def test_a_full_tape_is_sent_behind_the_one_on_the_device(bench: MakeBench) -> None:
+    """The device goes from one tape to the next; not to a third before the first came back."""
+    running = bench(tape_slots=2)
+    running.network.overlaps = True
+    running.network.free.clear()
+    running.submit("a", "b")
+    until(lambda: running.network.tapes == [[1, 1]])
+    running.submit("c", "d", "e", "f")
+    until(lambda: len(running.network.tapes) == 2)
+    until(lambda: running.pipeline._to_infer.qsize() + len(running.pipeline._former) == 2)
+    assert running.network.tapes == [[1, 1], [1, 1]]
+    running.network.free.set()
+    running.finish()
+    assert running.network.tapes == [[1, 1]] * 3
+
+
+def test_behind_a_running_tape_a_partly_full_one_waits(bench: MakeBench) -> None:
+    """A busy device would gain nothing from it, and later clips would miss it."""
+    running = bench(tape_slots=3, max_wait_seconds=0.0)
+    running.network.overlaps = True
+    running.network.free.clear()
+    running.submit("a")
+    until(lambda: running.network.tapes)
+    running.submit("b")
+    until(lambda: len(running.pipeline._former) == 1)
+    running.submit("c")
+    until(lambda: len(running.pipeline._former) == 2)
+    assert running.network.tapes == [[1]]
+    running.network.free.set()
+    running.finish()
+    assert running.network.tapes == [[1], [1, 1]]
+
+
 def test_the_windows_of_a_long_clip_come_back_in_order(bench: MakeBench) -> None:
     """A clip larger than the tape is run in pieces and concluded once."""
     running = bench(tape_slots=4)

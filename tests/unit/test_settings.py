@@ -14,7 +14,7 @@ from storage.settings import (
     unknown_variables,
     variable,
 )
-from worker.settings import WorkerSettings
+from worker.settings import WorkerSettings, cores
 
 
 @pytest.fixture(autouse=True)
@@ -245,3 +245,16 @@ def test_options_come_before_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMO_MODEL", "random:tiny")
     assert load(WorkerSettings, options={"model": "random:large"}).model == "random:large"
     assert problems(options={"device": "abacus"})[0].startswith("EMO_DEVICE=abacus: must be")
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("max 100000", 3), ("200000 100000", 2), ("50000 100000", 1), ("?", 3)]
+)
+def test_a_containers_quota_bounds_the_cores(
+    quota: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More threads than the quota lets run would be stopped in the middle of each other's work."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2})
+    (tmp_path / "cpu.max").write_text(quota)
+    assert cores(tmp_path / "cpu.max") == expected
+    assert cores(tmp_path / "nothing") == 3

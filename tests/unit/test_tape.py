@@ -17,19 +17,43 @@ def segment_of(frames: int, seed: int = 0) -> Segment:
     return segments_of(clip_of(noise(frame_samples(frames), seed)))[0]
 
 
-@given(frames=FRAMES, extra_tokens=st.integers(0, 12), wider=st.integers(0, 5))
-def test_every_slot_has_one_use(frames: tuple[int, ...], extra_tokens: int, wider: int) -> None:
-    """A slot is a frame, an extra token or an unused gap slot, and never two of them."""
-    gap = extra_tokens + wider
-    layout = TapeLayout(gap=gap, extra_tokens=extra_tokens, frames=frames)
-    uses = np.zeros(layout.slots, dtype=int)
-    for run, count in zip(layout.frame_slots(), frames, strict=True):
-        assert run.stop - run.start == count
-        uses[run] += 1
-    assert np.array_equal(uses == 0, layout.gap_mask())
-    uses[layout.token_slots()] += 1
-    assert uses.max() == 1
-    assert np.count_nonzero(uses == 0) == wider * len(frames)
+@given(
+    frames=FRAMES, extra_tokens=st.integers(0, 12), wider=st.integers(0, 5), tail=st.integers(0, 9)
+)
+def test_every_slot_has_one_role(
+    frames: tuple[int, ...], extra_tokens: int, wider: int, tail: int
+) -> None:
+    """A slot is a frame, an extra token or nobody's; a segment's tokens stand before its frames."""
+    layout = TapeLayout(
+        gap=extra_tokens + wider, extra_tokens=extra_tokens, frames=frames, tail=tail
+    )
+    nobody = -1 - extra_tokens
+    expected: list[int] = []
+    for count in frames:
+        expected += [nobody] * wider + [-1 - i for i in range(extra_tokens)] + [0] * count
+    assert layout.roles().tolist() == expected + [nobody] * tail
+    assert len(expected) == layout.used_slots == layout.slots - tail
+
+
+@given(
+    frames=FRAMES, extra_tokens=st.integers(0, 12), wider=st.integers(0, 5), tail=st.integers(0, 9)
+)
+def test_a_slot_sees_its_segment_or_itself(
+    frames: tuple[int, ...], extra_tokens: int, wider: int, tail: int
+) -> None:
+    """Every slot sees something, itself at least; and what is seen only grows along the tape."""
+    layout = TapeLayout(
+        gap=extra_tokens + wider, extra_tokens=extra_tokens, frames=frames, tail=tail
+    )
+    first, after_last = layout.spans()
+    slots = np.arange(layout.slots)
+    assert np.all((first <= slots) & (slots < after_last))
+    assert np.all(np.diff(first) >= 0)
+    assert np.all(np.diff(after_last) >= 0)
+    for run in layout.attention_slots():
+        assert set(zip(first[run], after_last[run], strict=True)) == {(run.start, run.stop)}
+    in_segments = sum(frames) + extra_tokens * len(frames)
+    assert np.count_nonzero(after_last - first == 1) >= layout.slots - in_segments
 
 
 @given(frames=FRAMES)
@@ -46,7 +70,7 @@ def test_attention_sees_the_extra_tokens_right_before_the_frames() -> None:
     """Where the gap is wider than the extra tokens, they take its last slots."""
     layout = TapeLayout(gap=12, extra_tokens=10, frames=(5, 7))
     assert layout.attention_slots() == [slice(2, 17), slice(19, 36)]
-    assert layout.token_slots().tolist() == [*range(2, 12), *range(19, 29)]
+    assert layout.roles()[:12].tolist() == [-11, -11, *range(-1, -11, -1)]
 
 
 def test_samples_are_written_at_320_a_slot_with_silence_between() -> None:

@@ -2,7 +2,8 @@
 
 Only three things look across slots, and none of them reaches another clip: the front end sees the
 samples under a frame; the positional convolutions see the gap, which is held at zero; attention
-runs per segment. Everything else acts on each slot alone. How a tape is laid out: `worker.tape`.
+stays within a segment. Everything else acts on each slot alone. How a tape is laid out:
+`worker.tape`.
 """
 
 import torch
@@ -11,13 +12,18 @@ from torch import Tensor, nn
 
 from worker.clip import FRAME_STRIDE, frame_samples
 from worker.model.alibi import AlibiBias
+from worker.model.attention import Mix, SegmentMix
 from worker.model.config import ConvLayer, ModelConfig
+from worker.model.fused import EAGER, Fused
+from worker.model.linear import Linear, pack, packed_linear, packed_linear_add
 from worker.tape import TapeLayout
 
 # Frames of the front end at a time. Its first layers have 64 rows a frame: on a CPU a short run
 # stays in the cache, on a GPU a long one keeps it busy, and memory is bounded on both.
 FRONT_END_FRAMES_CPU = 64
 FRONT_END_FRAMES_GPU = 2048
+# Slots of a positional convolution at a time, where it is done by matrix products.
+POSITIONAL_SLOTS = 1024
 
 # The norms outside the blocks have this one whatever `norm_eps` is.
 FRONT_END_EPS = 1e-5
@@ -27,23 +33,58 @@ class FrontEndConv(nn.Module):
     """A convolution without padding, LayerNorm and GELU, on rows (time, channels).
 
     `weight` is (channels, kernel × channels_in), taken from a convolution's (channels, channels_in,
-    kernel), so that the convolution is one matrix product over overlapping rows.
+    kernel), so that the convolution is a sum of matrix products. Each takes as many of its taps as
+    the stride is long: their rows do not overlap, and are read where they lie.
     """
 
     def __init__(self, layer: ConvLayer, channels_in: int) -> None:
         super().__init__()
-        self.kernel, self.stride = layer.kernel, layer.stride
+        self.kernel, self.stride, self.channels_in = layer.kernel, layer.stride, channels_in
         self.weight = nn.Parameter(torch.empty(layer.channels, layer.kernel * channels_in))
         self.norm = nn.LayerNorm(layer.channels, eps=FRONT_END_EPS)
+        self._packed: list[Tensor] = []
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pack(self, rows: int) -> None:
+        """Hold the weight in oneDNN's layout for about `rows` rows, and nowhere else."""
+        self._packed = [pack(self.weight[:, run], rows) for run in self._runs()]
+        self.weight = nn.Parameter(self.weight.new_empty(0), requires_grad=False)
+
+    def forward(self, x: Tensor, fused: Fused) -> Tensor:
         """(time, channels_in), contiguous, to (time_out, channels)."""
-        time, channels_in = x.shape
-        time_out = (time - self.kernel) // self.stride + 1
-        views = x.as_strided(
-            (time_out, self.kernel * channels_in), (self.stride * channels_in, 1)
-        )  # (time_out, kernel × channels_in)
-        return F.gelu(self.norm(F.linear(views, self.weight)))  # (time_out, channels)
+        return fused.norm_gelu(self._convolve(x), self.norm)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        runs = self._runs()
+        y = self._product(x, runs[0], 0)  # (time_out, channels)
+        for number, run in enumerate(runs[1:], start=1):
+            rows = self._rows(x, run)
+            if self._packed:
+                y = packed_linear_add(rows, self._packed[number], y)
+            else:
+                y.addmm_(rows, self.weight[:, run].T)
+        return y
+
+    def _product(self, x: Tensor, run: slice, number: int) -> Tensor:
+        rows = self._rows(x, run)
+        if self._packed:
+            return packed_linear(rows, self._packed[number])
+        return F.linear(rows, self.weight[:, run])
+
+    def _runs(self) -> list[slice]:
+        """The columns of the weight that each product takes."""
+        width = self.kernel * self.channels_in
+        # One column a tap: a product with so few would cost more than copying what overlaps.
+        step = width if self.channels_in == 1 else self.stride * self.channels_in
+        return [slice(start, min(start + step, width)) for start in range(0, width, step)]
+
+    def _rows(self, x: Tensor, run: slice) -> Tensor:
+        """For each output what a run of columns is multiplied with: (time_out, columns)."""
+        time_out = (len(x) - self.kernel) // self.stride + 1
+        return x.as_strided(
+            (time_out, run.stop - run.start),
+            (self.stride * self.channels_in, 1),
+            x.storage_offset() + run.start,
+        )
 
 
 class PositionalConv(nn.Module):
@@ -51,43 +92,66 @@ class PositionalConv(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        kernel = config.positional_kernel
+        self.groups, self.kernel = config.positional_groups, config.positional_kernel
         self.conv = nn.Conv1d(
             config.embed_dim,
             config.embed_dim,
-            kernel,
-            padding=kernel // 2,
-            groups=config.positional_groups,
+            self.kernel,
+            padding=self.kernel // 2,
+            groups=self.groups,
         )
         self.norm = nn.LayerNorm(config.embed_dim, eps=FRONT_END_EPS, elementwise_affine=False)
+        self.as_products = False
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, fused: Fused) -> Tensor:
         """(slots, dim) to (slots, dim)."""
-        y = self.conv(x.T[None])[0].T  # (slots, dim), one slot longer for an even kernel
-        return F.gelu(self.norm(y[: len(x)]))
+        y = self.products(x) if self.as_products else self.convolution(x)
+        return fused.norm_gelu(y, self.norm)
+
+    def convolution(self, x: Tensor) -> Tensor:
+        """By the convolution of the device's library."""
+        y: Tensor = self.conv(x.T[None])[0].T  # (slots, dim), one slot longer for an even kernel
+        return y[: len(x)]
+
+    def products(self, x: Tensor) -> Tensor:
+        """By matrix products, one a group, a run of slots at a time.
+
+        Each slot is copied `kernel` times for it, which must not leave the cache.
+        """
+        slots, dim = x.shape
+        width = dim // self.groups
+        before = self.kernel // 2
+        padded = F.pad(x, (0, 0, before, self.kernel - 1 - before))  # (slots + kernel − 1, dim)
+        padded = padded.view(-1, self.groups, width).transpose(0, 1).contiguous()
+        weight = self.conv.weight.view(self.groups, width, width, self.kernel)
+        weight = weight.transpose(2, 3).reshape(self.groups, width, -1).transpose(1, 2)
+        y = x.new_empty(slots, self.groups, width)
+        for start in range(0, slots, POSITIONAL_SLOTS):
+            stop = min(start + POSITIONAL_SLOTS, slots)
+            rows = padded.as_strided(
+                (self.groups, stop - start, self.kernel * width),
+                (padded.stride(0), width, 1),
+                start * width,
+            )  # (groups, slots, kernel × width), overlapping
+            y[start:stop] = torch.bmm(rows, weight).transpose(0, 1)
+        bias = self.conv.bias
+        assert bias is not None
+        return y.view(slots, dim) + bias
 
 
 class Attention(nn.Module):
-    """Self-attention among the slots of each segment."""
+    """Self-attention; who sees whom is decided by `mix`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
-        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.qkv = Linear(config.embed_dim, 3 * config.embed_dim)
+        self.proj = Linear(config.embed_dim, config.embed_dim)
 
-    def forward(self, x: Tensor, segments: list[slice], bias: Tensor) -> Tensor:
-        """(slots, dim) and bias (heads, longest, longest) to (slots, dim)."""
+    def forward(self, x: Tensor, layer: int, mix: Mix) -> Tensor:
+        """(slots, dim) to (slots, dim)."""
         qkv = self.qkv(x).view(len(x), 3, self.num_heads, -1)  # (slots, 3, heads, head_dim)
-        mixed = torch.zeros_like(x)  # slots of no segment stay zero
-        for slots in segments:
-            length = slots.stop - slots.start
-            q, k, v = qkv[slots].permute(1, 2, 0, 3)[:, None]  # 3 × (1, heads, length, head_dim)
-            heads = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=bias[None, :, :length, :length]
-            )  # (1, heads, length, head_dim)
-            mixed[slots] = heads[0].transpose(0, 1).flatten(1)  # (length, dim)
-        out: Tensor = self.proj(mixed)  # (slots, dim)
+        out: Tensor = self.proj(mix(qkv, layer))  # (slots, dim)
         return out
 
 
@@ -98,15 +162,14 @@ class Block(nn.Module):
         super().__init__()
         self.attn = Attention(config)
         self.norm1 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
-        self.fc1 = nn.Linear(config.embed_dim, config.mlp_dim)
-        self.fc2 = nn.Linear(config.mlp_dim, config.embed_dim)
+        self.fc1 = Linear(config.embed_dim, config.mlp_dim)
+        self.fc2 = Linear(config.mlp_dim, config.embed_dim)
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
 
-    def forward(self, x: Tensor, segments: list[slice], bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, layer: int, mix: Mix, fused: Fused) -> Tensor:
         """(slots, dim) to (slots, dim)."""
-        x = self.norm1(x + self.attn(x, segments, bias))
-        x = self.norm2(x + self.fc2(F.gelu(self.fc1(x))))
-        return x
+        x = fused.add_norm(x, self.attn(x, layer, mix), self.norm1)
+        return fused.add_norm(x, self.fc2(F.gelu(self.fc1(x))), self.norm2)
 
 
 class Network(nn.Module):
@@ -122,8 +185,9 @@ class Network(nn.Module):
             FrontEndConv(layer, channels_in)
             for layer, channels_in in zip(config.front_end, channels, strict=False)
         )
+        self._channels = channels[-1]
         self.project_norm = nn.LayerNorm(channels[-1], eps=FRONT_END_EPS)
-        self.project = nn.Linear(channels[-1], config.embed_dim)
+        self.project = Linear(channels[-1], config.embed_dim)
         self.positional = nn.ModuleList(
             PositionalConv(config) for _ in range(config.positional_depth)
         )
@@ -136,42 +200,69 @@ class Network(nn.Module):
         self._bias = AlibiBias(num_heads=config.num_heads, extra_tokens=config.num_extra_tokens)
 
     def forward(self, samples: Tensor, layout: TapeLayout) -> Tensor:
-        """Float32 (num_samples,) to the model's dtype (slots, dim); a gap's rows mean nothing."""
-        device = samples.device
-        in_gap = torch.from_numpy(layout.gap_mask()).to(device)[:, None]  # (slots, 1)
-        token_slots = torch.from_numpy(layout.token_slots()).to(device)
-        segments = layout.attention_slots()
+        """Float32 (num_samples,) to the model's dtype (slots, dim); a gap's rows mean nothing.
 
-        x: Tensor = self._frames(samples, layout.slots)  # (slots, channels)
+        Each segment attends by itself: for any layout, with nothing prepared.
+        """
+        roles = torch.from_numpy(layout.roles()).to(samples.device)
+        mix = SegmentMix(
+            layout.attention_slots(), self._bias, scale=self.alibi_scale, dtype=self.dtype
+        )
+        return self.run(samples, roles, mix, EAGER)
+
+    def run(self, samples: Tensor, roles: Tensor, mix: Mix, fused: Fused) -> Tensor:
+        """The same for a tape whose slots have `roles`, int32 (slots,): see `TapeLayout.roles`."""
+        no_frame = (roles < 0)[:, None]  # (slots, 1)
+        x: Tensor = self._frames(samples, len(roles), fused)  # (slots, channels)
         x = self.project(self.project_norm(x))  # (slots, dim)
-        x = x.masked_fill(in_gap, 0.0)
+        x = x.masked_fill(no_frame, 0.0)
         position = x
         for conv in self.positional:
             # Zero again after every layer: it is the padding that a lone clip would see. Never by
             # multiplication, which would let a NaN through.
-            position = conv(position).masked_fill(in_gap, 0.0)
-        x = x + position
-        x[token_slots] = self.extra_tokens.repeat(len(segments), 1)
+            position = conv(position, fused).masked_fill(no_frame, 0.0)
+        x = self._with_extra_tokens(x + position, roles)
         x = self.norm(x)
         for layer, block in enumerate(self.blocks):
-            x = block(x, segments, self._layer_bias(layer, segments, x.dtype))
+            x = block(x, layer, mix, fused)
         return x
 
-    def _frames(self, samples: Tensor, slots: int) -> Tensor:
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self.norm.weight.dtype
+
+    def convolve_by_products(self, by_products: bool) -> None:
+        """Whether the positional convolutions are done by matrix products."""
+        for conv in self.positional:
+            assert isinstance(conv, PositionalConv)
+            conv.as_products = by_products
+
+    def pack(self, rows: int) -> None:
+        """Hold all matrices in oneDNN's layout, for tapes of about `rows` slots."""
+        for module in self.modules():
+            if isinstance(module, Linear | FrontEndConv):
+                module.pack(rows)
+
+    def _with_extra_tokens(self, x: Tensor, roles: Tensor) -> Tensor:
+        """(slots, dim) with the extra tokens in the slots that are theirs."""
+        count = len(self.extra_tokens)
+        if not count:
+            return x
+        token = -1 - roles  # (slots,), from `count` up where a slot belongs to no segment
+        is_token = ((token >= 0) & (token < count))[:, None]  # (slots, 1)
+        return torch.where(is_token, self.extra_tokens[token.clamp(0, count - 1)], x)
+
+    def _frames(self, samples: Tensor, slots: int, fused: Fused = EAGER) -> Tensor:
         """The front end, a run of frames at a time: (num_samples,) to (slots, channels)."""
         run = FRONT_END_FRAMES_CPU if samples.device.type == "cpu" else FRONT_END_FRAMES_GPU
-        dtype, channels = self.project.weight.dtype, self.project.in_features
-        frames = torch.empty(slots, channels, dtype=dtype, device=samples.device)
+        frames = torch.empty(slots, self._channels, dtype=self.dtype, device=samples.device)
         for start in range(0, slots, run):
             stop = min(start + run, slots)
             first = FRAME_STRIDE * start
             x = samples[first : first + frame_samples(stop - start), None]  # (samples, 1)
-            x = x.to(dtype)
+            x = x.to(self.dtype)
             for conv in self.front_end:
-                x = conv(x)  # (time, channels)
+                x = conv(x, fused)  # (time, channels)
             frames[start:stop] = x
         return frames
-
-    def _layer_bias(self, layer: int, segments: list[slice], dtype: torch.dtype) -> Tensor:
-        longest = max(slots.stop - slots.start for slots in segments)
-        return self._bias.of_layer(layer, scale=self.alibi_scale, length=longest, dtype=dtype)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from storage.errors import InvalidJob
 from storage.messages import Job, Want
 from worker.clip import SAMPLE_RATE_HZ, Clip, num_frames
-from worker.engine import Engine, Prediction, SegmentOutput
+from worker.engine import Engine, Started
+from worker.prediction import Prediction
 from worker.tape import Segment
+from worker.tapes import SegmentOutput
 
 LONGEST_FRAMES_SECONDS = 600.0
 _FLOAT32_BYTES = 4
@@ -23,7 +25,7 @@ class Classified:
 
 
 class Infer:
-    """`Infer(engine)(segments) -> outputs`. Not thread-safe; owned by the infer thread."""
+    """`finish(start(segments)) -> outputs`. Not thread-safe; owned by the infer thread."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -57,9 +59,13 @@ class Infer:
             )
         return [Segment(clip, window, keep_frames) for window in clip.windows]
 
-    def __call__(self, segments: Sequence[Segment]) -> list[SegmentOutput]:
+    def start(self, segments: Sequence[Segment]) -> Started:
+        """Start a tape, while at most one other is running."""
+        return self._engine.start(segments)
+
+    def finish(self, started: Started) -> list[SegmentOutput]:
         """One output for each segment, in order; one that does not fit the device has an error."""
-        return self._engine.run(segments)
+        return self._engine.finish(started)
 
     def conclude(self, clip: Clip, outputs: Sequence[SegmentOutput]) -> Classified:
         """Pool the windows of a clip. Raises the JobError of a window that has one."""

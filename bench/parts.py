@@ -1,0 +1,25 @@
+"""What the worker's own measurements say, run after the comparison and kept beside it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from pydantic import TypeAdapter
+
+from bench.side import ROOT
+from worker.bench.report import Part, Report
+
+_REPORT = TypeAdapter(Report)
+
+
+def measure_parts(model: str, *, seconds: float) -> Iterator[Report]:
+    """Run `python -m worker bench` for each part, `seconds` for each figure."""
+    for part in Part:
+        command = [sys.executable, "-m", "worker", "bench", part.value, "--json"]
+        options = ["--model", model, "--seconds", str(seconds)]
+        ran = subprocess.run(
+            [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+        )
+        if ran.returncode:
+            raise SystemExit(f"bench: {' '.join(command)} failed; what it said is above")
+        yield _REPORT.validate_json(ran.stdout)

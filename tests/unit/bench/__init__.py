@@ -1,0 +1,1 @@
+"""The measurements: what they count, what they say, and where they refuse."""

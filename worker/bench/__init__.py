@@ -1,0 +1,1 @@
+"""`python -m worker bench`: what this machine can do, measured without the reference."""

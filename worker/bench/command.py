@@ -1,0 +1,72 @@
+"""`python -m worker bench`: one part of the worker measured, and the record of where."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from storage.local_files import is_audio
+from storage.settings import InvalidSettings
+from worker.bench.clips import LONGEST_SECONDS, Lengths
+from worker.bench.decode import measure_decode
+from worker.bench.end_to_end import measure_end_to_end
+from worker.bench.machine import LoadWatch, describe_machine
+from worker.bench.report import DecodeReport, EndToEndReport, EngineReport, Part, Report
+from worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from worker.engine import Engine
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+
+
+def measure(
+    part: Part,
+    settings: WorkerSettings,
+    load: Callable[[], "Engine"],
+    *,
+    lengths: Lengths,
+    seconds: float,
+) -> Report:
+    """Measure one part; `load` gives the engine that the settings ask for.
+
+    Raises InvalidSettings, JobError, NoServer, ServiceFailed.
+    """
+    if part is not Part.DECODE and settings.window_seconds < LONGEST_SECONDS:
+        raise InvalidSettings(
+            [
+                f"EMO_WINDOW_SECONDS={settings.window_seconds:g}: the clips of this benchmark are "
+                f"up to {LONGEST_SECONDS:g} s long; give at least that"
+            ]
+        )
+    watch, gpu = LoadWatch(), None
+    result: EngineReport | DecodeReport | EndToEndReport
+    with tempfile.TemporaryDirectory(prefix="emostream-bench-") as name:
+        directory = Path(name)
+        match part:
+            case Part.ENGINE:
+                # Not above: it imports torch, and the other parts go without.
+                from worker.bench.engine import device_name, measure_engine  # noqa: PLC0415
+
+                engine = load()
+                gpu = device_name(engine)
+                dtype = str(engine.model.dtype).removeprefix("torch.")
+                result = measure_engine(engine, lengths=lengths, seconds=seconds)
+            case Part.DECODE:
+                files = [file for file in sorted(SAMPLES.iterdir()) if is_audio(file)]
+                result = measure_decode(settings, files, directory=directory, seconds=seconds)
+                dtype = ""
+            case Part.END_TO_END:
+                result = measure_end_to_end(
+                    settings, lengths=lengths, directory=directory, seconds=seconds
+                )
+                dtype = result.dtype
+    return Report(
+        part=part,
+        machine=describe_machine(gpu),
+        model=settings.model,
+        dtype=dtype,
+        clips=f"{lengths}: {lengths.meaning}",
+        warnings=tuple(watch.warnings()),
+        result=result,
+    )

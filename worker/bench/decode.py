@@ -1,0 +1,80 @@
+"""The decode stage alone, with as many processes as the worker would have, format by format."""
+
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+
+from storage.blob import Blob
+from worker.audio.limits import AudioLimits
+from worker.audio.processes import DecodeProcesses
+from worker.bench.audio import prolong
+from worker.bench.report import DecodeReport, FormatReport, Latency
+from worker.bench.timing import repeat
+from worker.settings import WorkerSettings
+from worker.stages.decode import Decode
+
+LONG_SECONDS = 60.0
+
+
+def measure_decode(
+    settings: WorkerSettings, files: Sequence[Path], *, directory: Path, seconds: float
+) -> DecodeReport:
+    """Decode each file, and a minute of it, for `seconds`; longer files go to `directory`.
+
+    Raises the JobError of a file that cannot be decoded.
+    """
+    limits = AudioLimits(
+        max_audio_seconds=settings.max_audio_seconds,
+        window_seconds=settings.window_seconds,
+        timeout_seconds=settings.decode_timeout_seconds,
+        memory_bytes=settings.decode_memory_bytes,
+        spool_dir=Path(settings.spool_dir),
+    )
+    processes = DecodeProcesses(settings.decode_processes, limits)
+    try:
+        decode = Decode(processes, limits)
+        reports = []
+        for file in files:
+            audio_seconds = decode(Blob.open(file)).duration_seconds
+            long = directory / f"long_{file.name}"
+            prolong(file, long, times=math.ceil(LONG_SECONDS / audio_seconds))
+            reports += [_measure(decode, processes, each, seconds) for each in (file, long)]
+    finally:
+        processes.close()
+    return DecodeReport(settings.decode_processes, tuple(reports))
+
+
+def _measure(
+    decode: Decode, processes: DecodeProcesses, file: Path, seconds: float
+) -> FormatReport:
+    """Decode one file alone, then in as many threads as there are processes."""
+    audio_seconds = decode(Blob.open(file)).duration_seconds
+    alone = repeat(lambda: decode(Blob.open(file)), seconds=seconds / 2)
+    threads = len(processes.pids)
+    cpu_before, started = _cpu_seconds(processes), time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        turns = [
+            pool.submit(repeat, lambda: decode(Blob.open(file)), seconds=seconds / 2)
+            for _ in range(threads)
+        ]
+        files = sum(len(turn.result()) for turn in turns)
+    wall_seconds = time.perf_counter() - started
+    cpu_ms = 1000 * (_cpu_seconds(processes) - cpu_before) / files
+    return FormatReport(
+        file=file.name,
+        audio_seconds=audio_seconds,
+        alone=Latency.of(alone),
+        files_per_second=files / wall_seconds,
+        cpu_ms=cpu_ms,
+        cpu_ms_per_audio_second=cpu_ms / audio_seconds,
+    )
+
+
+def _cpu_seconds(processes: DecodeProcesses) -> float:
+    """CPU time of this process and of the decode processes so far."""
+    times = [psutil.Process(pid).cpu_times() for pid in processes.pids]
+    return time.process_time() + sum(each.user + each.system for each in times)

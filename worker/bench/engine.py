@@ -1,0 +1,165 @@
+"""The engine alone: how fast on clips at hand, how fast it could be, and how it grows."""
+
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from itertools import cycle
+
+import numpy as np
+import torch
+
+from worker.bench.clips import FIVE_SECONDS, Lengths, draw, noise
+from worker.bench.cost import products, slot_bytes, slot_flop, weight_bytes
+from worker.bench.rates import Device
+from worker.bench.report import EngineReport, Latency, Limits, Rung
+from worker.bench.timing import LEAST_RUNS, median_seconds, repeat
+from worker.clip import SAMPLE_RATE_HZ, Waveform, frame_samples
+from worker.engine import Engine, Started
+from worker.graphs import rungs
+from worker.prediction import Prediction
+from worker.stages.normalize import Normalize
+from worker.tape import Segment, num_fitting
+
+_MOST_TAPES = 32  # of one run: more say nothing new
+_PRODUCT_SLOTS = 2_048
+_DRAWN_CLIPS = 64
+# Each of the many figures that make a table need no longer than this.
+_RUNG_SECONDS, _RATE_SECONDS = 1.0, 0.3
+
+
+def measure_engine(engine: Engine, *, lengths: Lengths, seconds: float) -> EngineReport:
+    """Measure everything; each figure takes `seconds`, or three runs where that is longer.
+
+    Raises the JobError of a clip that fails.
+    """
+    (warm_up_seconds,) = repeat(engine.warm_up, seconds=0, least_runs=1)
+    drawn = segments_of([Waveform(samples) for samples in draw(lengths, _DRAWN_CLIPS)])
+    full = _fill(engine, drawn)
+    tape_seconds = repeat(lambda: predict(engine, full), seconds=seconds)
+
+    # Several tapes at once, where they are short: what is done beside the device hides behind it.
+    work, work_seconds = full, statistics.median(tape_seconds)
+    tapes = min(round(seconds / LEAST_RUNS / work_seconds), _MOST_TAPES)
+    if tapes > 1:
+        work = full * tapes
+        work_seconds = median_seconds(lambda: predict(engine, work), seconds=seconds)
+    audio_seconds = sum(segment.clip.waveform.duration_seconds for segment in work)
+    frames = sum(segment.window.frames for segment in work)
+    rtfx = audio_seconds / work_seconds
+
+    five = segments_of([Waveform(samples) for samples in draw(Lengths.FIVE, 1)])
+    return EngineReport(
+        rtfx=rtfx,
+        clips_per_second=len(work) / work_seconds,
+        tape_slots=engine.tape_slots,
+        tape_fill=tape_fill(engine, work),
+        warm_up_seconds=warm_up_seconds,
+        one_clip=Latency.of(repeat(lambda: predict(engine, five), seconds=seconds)),
+        full_tape=Latency.of(tape_seconds),
+        ladder=tuple(_rung(engine, slots, seconds) for slots in rungs(engine.tape_slots)),
+        limits=_limits(engine, rtfx, frames / audio_seconds, seconds=min(seconds, _RATE_SECONDS)),
+    )
+
+
+def segments_of(waveforms: Sequence[Waveform]) -> list[Segment]:
+    """The clips, each as one window."""
+    normalize = Normalize(max(each.duration_seconds for each in waveforms) + 1)
+    clips = [normalize(waveform) for waveform in waveforms]
+    return [Segment(clip, clip.windows[0]) for clip in clips]
+
+
+def predict(engine: Engine, segments: Sequence[Segment]) -> list[Prediction]:
+    """From segments, each a clip of its own, to predictions, in the same order.
+
+    Starts a tape before it waits for the last one, as the pipeline does. Raises the JobError of a
+    segment that fails.
+    """
+    predictions: list[Prediction] = []
+    running = deque[Started]()
+    rest = segments
+    while rest or running:
+        if rest:
+            gap, tape_slots = engine.model.config.gap, engine.tape_slots
+            count = num_fitting(rest, gap=gap, tape_slots=tape_slots)
+            running.append(engine.start(rest[:count]))
+            rest = rest[count:]
+        if not rest or len(running) > 1:
+            outputs = engine.finish(running.popleft())
+            predictions += [engine.pool([output]) for output in outputs]
+    return predictions
+
+
+def device_name(engine: Engine) -> str | None:
+    """The name of the GPU that the engine runs on; None on a CPU."""
+    device = engine.model.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def tape_fill(engine: Engine, segments: Sequence[Segment]) -> float:
+    """Run the segments: the share of the slots that a segment had a use for."""
+    used, run = engine.slots_used, engine.slots_run
+    predict(engine, segments)
+    return (engine.slots_used - used) / (engine.slots_run - run)
+
+
+def _fill(engine: Engine, drawn: Sequence[Segment]) -> list[Segment]:
+    """The clips in turn, until one more would not fit the tape."""
+    supply = cycle(drawn)
+    fitting = [next(supply)]
+    for segment in supply:
+        fitting.append(segment)
+        count = num_fitting(fitting, gap=engine.model.config.gap, tape_slots=engine.tape_slots)
+        if count < len(fitting):
+            return fitting[:-1]
+    raise AssertionError("cycle never ends")
+
+
+def _rung(engine: Engine, slots: int, seconds: float) -> Rung:
+    """Time a tape full of 5 s clips, the last of them cut to fit."""
+    random = np.random.default_rng(0)
+    gap = engine.model.config.gap
+    five, left = int(FIVE_SECONDS * SAMPLE_RATE_HZ), slots
+    waveforms = []
+    while left > gap:
+        samples = noise(min(five, frame_samples(left - gap)), random)
+        waveforms.append(Waveform(samples))
+        left -= gap + segments_of(waveforms[-1:])[0].window.frames
+    segments = segments_of(waveforms)
+    took = median_seconds(lambda: predict(engine, segments), seconds=min(seconds, _RUNG_SECONDS))
+    return Rung(
+        slots=slots,
+        clips=len(segments),
+        ms=1e3 * took,
+        us_per_slot=1e6 * took / slots,
+        rtfx=sum(waveform.duration_seconds for waveform in waveforms) / took,
+    )
+
+
+def _limits(engine: Engine, rtfx: float, frames_per_second: float, *, seconds: float) -> Limits:
+    """Measure the device; `frames_per_second` are those of a second of the audio that was run."""
+    model = engine.model
+    device = Device(model.device, model.dtype, seconds)
+    slots = min(engine.tape_slots, _PRODUCT_SLOTS)
+    kinds = products(model.config)
+    took = {kind.name: device.product_seconds(kind, slots) for kind in kinds}
+    flop = slot_flop(model.config) * frames_per_second
+    matrix_rate, copy_rate = device.matrix_rate(), device.copy_rate()
+    itemsize = model.dtype.itemsize
+    # Weights are read once a tape.
+    slot = slot_bytes(model.config, itemsize) + weight_bytes(model.config, itemsize) / slots
+    rtfx_memory = copy_rate / (slot * frames_per_second)
+    rtfx_matrix = matrix_rate / flop
+    rtfx_products = slots / frames_per_second / sum(took.values())
+    return Limits(
+        gflop_per_audio_second=flop / 1e9,
+        matrix_gflops=matrix_rate / 1e9,
+        rtfx_matrix=rtfx_matrix,
+        share_matrix=rtfx / rtfx_matrix,
+        product_gflops={kind.name: kind.flop * slots / took[kind.name] / 1e9 for kind in kinds},
+        rtfx_products=rtfx_products,
+        share_products=rtfx / rtfx_products,
+        megabytes_per_audio_second=slot * frames_per_second / 1e6,
+        copy_gigabytes_per_second=copy_rate / 1e9,
+        rtfx_memory=rtfx_memory,
+        share_memory=rtfx / rtfx_memory,
+    )

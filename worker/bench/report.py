@@ -1,0 +1,152 @@
+"""What was measured, as values: printed by `show`, kept as JSON in `bench/results/`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from worker.bench.machine import Machine
+
+STAGES = ("queue", "fetch", "decode", "normalize", "infer")
+
+
+class Part(StrEnum):
+    """The network and its tapes; files to waveforms; everything, from submission to result."""
+
+    ENGINE = "engine"
+    DECODE = "decode"
+    END_TO_END = "end-to-end"
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Half of the runs took no longer than `p50_ms`, 99 of 100 no longer than `p99_ms`."""
+
+    p50_ms: float
+    p99_ms: float
+    runs: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Latency":
+        """The latency of runs that took so long; at least one."""
+        p50, p99 = np.quantile(np.array(seconds), (0.5, 0.99)).tolist()
+        return cls(1000 * p50, 1000 * p99, len(seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """The median time of a tape of so many slots; `us_per_slot` stays level where growth is linear.
+
+    `rtfx` is seconds of audio a second.
+    """
+
+    slots: int
+    clips: int
+    ms: float
+    us_per_slot: float
+    rtfx: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the device could do with this model at most, as seconds of audio a second.
+
+    `rtfx_matrix` at the rate of one big product; `rtfx_products` at the rates of the network's own
+    products, each alone and attention left out; `rtfx_memory` where it only moved bytes. `share_…`
+    is how far the engine has come.
+    """
+
+    gflop_per_audio_second: float
+    matrix_gflops: float
+    rtfx_matrix: float
+    share_matrix: float
+    product_gflops: dict[str, float]
+    rtfx_products: float
+    share_products: float
+    megabytes_per_audio_second: float
+    copy_gigabytes_per_second: float
+    rtfx_memory: float
+    share_memory: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """`rtfx` is seconds of audio a second; `tape_fill` the share of slots that are used."""
+
+    rtfx: float
+    clips_per_second: float
+    tape_slots: int
+    tape_fill: float
+    warm_up_seconds: float
+    one_clip: Latency
+    full_tape: Latency
+    ladder: tuple[Rung, ...]
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class FormatReport:
+    """One file, again and again. `cpu_ms` is what it costs in all processes together.
+
+    `alone` is the time of one file while nothing else is decoded; `files_per_second` and `cpu_ms`
+    are with every process busy.
+    """
+
+    file: str
+    audio_seconds: float
+    alone: Latency
+    files_per_second: float
+    cpu_ms: float
+    cpu_ms_per_audio_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeReport:
+    """Every format, as it is in `samples/` and a minute long."""
+
+    processes: int
+    formats: tuple[FormatReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """Jobs under one load. `rtfx` is seconds of audio a second; `stage_p50_ms` is of one job.
+
+    `tapes_under_way` is how many tapes, on average, were started and not finished: 1 and more is a
+    device that never waits for work. On a CPU it is the share of the time that infer is busy.
+    """
+
+    jobs: int
+    clips_per_second: float
+    rtfx: float
+    queue_to_done: Latency
+    stage_p50_ms: dict[str, float]
+    clips_per_tape: float
+    tapes_under_way: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndToEndReport:
+    """All jobs submitted at once, and as many in a second as half of what that gave.
+
+    `device` and `dtype` are what the worker says in its results.
+    """
+
+    device: str
+    dtype: str
+    at_once: LoadReport
+    half_load: LoadReport
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A part of the worker measured: with what, and the reasons to doubt it."""
+
+    part: Part
+    machine: Machine
+    model: str
+    dtype: str
+    clips: str
+    warnings: tuple[str, ...]
+    result: EngineReport | DecodeReport | EndToEndReport

@@ -1,0 +1,193 @@
+"""The whole service on this machine: an embedded Redis, a directory of clips, a worker process."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from storage.connection import Client, connect
+from storage.embedded import EmbeddedRedis, free_port
+from storage.messages import Job, Keys, Lane, Status
+from storage.settings import variable
+from storage.submission import Submissions
+from worker.bench.audio import convert, write_wav
+from worker.bench.clips import Lengths, draw
+from worker.settings import WorkerSettings
+
+# Formats take turns, as an upstream service's do: one that needs no decoder, and three that do.
+FORMATS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (".wav", ("-c:a", "pcm_s16le")),
+    (".flac", ("-c:a", "flac")),
+    (".mp3", ("-c:a", "libmp3lame", "-b:a", "64k", "-ar", "44100")),
+    (".opus", ("-c:a", "libopus", "-b:a", "32k")),
+)
+_DIFFERENT_CLIPS = 32
+_PREFIX = "emo"
+_LOOK_SECONDS = 0.02
+_STOP_SECONDS = 40.0
+
+
+class ServiceFailed(Exception):
+    """The worker ended, or a job was not done; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A job's result hash, and when it was submitted."""
+
+    submitted_ms: float
+    fields: dict[str, str]
+
+    @property
+    def queue_to_done_ms(self) -> float:
+        """From submission to its result."""
+        return self.finished_ms - self.submitted_ms
+
+    @property
+    def finished_ms(self) -> float:
+        """When the result was written, as a unix time."""
+        return float(self.fields["finished_at_ms"])
+
+    def stage_ms(self, stage: str) -> float:
+        """Its time in a stage."""
+        return float(self.fields[f"{stage}_ms"])
+
+
+class Service:
+    """A worker that is up, and jobs for it. Not thread-safe."""
+
+    def __init__(
+        self,
+        client: Client,
+        worker: subprocess.Popen[bytes],
+        *,
+        objects: Sequence[str],
+        metrics_port: int,
+        log: Path,
+    ) -> None:
+        self._client = client
+        self._keys = Keys(_PREFIX)
+        self._submissions = Submissions(client, keys=self._keys, max_backlog=sys.maxsize)
+        self._worker = worker
+        self._objects = objects
+        self._metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+        self._log = log
+        self._numbers = count()
+
+    def run(self, jobs: int, *, per_second: float | None = None) -> list[Done]:
+        """Submit so many jobs, at that rate or at once, and wait for all. Raises ServiceFailed."""
+        submitted_ms: dict[str, float] = {}
+        started = time.monotonic()
+        for number in range(jobs):
+            if per_second is not None:
+                time.sleep(max(0.0, started + number / per_second - time.monotonic()))
+            key = self._objects[number % len(self._objects)]
+            job = Job(f"bench-{next(self._numbers)}", key)
+            submitted_ms[job.id] = 1000 * time.time()
+            self._submissions.submit(job, Lane.NORMAL)
+        while self._client.xlen(self._keys.lane(Lane.NORMAL)):
+            self._require_worker()
+            time.sleep(_LOOK_SECONDS)  # the server knows when each ended; only then we ask
+        return [Done(at, self._result(job_id)) for job_id, at in submitted_ms.items()]
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Seconds that all jobs and tapes have spent in each stage so far."""
+        with urllib.request.urlopen(self._metrics_url, timeout=10) as page:
+            families = list(text_string_to_metric_families(page.read().decode()))
+        return {
+            sample.labels["stage"]: sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == "emostream_stage_seconds_sum"
+        }
+
+    def _result(self, job_id: str) -> dict[str, str]:
+        result = self._submissions.status(job_id) or {}
+        if result.get("status") != Status.DONE:
+            raise ServiceFailed(f"{job_id} is not done but {result}; see {self._log}")
+        return result
+
+    def _require_worker(self) -> None:
+        if self._worker.poll() is not None:
+            tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+            raise ServiceFailed(f"the worker ended with {self._worker.returncode}:\n{tail}")
+
+
+@contextmanager
+def running_service(
+    settings: WorkerSettings, lengths: Lengths, directory: Path
+) -> Iterator[Service]:
+    """A service that has done its first jobs, with all its files in `directory`.
+
+    Raises NoServer, ServiceFailed.
+    """
+    store = directory / "store"
+    store.mkdir()
+    objects = list(_write_objects(store, lengths))
+    with (
+        EmbeddedRedis(directory / "redis") as server,
+        connect(server.url, name="emostream-bench") as client,
+    ):
+        port = free_port()
+        ours = {
+            "redis_url": server.url,
+            "prefix": _PREFIX,
+            "store": store.as_uri(),
+            "output_store": directory.as_uri(),
+            "metrics_address": f"127.0.0.1:{port}",
+            "log_level": "warning",
+        }
+        log = directory / "worker.log"
+        with log.open("wb") as output:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "worker", "run"],
+                cwd=directory,  # where there is no .env: what it says is in the settings already
+                env=_environment(settings, ours),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            service = Service(client, worker, objects=objects, metrics_port=port, log=log)
+            service.run(len(FORMATS))
+            yield service
+        finally:
+            worker.terminate()
+            try:
+                worker.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
+
+
+def _write_objects(store: Path, lengths: Lengths) -> Iterator[str]:
+    """Write the clips, in turn in each of the formats; gives their keys."""
+    for number, samples in enumerate(draw(lengths, _DIFFERENT_CLIPS)):
+        suffix, options = FORMATS[number % len(FORMATS)]
+        drawn, target = store / "drawn.wav", store / f"{number}{suffix}"
+        write_wav(drawn, samples)
+        convert(drawn, target, *options)
+        yield target.name
+
+
+def _environment(settings: WorkerSettings, ours: dict[str, str]) -> dict[str, str]:
+    """This program's variables, with the settings that were made, and `ours` before them."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("EMO_")}
+    made = settings.model_dump(
+        include=settings.model_fields_set,
+        exclude={"s3_access_key", "s3_secret_key"},  # the store is a directory
+        exclude_none=True,
+    )
+    return {
+        **others,
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        **{variable(name): str(value) for name, value in {**made, **ours}.items()},
+    }

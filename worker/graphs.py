@@ -1,0 +1,265 @@
+"""The network as CUDA graphs: a ladder of tape lengths, each captured once, before the first job.
+
+A graph is replayed without a single call from Python into its thousand kernels. It reads and writes
+the same memory each time, so what changes from tape to tape is copied there: the samples, and what
+each slot is. Copies in, computing and copies out run on three streams, so that the next tape
+arrives, and the last one's results leave, while a tape is being computed.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import structlog
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
+
+from worker.model.attention import FlexMix
+from worker.model.config import ModelConfig
+from worker.model.fused import Fused, compiled
+from worker.model.model import Model
+from worker.tape import Segment, TapeLayout, num_samples
+from worker.tapes import SegmentOutput, layout_of, outputs_of
+
+log = structlog.get_logger(__name__)
+
+# Slots of the tapes that are captured; a clip of 5 s takes 259.
+LADDER = (128, 288, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384)
+# Tapes that have been started and not yet collected: one computes, one waits behind it.
+TAPES_IN_FLIGHT = 2
+
+
+def rungs(tape_slots: int) -> list[int]:
+    """The lengths to capture for tapes of up to `tape_slots` slots, shortest first."""
+    return [slots for slots in LADDER if slots < tape_slots] + [tape_slots]
+
+
+def max_segments(slots: int, gap: int) -> int:
+    """How many segments at most fit a tape: each has a gap and at least one frame."""
+    return slots // (gap + 1)
+
+
+def bags(layout: TapeLayout, segments: int) -> NDArray[np.int32]:
+    """Where the gap and the frames of each segment begin, and where the last ones end.
+
+    Int32 (2 × segments + 1,); for segments that are not there, the end again.
+    """
+    edges = np.full(2 * segments + 1, layout.used_slots, dtype=np.int32)
+    edges[0] = 0
+    for number, slots in enumerate(layout.frame_slots()):
+        edges[2 * number + 1 : 2 * number + 3] = slots.start, slots.stop
+    return edges
+
+
+class Rung:
+    """The network on tapes of one length, between memory that never moves."""
+
+    def __init__(self, model: Model, slots: int, *, fused: Fused, flex: Callable[..., Any]) -> None:
+        config, device = model.config, model.device
+        self.slots = slots
+        self.segments = max_segments(slots, config.gap)
+        self._network = model.network
+        self._fused = fused
+        self.samples = torch.zeros(num_samples(slots), device=device)
+        # One tensor, so that one copy brings all: roles, spans, bags.
+        self.about = torch.from_numpy(self.describe(layout_of([], config, slots=slots))).to(device)
+        self._roles = self.about[:slots]
+        self._bags = self.about[3 * slots :]
+        self._every_slot = torch.arange(slots, dtype=torch.int32, device=device)
+        self._mix = FlexMix(
+            self.about[slots : 3 * slots].view(2, slots),
+            scale=model.network.alibi_scale,
+            heads=config.num_heads,
+            extra_tokens=config.num_extra_tokens,
+            flex=flex,
+        )
+
+    def describe(self, layout: TapeLayout) -> NDArray[np.int32]:
+        """What `about` has to hold for a layout: int32 (3 × slots + 2 × segments + 1,)."""
+        return np.concatenate([layout.roles(), layout.spans().ravel(), bags(layout, self.segments)])
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        """Frames (slots, dim) and embeddings (segments, dim), float32, of what is in place now."""
+        self._mix.refresh()
+        slots = self._network.run(self.samples, self._roles, self._mix, self._fused)
+        frames = slots.float()  # (slots, dim)
+        # The means of all segments in one kernel: each is a bag of rows, each gap another.
+        means = F.embedding_bag(
+            self._every_slot, frames, self._bags, mode="mean", include_last_offset=True
+        )  # (2 × segments, dim)
+        return frames, means[1::2]
+
+
+class Staging:
+    """One tape's way in and out: pinned memory, and its counterpart on the device."""
+
+    def __init__(self, config: ModelConfig, slots: int, device: torch.device) -> None:
+        segments = max_segments(slots, config.gap)
+        about = 3 * slots + 2 * segments + 1
+        self.samples_in = torch.empty(num_samples(slots), pin_memory=True)
+        self.samples = torch.empty_like(self.samples_in, device=device)
+        self.about_in = torch.empty(about, dtype=torch.int32, pin_memory=True)
+        self.about = torch.empty_like(self.about_in, device=device)
+        self.embeddings = torch.empty(segments, config.embed_dim, device=device)
+        self.embeddings_out = torch.empty(segments, config.embed_dim, pin_memory=True)
+        self.arrived, self.computed = _event(), _event()
+        self.left = _event(blocking=True)  # waiting for it leaves the core to other threads
+
+
+class GraphTape:
+    """A tape on its way through the device."""
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        staging: Staging,
+        frames: Sequence[Tensor | None],
+        ladder: "GraphLadder",
+    ) -> None:
+        self._segments = segments
+        self._staging = staging
+        self._frames = frames
+        self._ladder = ladder
+
+    def ready(self) -> bool:
+        """Whether its results have left the device."""
+        try:
+            return bool(self._staging.left.query())  # type: ignore[no-untyped-call]  # as below
+        except RuntimeError:
+            return True  # `outputs` says what happened
+
+    def outputs(self) -> list[SegmentOutput]:
+        """Wait for it: one output for each segment, in order."""
+        try:
+            self._staging.left.synchronize()
+            embeddings = self._staging.embeddings_out[: len(self._segments)].numpy().copy()
+            frames = [None if run is None else run.numpy() for run in self._frames]
+            return outputs_of(self._segments, embeddings, frames)
+        finally:
+            self._ladder.give_back(self._staging)
+
+
+class GraphLadder:
+    """Tapes of fixed lengths, each a captured CUDA graph. Not thread-safe; owned by one thread."""
+
+    def __init__(self, model: Model, tape_slots: int) -> None:
+        """Compile and capture, the longest first: the others fit into its memory.
+
+        Raises torch.OutOfMemoryError where the longest does not fit.
+        """
+        started = time.monotonic()
+        torch.cuda.set_device(model.device)
+        # Each rung has its own shapes, compiled once; more than are allowed by default.
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        self._config = model.config
+        self._copy_in, self._compute, self._copy_out = (_stream(model.device) for _ in range(3))
+        self._free = [
+            Staging(model.config, tape_slots, model.device) for _ in range(TAPES_IN_FLIGHT)
+        ]
+        self._rungs: dict[int, _Captured] = {}
+        fused = compiled()
+        flex = torch.compile(flex_attention, dynamic=False, fullgraph=True)
+        pool = torch.cuda.graph_pool_handle()
+        for slots in reversed(rungs(tape_slots)):
+            rung = Rung(model, slots, fused=fused, flex=flex)
+            self._rungs[slots] = _Captured(rung, self._compute, pool)
+        log.info(
+            "engine.captured",
+            rungs=sorted(self._rungs),
+            seconds=round(time.monotonic() - started, 1),
+        )
+
+    def slots_run(self, used_slots: int) -> int:
+        """The shortest rung that holds them. Raises ValueError where none does."""
+        fitting = [slots for slots in self._rungs if slots >= used_slots]
+        if not fitting:
+            raise ValueError(f"{used_slots} slots on a ladder of up to {max(self._rungs)}")
+        return min(fitting)
+
+    @torch.inference_mode()
+    def start(self, segments: Sequence[Segment]) -> GraphTape:
+        """Send a tape on its way; returns at once."""
+        used_slots = layout_of(segments, self._config).used_slots
+        captured = self._rungs[self.slots_run(used_slots)]
+        rung = captured.rung
+        layout = layout_of(segments, self._config, slots=rung.slots)
+        if not self._free:
+            raise RuntimeError(f"{TAPES_IN_FLIGHT} tapes are on their way already")
+        staging = self._free.pop()
+        try:
+            return self._send(segments, layout, staging, captured)
+        except BaseException:
+            self.give_back(staging)
+            raise
+
+    def give_back(self, staging: Staging) -> None:
+        """Its tape is over."""
+        self._free.append(staging)
+
+    def _send(
+        self, segments: Sequence[Segment], layout: TapeLayout, staging: Staging, to: "_Captured"
+    ) -> GraphTape:
+        rung = to.rung
+        samples, about = layout.num_samples, len(rung.about)
+        layout.write(segments, staging.samples_in[:samples].numpy())
+        staging.about_in[:about].numpy()[:] = rung.describe(layout)
+        with torch.cuda.stream(self._copy_in):
+            staging.samples[:samples].copy_(staging.samples_in[:samples], non_blocking=True)
+            staging.about[:about].copy_(staging.about_in[:about], non_blocking=True)
+            staging.arrived.record()
+        with torch.cuda.stream(self._compute):
+            self._compute.wait_event(staging.arrived)
+            rung.samples.copy_(staging.samples[:samples])
+            rung.about.copy_(staging.about[:about])
+            to.graph.replay()
+            # Out of the graph's own memory, which the next tape overwrites.
+            count = len(segments)
+            staging.embeddings[:count].copy_(to.embeddings[:count])
+            kept = [
+                to.frames[run].clone() if segment.keep_frames else None
+                for segment, run in zip(segments, layout.frame_slots(), strict=True)
+            ]
+            staging.computed.record()
+        with torch.cuda.stream(self._copy_out):
+            self._copy_out.wait_event(staging.computed)
+            staging.embeddings_out[:count].copy_(staging.embeddings[:count], non_blocking=True)
+            frames = [None if run is None else self._leaving(run) for run in kept]
+            staging.left.record()
+        return GraphTape(segments, staging, frames, self)
+
+    def _leaving(self, frames: Tensor) -> Tensor:
+        """A copy in pinned memory, there when `left` is; called on the stream of copies out."""
+        out = torch.empty(frames.shape, pin_memory=True)
+        out.copy_(frames, non_blocking=True)
+        frames.record_stream(self._copy_out)  # or the next tape could take its memory meanwhile
+        return out
+
+
+class _Captured:
+    """A rung and its graph."""
+
+    def __init__(self, rung: Rung, stream: torch.cuda.Stream, pool: Any) -> None:
+        self.rung = rung
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode():
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                rung.step()  # compiles, and lets libraries allocate what they need
+            stream.synchronize()
+            # Other threads may use CUDA meanwhile (GPU metrics): only this one's calls are caught.
+            with torch.cuda.graph(
+                self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+            ):
+                self.frames, self.embeddings = rung.step()
+
+
+def _event(*, blocking: bool = False) -> torch.cuda.Event:
+    return torch.cuda.Event(blocking=blocking)  # type: ignore[no-untyped-call]  # torch has no types
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types

@@ -1,0 +1,88 @@
+"""Chooses, where there are several exact ways to compute the same, the fastest on this machine."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+import torch
+from torch import Tensor
+
+from worker.model.linear import pack, packed_linear
+from worker.model.model import Model
+from worker.model.network import Block, PositionalConv
+
+log = structlog.get_logger(__name__)
+
+ROUNDS = 5
+# What has to be gained before a way is taken that is not the usual one.
+LEAST_GAIN = 0.05
+
+
+@torch.inference_mode()
+def tune(model: Model, *, rows: int = 1024) -> None:
+    """Settle how matrices are multiplied (CPU) and the positional convolutions are done.
+
+    Takes about a second for the large model. `rows` is about how many slots a tape has. Not to be
+    called while the model runs.
+    """
+    x = torch.randn(rows, model.config.embed_dim, device=model.device).to(model.dtype)
+    _tune_positional(model, x)
+    if model.device.type == "cpu" and can_pack(model.dtype):
+        _tune_linear(model, x)
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there and multiplies packed matrices of this dtype on this CPU."""
+    try:
+        pack(torch.zeros(16, 16, dtype=dtype), 16)
+    except RuntimeError:  # how torch says that it has no oneDNN, or the CPU not the instructions
+        return False
+    return True
+
+
+def fastest(
+    ways: Mapping[str, Callable[[], object]],
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[str, dict[str, float]]:
+    """The way to keep, and the least milliseconds of each; the first one is the usual one."""
+    best = dict.fromkeys(ways, float("inf"))
+    for turn in range(ROUNDS + 1):
+        for name, run in ways.items():
+            started = clock()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn:  # the first one is warming up
+                best[name] = min(best[name], 1000 * (clock() - started))
+    usual = next(iter(ways))
+    winner = min(best, key=best.__getitem__)
+    if best[winner] > (1 - LEAST_GAIN) * best[usual]:
+        winner = usual
+    return winner, {name: round(milliseconds, 3) for name, milliseconds in best.items()}
+
+
+def _tune_linear(model: Model, x: Tensor) -> None:
+    """By the matrices of the MLP, which are most of the work."""
+    block = model.network.blocks[0]
+    assert isinstance(block, Block)
+    linear = block.fc1
+    packed = pack(linear.weight, len(x))
+    winner, milliseconds = fastest(
+        {"plain": lambda: linear(x), "packed": lambda: packed_linear(x, packed, linear.bias)},
+        model.device,
+    )
+    if winner == "packed":
+        model.network.pack(len(x))
+    log.info("model.tuned", what="linear", chosen=winner, milliseconds=milliseconds)
+
+
+def _tune_positional(model: Model, x: Tensor) -> None:
+    conv = model.network.positional[0]
+    assert isinstance(conv, PositionalConv)
+    winner, milliseconds = fastest(
+        {"convolution": lambda: conv.convolution(x), "products": lambda: conv.products(x)},
+        model.device,
+    )
+    model.network.convolve_by_products(winner == "products")
+    log.info("model.tuned", what="positional", chosen=winner, milliseconds=milliseconds)

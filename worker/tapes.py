@@ -1,0 +1,138 @@
+"""Running a tape: from segments to what the network gives for each of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from storage.errors import Internal, JobError
+from worker.clip import Samples, Window
+from worker.model.config import ModelConfig
+from worker.model.model import Model
+from worker.tape import Segment, TapeLayout
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentOutput:
+    """What the network gives for one segment, or why it gives nothing.
+
+    `embedding` is the mean over the frames, float32 (dim,); `frames` is float32 (frames, dim),
+    where they were asked for.
+    """
+
+    window: Window
+    embedding: Vector | None = None
+    frames: NDArray[np.float32] | None = None
+    error: JobError | None = None
+
+
+class RunningTape(Protocol):
+    """A tape that has been started."""
+
+    def ready(self) -> bool:
+        """Whether `outputs` would return at once."""
+
+    def outputs(self) -> list[SegmentOutput]:
+        """Wait for it: one output for each segment, in order. Raises what the device raises."""
+
+
+class Tapes(Protocol):
+    """Runs one tape after another on a device. Not thread-safe; owned by the infer thread."""
+
+    def start(self, segments: Sequence[Segment]) -> RunningTape:
+        """Start a tape; at most one other may be running. Raises what the device raises."""
+
+    def slots_run(self, used_slots: int) -> int:
+        """The slots that the device runs for a tape of which so many are used."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTape:
+    """A tape that was run when it was started."""
+
+    found: list[SegmentOutput]
+
+    def ready(self) -> bool:
+        """It is."""
+        return True
+
+    def outputs(self) -> list[SegmentOutput]:
+        """One output for each segment, in order."""
+        return self.found
+
+
+class EagerTapes:
+    """Operation by operation, a tape as long as its segments. On a CPU, `start` runs it all.
+
+    Not thread-safe; owned by the infer thread.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._buffer: Samples = np.empty(0, dtype=np.float32)
+
+    def slots_run(self, used_slots: int) -> int:
+        """No more than are used."""
+        return used_slots
+
+    @torch.inference_mode()
+    def start(self, segments: Sequence[Segment]) -> FinishedTape:
+        """Run a tape."""
+        layout = layout_of(segments, self._model.config)
+        tape = self._tape_buffer(layout.num_samples)
+        layout.write(segments, tape)
+        # Blocking: the buffer is written again for the next tape.
+        samples = torch.from_numpy(tape).to(self._model.device)  # (num_samples,)
+        slots = self._model.network(samples, layout)  # (slots, dim)
+        frames = [slots[run].float() for run in layout.frame_slots()]  # (frames, dim) each
+        embeddings = torch.stack([run.mean(dim=0) for run in frames]).cpu().numpy()
+        # Copied: a view would keep the whole tape's output alive.
+        kept = [
+            run.cpu().numpy().copy() if segment.keep_frames else None
+            for segment, run in zip(segments, frames, strict=True)
+        ]
+        return FinishedTape(outputs_of(segments, embeddings, kept))
+
+    def _tape_buffer(self, num_samples: int) -> Samples:
+        """Float32 (num_samples,), the same memory for every tape; pinned for a GPU."""
+        if len(self._buffer) < num_samples:
+            pinned = self._model.device.type == "cuda"
+            self._buffer = torch.empty(num_samples, pin_memory=pinned).numpy()
+        return self._buffer[:num_samples]
+
+
+def layout_of(segments: Sequence[Segment], config: ModelConfig, *, slots: int = 0) -> TapeLayout:
+    """The segments in their order, on a tape of at least `slots` slots."""
+    frames = tuple(segment.window.frames for segment in segments)
+    used = sum(frames) + config.gap * len(frames)
+    return TapeLayout(
+        gap=config.gap,
+        extra_tokens=config.num_extra_tokens,
+        frames=frames,
+        tail=max(0, slots - used),
+    )
+
+
+def outputs_of(
+    segments: Sequence[Segment],
+    embeddings: Vector,
+    frames: Sequence[NDArray[np.float32] | None],
+) -> list[SegmentOutput]:
+    """Outputs from embeddings (segments, dim) and each segment's frames (frames, dim)."""
+    return [
+        _output(segment, embedding, run)
+        for segment, embedding, run in zip(segments, embeddings, frames, strict=True)
+    ]
+
+
+def _output(segment: Segment, embedding: Vector, frames: Vector | None) -> SegmentOutput:
+    """A segment's output; a row that is not finite anywhere leaves a mean that is not."""
+    if not np.isfinite(embedding).all():
+        error = Internal("the network's output for this clip is not finite; its label is unknown")
+        return SegmentOutput(segment.window, error=error)
+    return SegmentOutput(segment.window, embedding=embedding, frames=frames)
