@@ -28,6 +28,7 @@ from worker.engine import Engine
 from worker.health import HealthServer
 from worker.intake import Intake
 from worker.leases import Heartbeat, Leases
+from worker.memory import Trimmer
 from worker.metrics import Metrics
 from worker.pipeline import Pipeline, SettleTasks, Stage
 from worker.settings import WorkerSettings
@@ -172,6 +173,7 @@ class Worker:
             metrics=self.metrics,
             device_lost=lambda: self.stop(Stop.DEVICE_LOST),
         )
+        self._trimmer = Trimmer()
         self._heartbeat = Heartbeat(
             self._job_streams(self._pulse_client),
             self._leases,
@@ -198,6 +200,7 @@ class Worker:
         health = self._health_server()
         pipeline.start()
         self._heartbeat.start()
+        self._trimmer.start()
         self._intake.start()
         if health:
             health.start()  # bound before, but it answers only now
@@ -219,6 +222,7 @@ class Worker:
             log.error("worker.kept_jobs", jobs=len(held), error="Redis does not answer")
         # Last: until here, what is being finished must not be taken over by another worker.
         self._heartbeat.stop(_LEAVE_SECONDS)
+        self._trimmer.stop()
         if not _within(_LEAVE_SECONDS, self._leave):
             log.warning("worker.did_not_leave", error="Redis does not answer")
         if health:
