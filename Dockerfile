@@ -32,10 +32,13 @@ RUN apt-get update \
     && useradd --uid 10001 --gid emo --no-create-home --home-dir /tmp emo \
     && install --directory --owner=emo --group=emo /models
 COPY --from=dependencies /venv /venv
-# HOME and the caches are writable places even where the root file system is read-only.
+# HOME and the caches are writable places even where the root file system is read-only. What is
+# compiled for a GPU is kept with the models: nothing can be loaded from a tmpfs of Docker's.
 ENV PATH=/venv/bin:$PATH \
     HOME=/tmp \
     MODELSCOPE_CACHE=/models \
+    TORCHINDUCTOR_CACHE_DIR=/models/.inductor \
+    TRITON_CACHE_DIR=/models/.triton \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /app

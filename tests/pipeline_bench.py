@@ -30,6 +30,7 @@ class Network:
     def __init__(self, tape_slots: int = 100) -> None:
         self.tape_slots = tape_slots
         self.tapes: list[list[Any]] = []
+        self.calls: list[str] = []
         self.free = threading.Event()  # cleared: the device is busy with the tape it has
         self.free.set()
         self.overlaps = False  # it returns from `start` before the tape is done, as a GPU does
@@ -39,6 +40,7 @@ class Network:
         self.misjudge: dict[Any, Exception] = {}  # by output: it cannot be pooled
         self.missing = 0  # outputs kept back
         self.warming: Callable[[], object] = lambda: None
+        self.full_tape_seconds = 0.0
         self.cold: Exception | None = None  # the warm-up fails
 
     def slots(self, segment: Any) -> int:
@@ -54,12 +56,14 @@ class Network:
     def start(self, segments: Sequence[Any]) -> "Tape":
         """Put a tape on the device."""
         self.tapes.append(list(segments))
+        self.calls.append(f"start {list(segments)}")
         if not self.overlaps:
             assert self.free.wait(TIMEOUT_SECONDS)
         return Tape(self, segments)
 
     def finish(self, tape: "Tape") -> Sequence[Any]:
         """Ten times each number."""
+        self.calls.append(f"finish {list(tape.segments)}")
         assert self.free.wait(TIMEOUT_SECONDS)
         for segment in tape.segments:
             if segment in self.fail:
@@ -67,11 +71,12 @@ class Network:
         outputs = [self.reject.get(segment, 10 * segment) for segment in tape.segments]
         return outputs[self.missing :]
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> float:
         """Nothing is cold here, unless a test makes it fail or slow."""
         self.warming()
         if self.cold is not None:
             raise self.cold
+        return self.full_tape_seconds
 
     def conclude(self, clip: Sequence[Any], outputs: Sequence[Any]) -> Any:
         """The outputs, as they came."""

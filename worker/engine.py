@@ -1,5 +1,7 @@
 """The engine: packs segments of clips on tapes, and runs them whatever the device says."""
 
+import gc
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -22,6 +24,7 @@ from worker.clip import (
 from worker.errors import DeviceLost
 from worker.graphs import GraphLadder
 from worker.model.model import Model
+from worker.model.tuning import tune
 from worker.prediction import Prediction, pool
 from worker.tape import Segment, num_fitting
 from worker.tapes import EagerTapes, RunningTape, SegmentOutput, Tapes, Vector
@@ -101,11 +104,12 @@ class Engine:
                 "give at least that, or lower EMO_WINDOW_SECONDS"
             )
         self.tape_slots = tape_slots or max(least, _affordable_slots(model, least))
-        self._graphs = graphs and model.device.type == "cuda"
+        self._cuda = model.device.type == "cuda"
+        self._graphs = graphs and self._cuda
         self._tapes: Tapes = EagerTapes(model)
         self.slots_used = 0
         self.slots_run = 0
-        if model.device.type == "cuda":
+        if self._cuda:
             # In float32, cuDNN would round the convolutions' inputs to 10 bits.
             torch.backends.cudnn.allow_tf32 = False
 
@@ -132,7 +136,7 @@ class Engine:
         On a CPU it is done on return; on a CUDA device it has only been sent.
         """
         used_slots = sum(self.slots(segment.window) for segment in segments)
-        tape = self._attempt(lambda: self._tapes.start(segments), len(segments))
+        tape = self._attempt(lambda: self._tapes.start(segments))
         if not isinstance(tape, _Fault):
             self.slots_used += used_slots
             self.slots_run += self._tapes.slots_run(used_slots)
@@ -142,7 +146,7 @@ class Engine:
         """Wait for a tape: one output for each of its segments, in order."""
         tape = started.tape
         if not isinstance(tape, _Fault):
-            outputs = self._attempt(tape.outputs, len(started.segments))
+            outputs = self._attempt(tape.outputs)
             if not isinstance(outputs, _Fault):
                 return outputs
             tape = outputs
@@ -159,49 +163,57 @@ class Engine:
         """Probabilities float32 (labels,), in label order, of a pooled embedding (dim,)."""
         return self.model.classifier.scores(embedding)
 
-    def warm_up(self) -> None:
-        """Capture what is captured, then run the shortest clip and a full tape of long ones.
+    def warm_up(self) -> float:
+        """Choose, compile and capture; then run the shortest clip and a full tape of long ones.
 
-        Raises the JobError of what fails.
+        Returns the seconds that the full tape took. Raises the JobError of what fails.
         """
+        tune(self.model)
         if self._graphs:
             self._capture()
         count, rest = divmod(self.tape_slots, self.slots(self._longest))
         full = [self._longest] * count
         if rest > self.model.config.gap:
             full.append(Window(0, rest - self.model.config.gap))
+        started = 0.0
         for windows in ([Window(0, 1)], full):
+            started = time.monotonic()
             for output in self.run([_silence(window) for window in windows]):
                 if output.error is not None:
                     raise output.error
+        return time.monotonic() - started
 
     def _capture(self) -> None:
         """Run tapes as CUDA graphs from now on; operation by operation where that fails, loudly."""
         while True:
-            made = self._attempt(lambda: GraphLadder(self.model, self.tape_slots), 0)
+            made = self._attempt(lambda: GraphLadder(self.model, self.tape_slots), capture=True)
             if not isinstance(made, _Fault):
                 self._tapes = made
                 return
-            torch.cuda.empty_cache()
-            if not made.out_of_memory or not self._lower(self.tape_slots // 2):
-                log.error("engine.no_graphs", error=made.text, meaning="tapes run far slower")
-                return
+            if not made.out_of_memory:
+                # Its memory is not asked back: of a capture that broke off, the allocator might not
+                # know that it has ended.
+                break
+            self._release_memory()
+            if not self._lower(self.tape_slots // 2):
+                break
+        log.error("engine.no_graphs", error=made.text, meaning="tapes run far slower")
 
-    def _attempt(self, call: Callable[[], Result], segments: int) -> Result | _Fault:
+    def _attempt(self, call: Callable[[], Result], *, capture: bool = False) -> Result | _Fault:
         """What the call gives, or why it failed. Raises DeviceLost."""
         try:
             return call()
         except Exception as error:
             out_of_memory = _is_out_of_memory(error)
             if not out_of_memory:
-                log.exception("engine.tape_failed", segments=segments)
-                self._require_device()
+                event = "engine.capture_failed" if capture else "engine.tape_failed"
+                log.exception(event)
+            self._require_device()
             return _Fault(f"{type(error).__name__}: {error}", out_of_memory)
 
     def _halve(self, segments: Sequence[Segment], fault: _Fault) -> list[SegmentOutput]:
         """After a tape failed: each half of it by itself, so that only its cause fails."""
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._release_memory()
         window = segments[0].window
         slots = sum(self.slots(segment.window) for segment in segments)
         if len(segments) == 1 and not fault.out_of_memory:
@@ -231,9 +243,20 @@ class Engine:
         self.tape_slots = lowered
         return True
 
+    def _release_memory(self) -> None:
+        """Give back what a failed tape or ladder held. Raises DeviceLost."""
+        if not self._cuda:
+            return
+        gc.collect()  # what failed may hang together in a cycle
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            log.warning("engine.memory_kept", error=str(error))
+            self._require_device()
+
     def _require_device(self) -> None:
         """Raise DeviceLost where a CUDA error has made the device unusable to this process."""
-        if self.model.device.type != "cuda":
+        if not self._cuda:
             return
         try:
             torch.cuda.synchronize(self.model.device)

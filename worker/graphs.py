@@ -100,12 +100,12 @@ class Staging:
     def __init__(self, config: ModelConfig, slots: int, device: torch.device) -> None:
         segments = max_segments(slots, config.gap)
         about = 3 * slots + 2 * segments + 1
-        self.samples_in = torch.empty(num_samples(slots), pin_memory=True)
+        self.samples_in = _pinned(num_samples(slots))
         self.samples = torch.empty_like(self.samples_in, device=device)
-        self.about_in = torch.empty(about, dtype=torch.int32, pin_memory=True)
+        self.about_in = _pinned(about, dtype=torch.int32)
         self.about = torch.empty_like(self.about_in, device=device)
         self.embeddings = torch.empty(segments, config.embed_dim, device=device)
-        self.embeddings_out = torch.empty(segments, config.embed_dim, pin_memory=True)
+        self.embeddings_out = _pinned(segments, config.embed_dim)
         self.arrived, self.computed = _event(), _event()
         self.left = _event(blocking=True)  # waiting for it leaves the core to other threads
 
@@ -153,7 +153,8 @@ class GraphLadder:
         """
         started = time.monotonic()
         torch.cuda.set_device(model.device)
-        # Each rung has its own shapes, compiled once; more than are allowed by default.
+        # Each rung has its own shapes, compiled once; programs of an earlier ladder still count.
+        torch._dynamo.reset()
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         self._config = model.config
         self._copy_in, self._compute, self._copy_out = (_stream(model.device) for _ in range(3))
@@ -233,7 +234,7 @@ class GraphLadder:
 
     def _leaving(self, frames: Tensor) -> Tensor:
         """A copy in pinned memory, there when `left` is; called on the stream of copies out."""
-        out = torch.empty(frames.shape, pin_memory=True)
+        out = _pinned(*frames.shape)
         out.copy_(frames, non_blocking=True)
         frames.record_stream(self._copy_out)  # or the next tape could take its memory meanwhile
         return out
@@ -251,10 +252,20 @@ class _Captured:
                 rung.step()  # compiles, and lets libraries allocate what they need
             stream.synchronize()
             # Other threads may use CUDA meanwhile (GPU metrics): only this one's calls are caught.
-            with torch.cuda.graph(
-                self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+            # The stream is made current here as well: where a capture breaks off, `graph` would
+            # leave its own current.
+            with (
+                torch.cuda.stream(stream),
+                torch.cuda.graph(
+                    self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+                ),
             ):
                 self.frames, self.embeddings = rung.step()
+
+
+def _pinned(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Memory that the device copies from and to by itself."""
+    return torch.empty(shape, dtype=dtype, pin_memory=True)
 
 
 def _event(*, blocking: bool = False) -> torch.cuda.Event:

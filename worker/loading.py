@@ -10,7 +10,6 @@ from worker.model import hub, weights
 from worker.model.device import resolve_device, resolve_dtype
 from worker.model.model import Model
 from worker.model.synthetic import synthetic
-from worker.model.tuning import tune
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -26,7 +25,6 @@ def load_engine(settings: WorkerSettings) -> Engine:
     model = _load_model(settings)
     if model.untrained:
         log.warning("model.untrained", model=model.name, meaning="its labels mean nothing")
-    tune(model)
     engine = Engine(model, tape_slots=settings.tape_slots, window_seconds=settings.window_seconds)
     log.info(
         "engine.loaded",

@@ -22,9 +22,9 @@ from worker.task import Task
 
 SETTLE_BATCH = 64
 # Without any finished tape for so long, what waits for one is overdue. A slow device has longer: so
-# many times what its warm-up took, which ran a full tape.
+# many times what a full tape took it when it was warmed up.
 _STALLED_SECONDS = 60.0
-_STALLED_WARM_UPS = 4
+_STALLED_TAPES = 4
 _TERMINATE_SECONDS = 1.0
 # While a tape is on the device, new clips and its end are both waited for; only the clips can wake.
 _DEVICE_POLL_SECONDS = 0.0005
@@ -59,8 +59,8 @@ class Started(Protocol):
 class BatchStage(Protocol):
     """The last stage: takes windows of many clips at once. Called by one thread alone."""
 
-    def warm_up(self) -> None:
-        """Run each shape once, before the first task; may raise."""
+    def warm_up(self) -> float:
+        """Prepare before the first task; returns the seconds of a full tape. May raise."""
 
     @property
     def tape_slots(self) -> int:
@@ -153,8 +153,8 @@ class Pipeline:
         return self._in_flight
 
     def room(self) -> int:
-        """How many more tasks may be submitted now."""
-        return 0 if self._closed else self.capacity - self._in_flight
+        """How many more tasks may be submitted now; none to a device that hangs."""
+        return 0 if self._closed or self.stalled() else self.capacity - self._in_flight
 
     def wait_for_room(self, tasks: int, timeout_seconds: float | None = None) -> bool:
         """Wait until `tasks` more may be submitted; False if time is up, or it is closed, first."""
@@ -237,13 +237,16 @@ class Pipeline:
         # Here and not before: what a device library prepares, it prepares for one thread.
         started = self._clock()
         try:
-            self._infer.warm_up()
+            tape_seconds = self._infer.warm_up()
         except Exception as error:
             self._warm.put(error)
             return
-        warm_up_seconds = self._clock() - started
-        self._stalled_seconds = max(_STALLED_SECONDS, _STALLED_WARM_UPS * warm_up_seconds)
-        log.info("pipeline.warm", seconds=round(warm_up_seconds, 2))
+        self._stalled_seconds = max(_STALLED_SECONDS, _STALLED_TAPES * tape_seconds)
+        log.info(
+            "pipeline.warm",
+            seconds=round(self._clock() - started, 2),
+            tape_seconds=round(tape_seconds, 3),
+        )
         self._warm.put(None)
         try:
             self._run_tapes()
@@ -251,25 +254,30 @@ class Pipeline:
             # What was on the tape stays unsettled, to be given back with all the rest.
             log.critical("device.lost", error=str(error))
             self._device_lost()
+        except Exception:
+            # Without this thread the worker would take jobs that nothing runs: it ends instead.
+            log.exception("infer.failed")
+            self._device_lost()
 
     def _run_tapes(self) -> None:
         running: _Tape | None = None
         while not self._terminated:
             self._admit_arrived(running)
-            if running and running.ready():
-                self._finish_tape(running)
-                running = None
+            done = running is not None and running.ready()
             due = self._former.due(
                 self._clock(),
                 more_coming=self._before_infer > 0,
-                device_busy=running is not None,
+                device_busy=running is not None and not done,
             )
-            if due:
-                # Sent before the one ahead of it is waited for: the device has no gap between them.
-                following = self._start_tape()
-                if running:
-                    self._finish_tape(running)
-                running = following
+            # Sent before the one ahead of it is looked at: the device has no gap between them.
+            following = self._start_tape() if due else None
+            if running and (done or following):
+                self._finish_tape(running)
+                running = None
+            if following and following.ready():  # a CPU runs it while it is sent
+                self._finish_tape(following)
+                following = None
+            running = following or running
 
     def _admit_arrived(self, running: "_Tape | None") -> None:
         """Let everything that has arrived wait in the former; wait for that if nothing has."""

@@ -43,9 +43,13 @@ def pool(model: Model, outputs: Sequence[SegmentOutput]) -> Prediction:
         if output.error is not None:
             raise output.error
     embeddings = [output.embedding for output in outputs if output.embedding is not None]
-    weights = [output.window.frames for output in outputs]
-    embedding = np.average(np.stack(embeddings), axis=0, weights=weights).astype(np.float32)
-    scores = _by_label(model, embedding)
+    by_window = [_by_label(model, embedding) for embedding in embeddings]
+    if len(outputs) == 1:
+        embedding, scores = embeddings[0], by_window[0]
+    else:
+        weights = [output.window.frames for output in outputs]
+        embedding = np.average(np.stack(embeddings), axis=0, weights=weights).astype(np.float32)
+        scores = _by_label(model, embedding)
     label = max(scores, key=scores.__getitem__)
     kept = [output.frames for output in outputs if output.frames is not None]
     return Prediction(
@@ -55,8 +59,8 @@ def pool(model: Model, outputs: Sequence[SegmentOutput]) -> Prediction:
         embedding=embedding,
         frames=np.concatenate(kept) if len(kept) == len(outputs) else None,
         timeline=tuple(
-            Span(o.window.start_seconds, o.window.stop_seconds, _by_label(model, e))
-            for o, e in zip(outputs, embeddings, strict=True)
+            Span(output.window.start_seconds, output.window.stop_seconds, window_scores)
+            for output, window_scores in zip(outputs, by_window, strict=True)
         ),
     )
 

@@ -1,5 +1,7 @@
 """The engine on a CUDA device holds to the same reference as on the CPU."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -130,19 +132,37 @@ def test_nothing_is_compiled_or_captured_after_the_warm_up(
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
 
 
-def test_running_out_of_memory_halves_the_tape() -> None:
-    """With most of the device's memory taken, every clip still comes back, or says why not."""
-    engine = Engine(
-        synthetic("large", device=CUDA, dtype=torch.bfloat16), tape_slots=16_384, graphs=False
-    )
-    free_bytes, _ = torch.cuda.mem_get_info(CUDA)
-    taken = torch.empty(free_bytes - 600 * 2**20, dtype=torch.uint8, device=CUDA)
-    segments = segments_of(clip_of(noise(30 * 16_000)), keep_frames=False) * 10
+@contextmanager
+def only_free(free_bytes: int) -> Iterator[None]:
+    """Most of the device's memory taken."""
+    torch.cuda.empty_cache()
+    there, _ = torch.cuda.mem_get_info(CUDA)
+    taken = torch.empty(there - free_bytes, dtype=torch.uint8, device=CUDA)
     try:
-        outputs = engine.run(segments)
+        yield
     finally:
         del taken
         torch.cuda.empty_cache()
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Memory that something takes at most, beyond what is held now."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated(CUDA)
+    torch.cuda.reset_peak_memory_stats(CUDA)
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated(CUDA) - before
+
+
+def test_running_out_of_memory_halves_the_tape() -> None:
+    """With room for half of a tape, every clip still comes back, or says why not."""
+    model = synthetic("large", device=CUDA, dtype=torch.bfloat16)
+    engine = Engine(model, tape_slots=16_384, graphs=False)
+    segments = segments_of(clip_of(noise(30 * 16_000)), keep_frames=False) * 10
+    wanted = peak_bytes(lambda: engine.run(segments))
+    with only_free(wanted // 2):
+        outputs = engine.run(segments)
     assert len(outputs) == 10
     assert engine.tape_slots < 16_384
     assert all(o.error is None or isinstance(o.error, OutOfMemory) for o in outputs)
@@ -152,14 +172,11 @@ def test_running_out_of_memory_halves_the_tape() -> None:
 def test_a_ladder_that_does_not_fit_is_shortened() -> None:
     """The warm-up ends with a ladder that fits, and says so."""
     model = synthetic("large", device=CUDA, dtype=torch.bfloat16)
+    wanted = peak_bytes(Engine(model, tape_slots=16_384).warm_up)
     engine = Engine(model, tape_slots=16_384)
-    free_bytes, _ = torch.cuda.mem_get_info(CUDA)
-    taken = torch.empty(free_bytes - 1_500 * 2**20, dtype=torch.uint8, device=CUDA)
-    try:
+    with only_free(wanted // 2), structlog.testing.capture_logs() as logs:
         engine.warm_up()
         (output,) = engine.run(segments_of(clip_of(noise(80_000)), keep_frames=False))
-    finally:
-        del taken
-        torch.cuda.empty_cache()
     assert output.error is None
     assert engine.tape_slots < 16_384
+    assert "engine.captured" in [entry["event"] for entry in logs]

@@ -141,6 +141,9 @@ def test_worker_writes_only_where_it_may(name: str) -> None:
     assert worker["environment"]["EMO_SPOOL_DIR"] in tmpfs
     assert environment["HOME"] in tmpfs
     assert environment["MODELSCOPE_CACHE"] in volumes
+    for cache_dir in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        # Docker mounts every tmpfs noexec: what is compiled there cannot be loaded.
+        assert str(Path(environment[cache_dir]).parent) in volumes
 
 
 def test_gpu_worker_reserves_a_gpu() -> None:

@@ -32,6 +32,7 @@ class SmallDevice:
     def __init__(self, network: Network, slots: int, fail: Callable[[], object]) -> None:
         self.network, self.slots, self.fail = network, slots, fail
         self.tapes: list[int] = []
+        self.tuned = True
 
     def __call__(self, samples: Tensor, layout: TapeLayout) -> Tensor:
         """Run the network, if the tape fits."""

@@ -120,6 +120,41 @@ def test_behind_a_running_tape_a_partly_full_one_waits(bench: MakeBench) -> None
     assert running.network.tapes == [[1], [1, 1]]
 
 
+def test_the_next_tape_is_sent_before_the_last_one_is_looked_at(bench: MakeBench) -> None:
+    """While clips are pooled and written down, the device works; it does not wait for that."""
+    running = bench(max_wait_seconds=0.0)
+    running.network.overlaps = True
+    running.network.free.clear()
+    running.submit("a")
+    until(lambda: running.network.tapes)
+    running.submit("bb")
+    until(lambda: len(running.pipeline._former) == 1)
+    running.network.free.set()
+    running.finish()
+    assert running.network.calls == ["start [1]", "start [2]", "finish [1]", "finish [2]"]
+
+
+def test_a_tape_that_was_run_when_it_was_sent_is_settled_at_once(bench: MakeBench) -> None:
+    """On a CPU, clips that are done do not wait for the tape behind them."""
+    running = bench(tape_slots=1, stages=[Stage("work", lambda value: value, threads=1)])
+    running.submit("a", "bb", "ccc")
+    running.finish()
+    assert running.network.calls == [
+        f"{verb} [{number}]" for number in (1, 2, 3) for verb in ("start", "finish")
+    ]
+
+
+def test_a_fault_of_the_infer_thread_ends_the_worker() -> None:
+    """Better than a worker that takes jobs which nothing runs."""
+    lost = threading.Event()
+    broken = Bench(device_lost=lost.set)
+    broken.pipeline._former._slots = None  # type: ignore[assignment]  # a bug, wherever it may be
+    broken.pipeline.start()
+    broken.submit("a")
+    assert lost.wait(TIMEOUT_SECONDS)
+    broken.end()
+
+
 def test_the_windows_of_a_long_clip_come_back_in_order(bench: MakeBench) -> None:
     """A clip larger than the tape is run in pieces and concluded once."""
     running = bench(tape_slots=4)
@@ -289,20 +324,23 @@ def test_a_device_that_hangs_is_noticed(bench: MakeBench) -> None:
     assert not running.pipeline.stalled()  # the idle time before does not count
     clock.now += 61
     assert running.pipeline.stalled()
+    assert running.pipeline.room() == 0  # jobs that it would take are better off elsewhere
     running.network.free.set()
     running.finish()
     assert not running.pipeline.stalled()
+    assert running.pipeline.room() == 100
 
 
 def test_a_slow_device_has_more_time() -> None:
-    """What took 30 s to warm up is not given up after a minute."""
+    """Where a full tape takes 30 s, one is not given up after a minute; a long start is no tape."""
     clock = Clock()
 
     def warm() -> None:
-        clock.now += 30
+        clock.now += 600  # compiling and capturing
 
     slow = Bench(clock=clock)
     slow.network.warming = warm
+    slow.network.full_tape_seconds = 30.0
     slow.pipeline.start()
     slow.network.free.clear()
     slow.submit("a")

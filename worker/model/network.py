@@ -197,6 +197,7 @@ class Network(nn.Module):
             torch.empty(config.alibi_layers, 1, config.alibi_heads, 1, 1)
         )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
+        self.tuned = False  # by `worker.model.tuning`
         self._bias = AlibiBias(num_heads=config.num_heads, extra_tokens=config.num_extra_tokens)
 
     def forward(self, samples: Tensor, layout: TapeLayout) -> Tensor:

@@ -22,9 +22,12 @@ LEAST_GAIN = 0.05
 def tune(model: Model, *, rows: int = 1024) -> None:
     """Settle how matrices are multiplied (CPU) and the positional convolutions are done.
 
-    Takes about a second for the large model. `rows` is about how many slots a tape has. Not to be
-    called while the model runs.
+    Takes about a second for the large model; on the thread that will run it. `rows` is about how
+    many slots a tape has.
     """
+    if model.network.tuned:
+        return
+    model.network.tuned = True
     x = torch.randn(rows, model.config.embed_dim, device=model.device).to(model.dtype)
     _tune_positional(model, x)
     if model.device.type == "cpu" and can_pack(model.dtype):
@@ -33,9 +36,10 @@ def tune(model: Model, *, rows: int = 1024) -> None:
 
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether oneDNN is there and multiplies packed matrices of this dtype on this CPU."""
+    square = torch.zeros(16, 16, dtype=dtype)
     try:
-        pack(torch.zeros(16, 16, dtype=dtype), 16)
-    except RuntimeError:  # how torch says that it has no oneDNN, or the CPU not the instructions
+        packed_linear(square, pack(square, 16))
+    except (RuntimeError, AttributeError):  # the CPU lacks the instructions; torch lacks oneDNN
         return False
     return True
 

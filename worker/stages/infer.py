@@ -36,9 +36,9 @@ class Infer:
         frames = num_frames(int(LONGEST_FRAMES_SECONDS * SAMPLE_RATE_HZ))
         return 2 * _FLOAT32_BYTES * frames * self._engine.model.config.embed_dim
 
-    def warm_up(self) -> None:
-        """Run each shape once. Raises JobError."""
-        self._engine.warm_up()
+    def warm_up(self) -> float:
+        """Prepare each shape; returns the seconds of a full tape. Raises JobError."""
+        return self._engine.warm_up()
 
     @property
     def tape_slots(self) -> int:

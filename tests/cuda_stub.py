@@ -1,0 +1,122 @@
+"""Just enough of `torch.cuda`, on the CPU, to run the ladder of graphs and to make it fail.
+
+A graph here runs its rung's operations anew when it is replayed. What streams, events and pinned
+memory are for cannot be shown this way; what is copied where, who owns which buffer, and what
+happens after an error can.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from worker import graphs
+from worker.model.fused import EAGER
+
+OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 20.00 MiB."
+
+
+class _Stream:
+    def __init__(self, device: object = None) -> None:
+        """A stream has nothing to order here."""
+
+    def wait_stream(self, other: object) -> None:
+        """Nothing to wait for."""
+
+    def wait_event(self, event: object) -> None:
+        """Nothing to wait for."""
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+
+class _Event:
+    def __init__(self, *, blocking: bool = False) -> None:
+        """An event has happened as soon as it is recorded."""
+
+    def record(self) -> None:
+        """It has happened."""
+
+    def query(self) -> bool:
+        """It has."""
+        return True
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+
+class CudaStub:
+    """What the device is made to do."""
+
+    def __init__(self) -> None:
+        self.captured: list[int] = []  # slots of each rung, in order
+        self.fail_capture: Callable[[int], None] = lambda slots: None
+        self.fail_clone: Callable[[], None] = lambda: None
+        self.lost = False  # every call that asks the device fails
+        self.capture_broke_off = False  # the allocator believes that a capture is under way
+
+    def synchronize(self, device: object = None) -> None:
+        """Ask the device."""
+        if self.lost:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def empty_cache(self) -> None:
+        """Give memory back."""
+        self.synchronize()
+        if self.capture_broke_off:
+            raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
+
+
+@contextmanager
+def cuda_stub(patch: pytest.MonkeyPatch) -> Iterator[CudaStub]:
+    """Put the stub in the place of `torch.cuda` as `worker.graphs` and `worker.engine` use it."""
+    stub = CudaStub()
+    captured = graphs._Captured
+
+    class Captured(captured):  # type: ignore[misc, valid-type]  # a variable, but also a class
+        def __init__(self, rung: graphs.Rung, stream: Any, pool: Any) -> None:
+            stub.fail_capture(rung.slots)
+            super().__init__(rung, stream, pool)
+            self.graph = self
+            stub.captured.append(rung.slots)
+
+        def replay(self) -> None:
+            frames, embeddings = self.rung.step()
+            self.frames.copy_(frames)
+            self.embeddings.copy_(embeddings)
+
+    def clone(tensor: Tensor) -> Tensor:
+        stub.fail_clone()
+        return torch.empty_like(tensor).copy_(tensor)
+
+    def pinned(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    patch.setattr(graphs, "_Captured", Captured)
+    patch.setattr(graphs, "_pinned", pinned)
+    patch.setattr(graphs, "compiled", lambda: EAGER)
+    patch.setattr(torch, "compile", lambda function, **_: function)
+    patch.setattr(Tensor, "clone", clone)
+    patch.setattr(Tensor, "record_stream", lambda tensor, stream: None)
+    for name, value in {
+        "Stream": _Stream,
+        "Event": _Event,
+        "CUDAGraph": object,
+        "graph": lambda *_, **__: nullcontext(),
+        "stream": lambda _: nullcontext(),
+        "current_stream": _Stream,
+        "graph_pool_handle": lambda: None,
+        "set_device": lambda _: None,
+        "synchronize": stub.synchronize,
+        "empty_cache": stub.empty_cache,
+    }.items():
+        patch.setattr(torch.cuda, name, value)
+    yield stub
+
+
+def out_of_memory() -> None:
+    """Fail as CUDA's allocator does."""
+    raise torch.OutOfMemoryError(OUT_OF_MEMORY)
