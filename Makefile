@@ -41,7 +41,7 @@ chaos: $(READY) ## break everything for SECONDS=60, as drawn from SEED=1, around
 bench: $(READY) .venv-reference/.ready ## the engine against the reference, side by side; BENCH=--quick for a short check
 	$(BIN)/python -m bench $(BENCH)
 
-docs: $(READY) ## the generated pages: settings and metrics
+docs: $(READY) ## what is generated: settings, metrics, the figures of the bench
 	$(BIN)/python -m docs.generate
 
 clean:
