@@ -91,12 +91,15 @@ class UnfitServer(Exception):
     """The server cannot be used as it is; the message says what to change."""
 
 
-def connect(url: str, *, name: str) -> redis.Redis:
+def connect(
+    url: str, *, name: str, timeout_seconds: float = _SOCKET_TIMEOUT_SECONDS
+) -> redis.Redis:
     """A client for any form of EMO_REDIS_URL, replies as bytes. Nothing is sent yet.
 
     Automatic retries are off: a repeated XADD would enqueue twice. Callers that may repeat do so
-    themselves. A redirection alone is followed, since nothing was carried out. Raises ValueError
-    for a URL that cannot be understood.
+    themselves. A redirection alone is followed, since nothing was carried out. A reply is waited
+    for `timeout_seconds`: longer than BLOCK_SECONDS where reads block. Raises ValueError for a URL
+    that cannot be understood.
     """
     target = parse_redis_url(url)
     options: dict[str, Any] = {
@@ -104,7 +107,7 @@ def connect(url: str, *, name: str) -> redis.Redis:
         "client_name": name,
         "decode_responses": False,
         "retry": Retry(NoBackoff(), _MOST_REDIRECTIONS, supported_errors=(Redirected,)),
-        "socket_timeout": _SOCKET_TIMEOUT_SECONDS,
+        "socket_timeout": timeout_seconds,
         **_QUIET,
     }
     if target.kind is Kind.UNIX:
@@ -115,7 +118,7 @@ def connect(url: str, *, name: str) -> redis.Redis:
         ConnectionPool(
             FollowingTlsConnection if target.tls else FollowingConnection,
             whereabouts=_whereabouts(target),
-            socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            socket_connect_timeout=min(_CONNECT_TIMEOUT_SECONDS, timeout_seconds),
             **options,
         )
     )

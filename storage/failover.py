@@ -81,8 +81,9 @@ class Fixed:
 
 
 class Sentinels:
-    """Asks sentinels for the master, at every new connection: the first that knows it is believed.
+    """Asks sentinels for the master, at every new connection, until one names a server that is up.
 
+    That one is asked first from then on; one whose master turns out to be none is asked last.
     `ask` makes a client of the sentinel at an address.
     """
 
@@ -92,12 +93,14 @@ class Sentinels:
         self._sentinels = list(sentinels)
         self._master = master
         self._ask = ask
+        self._named: dict[Address, Address] = {}  # which sentinel named a master
         self._latest: Address | None = None
         self._lock = threading.Lock()
 
     def candidates(self) -> Iterator[Address]:
-        """The master, as the first sentinel that answers knows it."""
+        """The master, as each sentinel that answers knows it; the answer of one may be old."""
         faults = []
+        tried: set[Address] = set()
         with self._lock:
             sentinels = list(self._sentinels)
         for sentinel in sentinels:
@@ -110,14 +113,16 @@ class Sentinels:
             if found is None:
                 faults.append(f"{_shown(sentinel)} does not know it")
                 continue
-            host, port = found
+            master = (found[0], int(found[1]))
+            if master in tried:
+                continue
+            tried.add(master)
             with self._lock:
-                self._latest = (host, int(port))
-                # The one that answers is asked first from now on.
-                self._sentinels.sort(key=lambda one: one != sentinel)
-            yield (host, int(port))
-            return
-        raise ConnectionError(f"no sentinel names the master {self._master}: {'; '.join(faults)}")
+                self._named[master] = sentinel
+            yield master
+        if not tried:
+            said = "; ".join(faults)
+            raise ConnectionError(f"no sentinel names the master {self._master}: {said}")
 
     def stale(self, address: Address) -> bool:
         """Whether the master was found elsewhere since."""
@@ -128,10 +133,17 @@ class Sentinels:
         return False
 
     def left(self, address: Address) -> None:
-        """The sentinels are asked at the next connection."""
+        """The sentinels are asked at the next connection, last the one that named this server."""
+        with self._lock:
+            sentinel = self._named.get(address)
+            self._sentinels.sort(key=lambda one: one == sentinel)
 
     def connected(self, connection: Connection) -> None:
-        """The sentinels know everything."""
+        """Whoever named this server is asked first from now on."""
+        with self._lock:
+            self._latest = (connection.host, connection.port)
+            sentinel = self._named.get(self._latest)
+            self._sentinels.sort(key=lambda one: one != sentinel)
 
 
 class ClusterNodes:

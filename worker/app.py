@@ -46,6 +46,7 @@ _GIVE_BACK_SECONDS = 3.0
 _LEAVE_SECONDS = 1.0
 _NORMALIZE_THREADS = 1
 _FLOAT32_BYTES = 4
+_PULSE_SECONDS = 10.0  # the longest wait for the reply to a heartbeat
 
 log = structlog.get_logger(__name__)
 
@@ -140,7 +141,12 @@ class Worker:
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._client = connect(settings.redis_url, name=f"emostream-{self._owner}")
         # A connection of its own: a heartbeat must not wait behind anything.
-        self._pulse_client = connect(settings.redis_url, name=f"emostream-{self._owner}-pulse")
+        self._pulse_client = connect(
+            settings.redis_url,
+            name=f"emostream-{self._owner}-pulse",
+            # One that gets no answer must leave time for another before the leases run out.
+            timeout_seconds=min(_PULSE_SECONDS, settings.lease_seconds / 4),
+        )
         # Not an event: a signal handler may not wait for the lock of one.
         self._requests = queue.SimpleQueue[Stop]()
         self.stopping: Stop | None = None

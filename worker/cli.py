@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -71,7 +71,8 @@ def run() -> None:
     except (RedisError, JobError, OSError) as error:
         _fail(f"cannot start: {error}")
     # Stage threads are daemons, and one may still be deep in native code: do not wait for it.
-    sys.stderr.flush()
+    with suppress(OSError):  # a full disk is no reason to end as if it had failed
+        sys.stderr.flush()
     os._exit(0 if reason is Stop.ASKED else EXIT_FAILED)
 
 

@@ -88,10 +88,24 @@ def submit(
             if not wait_for_results:
                 shown = {"name": source.name, "key": source.key, "status": submitted.status.value}
                 print(show.as_json(submitted.job_id, shown) if as_json else submitted.job_id)
-    except (JobError, RedisError, BacklogFull, ValueError, OSError) as error:
+    except RedisError as error:
+        _tell_enqueued(named, printed=not wait_for_results)
+        fail(
+            f"{error}\n{source.name} may have been enqueued as job {asked.id}: "
+            f"repeat it with --job {asked.id}"
+        )
+    except (JobError, BacklogFull, ValueError, OSError) as error:
+        _tell_enqueued(named, printed=not wait_for_results)
         fail(str(error))
     if wait_for_results:
         follow(submissions, named, timeout, as_json=as_json)
+
+
+def _tell_enqueued(named: dict[str, str], *, printed: bool) -> None:
+    """Name the jobs that nobody would know of, now that submit ends early."""
+    if named and not printed:
+        ids = (f"{job_id}  {name}" for job_id, name in named.items())
+        tell("\n".join(["enqueued, and not waited for:", *ids]))
 
 
 def _store(chosen: SharedSettings) -> ObjectStore | None:

@@ -1,4 +1,4 @@
-"""deploy/redis/users.acl on real servers: each user can do its whole work, and nothing else."""
+"""deploy/redis/*.acl on real servers: each user can do its whole work, and what is refused."""
 
 import hashlib
 import re
@@ -27,12 +27,17 @@ from tests.stream_workers import DONE, begin_one, new_streams
 
 ROOT = Path(__file__).resolve().parents[2]
 ACL_FILE = ROOT / "deploy" / "redis" / "users.acl"
+SELECTORS_FILE = ACL_FILE.with_name("users-7.acl")  # with rights per command and key
+OLDEST = SERVERS[0]  # knows no selectors
+GUARDS = [(server, ACL_FILE) for server in SERVERS]
+GUARDS += [(server, SELECTORS_FILE) for server in SERVERS if server != OLDEST]
 LUA = ROOT / "storage" / "lua"
 PRODUCER, OPERATOR, WORKER, READER = "emo-producer", "emo-operator", "emo-worker", "emo-reader"
 USERS = (PRODUCER, OPERATOR, WORKER, READER)
 OPERATORS_SCRIPTS = ("cancel", "lanes", "replay", "submit")
 KEYS = Keys("emo")
-FORBIDDEN = r"permission|can't run this command"  # in a script, in the words of each server
+# In a script, in the words of each server.
+FORBIDDEN = r"permission|can't run this command|can't access at least one of the keys"
 DEAD = Ending(Status.DEAD, {"error_code": "internal", "error": "x"}, dead_reason="internal")
 
 
@@ -41,21 +46,31 @@ def password(user: str) -> str:
     return f"secret of {user}/@:"
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(
+    scope="module", params=GUARDS, ids=[f"{server}-{acl.name}" for server, acl in GUARDS]
+)
+def guard(request: pytest.FixtureRequest) -> tuple[str, Path]:
+    """A server's name, and the file with its users."""
+    chosen: tuple[str, Path] = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
 def guarded(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    guard: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedRedis]:
     """A server with our users, and no other."""
+    program, users_file = guard
     directory = tmp_path_factory.mktemp("acl")
     file = directory / "users.acl"
     file.write_text("user default on nopass ~* &* +@all\n")  # until it is known to be up
     options = ("--aclfile", str(file))
-    with EmbeddedRedis(directory, binary=binary(request.param), options=options) as server:
+    with EmbeddedRedis(directory, binary=binary(program), options=options) as server:
         file.write_text(
             re.sub(
                 r"#SHA256-OF-([a-z-]+)",
                 lambda match: "#" + hashlib.sha256(password(match[1]).encode()).hexdigest(),
-                ACL_FILE.read_text(),
+                users_file.read_text(),
             )
         )
         with connect(server.url, name="test") as client:
@@ -221,10 +236,25 @@ NOT_FOR_PRODUCERS = [
     ("XDEL", "emo:jobs", "1-1"),
     ("XGROUP", "CREATE", "emo:jobs", "workers", "0"),
 ]
+DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS = [
+    ("DEL", "emo:dead"),
+    ("XADD", "emo:dead", "*", "key", "a.wav"),
+    ("XRANGE", "emo:dead", "-", "+"),
+]
+# What needs a right that `submit` has on other keys: told apart by selectors alone.
+NOT_FOR_PRODUCERS_WITH_SELECTORS = [
+    ("DEL", "emo:jobs"),
+    ("DEL", "emo:jobs:high", "emo:result:job"),
+    ("DEL", "emo:results"),
+    ("DEL", "emo:delayed"),
+    ("XADD", "emo:results", "*", "job", "job"),
+    ("XREAD", "STREAMS", "emo:jobs", "0"),
+    ("HSET", "emo:delayed:job", "key", "b.wav"),
+]
 NOT_FOR_OPERATORS = [command for command in NOT_FOR_PRODUCERS if command[0] not in ("XACK", "XDEL")]
 REFUSED = {
     READER: FOR_ALL + NOT_FOR_READERS,
-    PRODUCER: FOR_ALL + NOT_FOR_PRODUCERS,
+    PRODUCER: FOR_ALL + NOT_FOR_PRODUCERS + DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS,
     OPERATOR: FOR_ALL + NOT_FOR_OPERATORS,
     WORKER: [*FOR_ALL, ("HGETALL", "emoji:result:job"), ("XADD", "other", "*", "a", "1")],
 }
@@ -236,6 +266,16 @@ def test_everything_else_is_refused(users: Users, user: str) -> None:
     for command in REFUSED[user]:
         with pytest.raises(NoPermissionError):
             users[user].execute_command(*command)
+
+
+def test_selectors_refuse_a_producer_more(guard: tuple[str, Path], users: Users) -> None:
+    """Lanes are not deleted, and events not written: with the file for servers from 7.0 on."""
+    for command in NOT_FOR_PRODUCERS_WITH_SELECTORS:
+        if guard[1] == SELECTORS_FILE:
+            with pytest.raises(NoPermissionError):
+                users[PRODUCER].execute_command(*command)
+        else:  # as docs/operations.md owns
+            users[PRODUCER].execute_command(*command)
 
 
 def test_a_producer_cannot_end_a_workers_job(users: Users) -> None:
@@ -286,6 +326,15 @@ def test_the_file_is_refused_until_the_passwords_are_set(tmp_path: Path) -> None
         file.write_text(ACL_FILE.read_text())
         with pytest.raises(ResponseError, match="hexadecimal"):
             client.acl_load()
+
+
+def test_the_files_differ_in_the_producer_alone() -> None:
+    """Whoever needs selectors gets the same other users."""
+    lines, with_selectors = (
+        [line for line in file.read_text().splitlines() if f"user {PRODUCER} " not in line]
+        for file in (ACL_FILE, SELECTORS_FILE)
+    )
+    assert lines == with_selectors
 
 
 @pytest.mark.parametrize("user", [OPERATOR, WORKER])

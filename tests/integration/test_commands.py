@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from typer.testing import CliRunner, Result
 
 from producer.cli import app
+from producer.commands import submit as submit_module
 from storage.embedded import EmbeddedRedis
-from storage.messages import Keys, Status
+from storage.messages import Job, Keys, Lane, Status
 from storage.streams import Ending, JobStreams
+from storage.submission import Submissions, Submitted
 from tests.stream_workers import begin_one, new_streams
 
 Commands = Callable[..., Result]
@@ -63,6 +66,42 @@ def test_cancel_ends_what_can_be_cancelled(
     ends = [json.loads(line)["status"] for line in waited.stdout.splitlines()]
     assert ends == ["cancelled", "cancelled"]
     assert client.xlen("emo:jobs") == 0
+
+
+class Unreliable(Submissions):
+    """The connection is lost with the reply to the second submission."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._sent = 0
+
+    def submit(self, job: Job, lane: Lane) -> Submitted:
+        """Enqueue in any case."""
+        submitted = super().submit(job, lane)
+        self._sent += 1
+        if self._sent > 1:
+            raise RedisConnectionError("Connection reset by peer")
+        return submitted
+
+
+def test_a_submission_without_an_answer_can_be_repeated(
+    producer: Commands, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a reply that is lost, the ids that were chosen are told, and repeating adds nothing."""
+    with monkeypatch.context() as faulty:
+        faulty.setattr(submit_module, "Submissions", Unreliable)
+        ran = producer("submit", "a.wav", "b.wav", "c.wav", "--wait")
+    assert ran.exit_code == 1
+    first, second = (fields[b"job"].decode() for _, fields in client.xrange("emo:jobs"))
+    assert ran.stderr.splitlines() == [
+        "enqueued, and not waited for:",
+        f"{first}  a.wav",
+        "Connection reset by peer",
+        f"b.wav may have been enqueued as job {second}: repeat it with --job {second}",
+    ]
+    again = producer("submit", "b.wav", "--job", second)
+    assert (again.exit_code, again.stdout.split()) == (0, [second])
+    assert client.xlen("emo:jobs") == 2
 
 
 def test_letters_are_listed_and_shown(producer: Commands, client: Any, streams: JobStreams) -> None:

@@ -2,9 +2,11 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import redis
@@ -20,8 +22,14 @@ from storage.connection import (
     uptime_seconds,
 )
 from storage.embedded import EmbeddedRedis
+from storage.messages import Lane
+from storage.settings import load
+from storage.streams import Delivery
 from tests.polling import until
 from tests.redis_servers import SERVERS, binary
+from worker.app import Worker
+from worker.engine import Engine
+from worker.settings import WorkerSettings
 
 
 class Said(redis.Redis):
@@ -239,6 +247,49 @@ def test_a_command_without_an_answer_is_not_repeated(
         assert proxy.swallowed == client.xlen("emo:jobs") == 1
     finally:
         proxy.close()
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """URL of a server that swallows everything."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_server_that_says_nothing_is_waited_for_as_long_as_told(mute: str) -> None:
+    """Its silence is an outage."""
+    began = time.monotonic()
+    with (
+        connect(mute, name="test", timeout_seconds=0.05) as client,
+        pytest.raises(redis.exceptions.TimeoutError) as refused,
+    ):
+        client.ping()
+    assert 0.05 <= time.monotonic() - began < 5
+    assert is_outage(refused.value)
+
+
+def test_a_heartbeat_waits_for_a_quarter_of_the_lease(
+    mute: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a connection that swallows everything, a worker's lease leaves time for another."""
+    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    options = {"redis_url": mute, "store": tmp_path.as_uri()}
+    settings = load(
+        WorkerSettings, options={**options, "lease_seconds": 0.4, "decode_processes": 1}
+    )
+    config = SimpleNamespace(embed_dim=8)
+    model = SimpleNamespace(
+        name="tiny", revision="r1", device="cpu", dtype="float32", untrained=True, config=config
+    )
+    worker = Worker(settings, cast(Engine, SimpleNamespace(model=model)))
+    try:
+        worker._leases.hold([Delivery(Lane.NORMAL, "1-0", 1, {})])
+        began = time.monotonic()
+        with pytest.raises(redis.exceptions.TimeoutError):
+            worker._heartbeat.beat()
+        assert 0.1 <= time.monotonic() - began < 5
+    finally:
+        worker._assembly.close()
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

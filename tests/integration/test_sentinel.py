@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError
 
 from storage.connection import RedisError, UnfitServer, check_server, connect, is_outage
-from storage.embedded import EmbeddedRedis
+from storage.embedded import EmbeddedRedis, free_port
 from storage.messages import Lane
 from storage.streams import Outcome
 from tests.intake_host import KEYS, Host
@@ -31,6 +31,7 @@ class Pair:
             binary=program,
             options=(*at_once, "--replicaof", "127.0.0.1", str(self.master.port)),
         )
+        self.program = program
         self.sentinel = Sentinel(directory, program, self.master)
         self.url = self.sentinel.url
 
@@ -118,7 +119,7 @@ def test_a_group_that_was_not_replicated_is_made_again(pair: Pair) -> None:
         pair.master.kill()
         with connect(pair.replica.url, name="test-replica") as replica:
             replica.xadd(KEYS.lane(Lane.NORMAL), {"key": "a.wav", "job": "lonely"})
-        point_at(pair)
+        point_at(pair.sentinel, pair.replica.port)
         until(lambda: host.room.jobs == ["lonely"], FAILOVER_SECONDS)
     finally:
         host.close()
@@ -140,7 +141,7 @@ def test_a_sentinel_must_be_named_as_one(pair: Pair) -> None:
 
 
 def test_sentinels_that_are_away_are_passed_over(pair: Pair) -> None:
-    """The first that answers is believed; where none does, that is an outage."""
+    """The next one is asked; where none answers, that is an outage."""
     here = f"127.0.0.1:{pair.sentinel.port}/{Sentinel.MASTER}"
     with connect(f"redis+sentinel://127.0.0.1:1,{here}", name="test") as client:
         assert client.info("server")["process_id"] == pair.master.pid
@@ -150,6 +151,52 @@ def test_sentinels_that_are_away_are_passed_over(pair: Pair) -> None:
     ):
         client.ping()
     assert is_outage(refused.value)
+
+
+@pytest.fixture
+def stale(pair: Pair, tmp_path: Path) -> Iterator[Sentinel]:
+    """A second sentinel, to be told something that is not so any more."""
+    directory = tmp_path / "stale"
+    directory.mkdir()
+    with Sentinel(directory, pair.program, pair.master) as sentinel:
+        until(sentinel.knows_replica, FAILOVER_SECONDS)
+        yield sentinel
+
+
+def stale_first(stale: Sentinel, pair: Pair) -> str:
+    """EMO_REDIS_URL with both sentinels."""
+    nodes = f"127.0.0.1:{stale.port},127.0.0.1:{pair.sentinel.port}"
+    return f"redis+sentinel://{nodes}/{Sentinel.MASTER}"
+
+
+def test_a_stale_sentinel_hides_no_other(pair: Pair, stale: Sentinel) -> None:
+    """Given one that names a master that is gone, the others are asked, and first from then on."""
+    gone = free_port()
+    point_at(stale, gone)
+    with connect(stale_first(stale, pair), name="test") as client:
+        whereabouts = client.connection_pool.connection_kwargs["whereabouts"]
+        here = ("127.0.0.1", pair.master.port)
+        assert list(whereabouts.candidates()) == [("127.0.0.1", gone), here]
+        assert client.info("server")["process_id"] == pair.master.pid
+        assert list(whereabouts.candidates()) == [here, ("127.0.0.1", gone)]
+
+
+def test_a_sentinel_that_names_a_demoted_master_is_asked_last(pair: Pair, stale: Sentinel) -> None:
+    """Given an old master that still answers, its first refusal leads to the new one."""
+    with (
+        connect(pair.master.url, name="test-old") as old,
+        connect(pair.replica.url, name="test-new") as new,
+    ):
+        new.execute_command("REPLICAOF", "NO", "ONE")
+        old.execute_command("REPLICAOF", "127.0.0.1", str(pair.replica.port))
+    point_at(pair.sentinel, pair.replica.port)
+    point_at(stale, pair.master.port)
+    with connect(stale_first(stale, pair), name="test") as client:
+        with pytest.raises(RedisError) as refused:
+            client.set("a", "1")
+        assert is_outage(refused.value)
+        assert client.set("a", "1")
+        assert client.info("server")["process_id"] == pair.replica.pid
 
 
 def added(host: Host, job: str) -> bool:
@@ -162,10 +209,8 @@ def added(host: Host, job: str) -> bool:
     return True
 
 
-def point_at(pair: Pair) -> None:
-    """Tell the sentinel that the replica is its master now."""
-    with connect(f"redis://127.0.0.1:{pair.sentinel.port}", name="test-sentinel") as client:
+def point_at(sentinel: Sentinel, port: int) -> None:
+    """Tell the sentinel that its master is there now."""
+    with connect(f"redis://127.0.0.1:{sentinel.port}", name="test-sentinel") as client:
         client.execute_command("SENTINEL", "REMOVE", Sentinel.MASTER)
-        client.execute_command(
-            "SENTINEL", "MONITOR", Sentinel.MASTER, "127.0.0.1", str(pair.replica.port), "1"
-        )
+        client.execute_command("SENTINEL", "MONITOR", Sentinel.MASTER, "127.0.0.1", str(port), "1")

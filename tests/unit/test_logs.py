@@ -1,6 +1,9 @@
 """Log events: one JSON object a line."""
 
+import errno
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,3 +70,34 @@ def test_an_exception_is_in_its_line(capsys: pytest.CaptureFixture[str]) -> None
     (line,) = lines(capsys)
     assert "ValueError: boom" in line["exception"]
     assert "Traceback" in line["exception"]
+
+
+def test_a_full_disk_under_the_log_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written is lost; whoever said it goes on, as it would with a closed stream."""
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        logs.configure("info")
+        with pytest.raises(OSError, match="No space left"):
+            print("a line", file=full, flush=True)
+        for _ in range(1000):  # more than any buffer holds
+            structlog.get_logger("x").info("job.done", job="x" * 100)
+        with pytest.raises(OSError, match="No space left"):
+            full.close()
+    structlog.get_logger("x").info("job.done")
+
+
+def test_after_a_fault_the_log_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a disk with room again, what is said from then on is written."""
+    logs.configure("info")
+    log = structlog.get_logger("x")
+    with monkeypatch.context() as broken:
+        broken.setattr(sys.stderr, "write", _no_space)
+        log.info("lost")
+    log.info("kept")
+    assert [line["event"] for line in lines(capsys)] == ["kept"]
+
+
+def _no_space(text: str) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
