@@ -88,11 +88,16 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """What a look for abandoned entries found; `dead` are the jobs that are dead letters now."""
+    """What a look for abandoned entries found; `dead` are the jobs that are dead letters now.
+
+    `held_up`: it was long on its way, or the server's clock jumped ahead. No lease can be trusted
+    for as long as one lasts, and this look took only what was given back.
+    """
 
     deliveries: list[Delivery] = field(default_factory=list)
     gone: int = 0
     dead: list[str] = field(default_factory=list)
+    held_up: bool = False
 
 
 class JobStreams:
@@ -191,8 +196,13 @@ class JobStreams:
             for delivery, (verdict, job, *rest) in zip(deliveries, reply, strict=True)
         ]
 
-    def heartbeat(self, held: Sequence[tuple[Delivery, str]]) -> list[Delivery]:
-        """Renew the leases of entries (with job ids, '' if not begun); returns those not ours."""
+    def heartbeat(
+        self, held: Sequence[tuple[Delivery, str]], *, renew: bool = True
+    ) -> list[Delivery]:
+        """Renew the leases of entries (with job ids, '' if not begun); returns those not ours.
+
+        Without `renew` the leases run on: of those that were lost, the evidence is withdrawn.
+        """
         lost: list[Delivery] = []
         for first in range(0, len(held), HEARTBEAT_CHUNK):
             chunk = held[first : first + HEARTBEAT_CHUNK]
@@ -202,6 +212,7 @@ class JobStreams:
                     self.keys.prefix,
                     GROUP,
                     self.owner,
+                    int(renew),
                     *(x for d, job_id in chunk for x in (d.entry, d.count, job_id)),
                 ],
             )
@@ -213,7 +224,7 @@ class JobStreams:
 
         At most `suspects` of them are suspects; the others of those stay where they are.
         """
-        found = Reclaimed()
+        found, patient = Reclaimed(), given_back_only
         if self._ahead_ms is None:
             self._reclaim_lane(Lane.HIGH, 0, 0, True)  # learns the server's time
         for lane in Lane:
@@ -225,11 +236,14 @@ class JobStreams:
                     lane, room, suspects, given_back_only
                 )
             except RedisError:
-                if not found.deliveries:
+                if found == Reclaimed():
                     raise
-                break  # what was taken is ours to look after; the error comes again
+                break  # what was found is to be looked after; the error comes again
             found = Reclaimed(
-                found.deliveries + part.deliveries, found.gone + part.gone, found.dead + part.dead
+                found.deliveries + part.deliveries,
+                found.gone + part.gone,
+                found.dead + part.dead,
+                held_up=given_back_only and not patient,
             )
         return found
 

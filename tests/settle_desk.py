@@ -38,12 +38,16 @@ class Streams:
         self.outcomes: dict[str, Outcome] = {}
         self.errors: list[Exception] = []
         self.refusals: dict[str, int] = {}
+        self.faulty: set[str] = set()  # jobs that no batch can end with
         self.asked = threading.Event()
 
     def finish(self, endings: Iterable[tuple[Begun, Ending]]) -> list[Outcome | RedisError]:
         """All of it or nothing, but for jobs that are to be refused a number of times."""
         self._fail()
-        return [self._finish_one(begun, ending) for begun, ending in endings]
+        asked = list(endings)
+        if self.faulty & {begun.job_id for begun, _ in asked}:
+            raise ValueError("boom")
+        return [self._finish_one(begun, ending) for begun, ending in asked]
 
     def retry(self, begun: Begun, *, delay_seconds: float, code: str, message: str) -> Outcome:
         """Put aside."""
@@ -124,7 +128,7 @@ class Desk:
         task = Task(
             Job(job_id, "a.wav", want=frozenset({Want.SCORES, *more.pop("want", ())})),
             value=more.pop("value", None if error else value),
-            ticket=Begun(delivery, Verdict.RUN, job_id, attempts=attempts),
+            ticket=Begun(delivery, Verdict.RUN, job_id, attempts=attempts, run=more.pop("run", 1)),
             error=error,
             milliseconds={"queue": 3.14159, "fetch": 2.0, "decode": 1.0, "normalize": 0.5}
             | {"infer": 40.0},

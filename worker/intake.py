@@ -6,7 +6,8 @@ A suspect, a job that workers died with, waits until the pipeline is empty and t
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
@@ -63,6 +64,7 @@ class Intake:
         self._in_outage = False
         self._said = ""  # of the outage
         self._upkeep_at = clock()
+        self._more_abandoned = False  # the last look took all that there was room for
         self._reclaim_at = clock()
         self._reap_at = clock()
 
@@ -86,13 +88,13 @@ class Intake:
 
     @property
     def connected(self) -> bool:
-        """Whether Redis answered last time."""
-        return not self._in_outage
+        """Whether jobs are being taken: the thread runs, and Redis answered last time."""
+        return self._thread.is_alive() and not self._in_outage
 
     def step(self) -> None:
         """One round. Raises RedisError; what was delivered and not begun is kept for the next."""
         # In an outage every round asks Redis: one that does not would take it to be back.
-        if self._clock() >= self._upkeep_at or not self.connected:
+        if self._clock() >= self._upkeep_at or self._in_outage or self._more_abandoned:
             self._upkeep()
         self._give_back_surplus()
         if self._suspect:
@@ -136,15 +138,25 @@ class Intake:
     def _begin(self) -> None:
         if not self._delivered:
             return
-        verdicts = self._streams.begin(self._delivered)
-        self._delivered = []
-        for begun in verdicts:
-            if begun.verdict is Verdict.RUN:
-                self._submit(begun)
-            elif begun.verdict is Verdict.SUSPECT:
-                self._set_aside(begun)
-            else:
-                self._do_not_run(begun)
+        for begun in self._streams.begin(self._delivered):
+            # One at a time: what an error leaves here is begun again, which changes nothing.
+            self._delivered.remove(begun.delivery)
+            with self._or_let_go(begun.delivery):
+                if begun.verdict is Verdict.RUN:
+                    self._submit(begun)
+                elif begun.verdict is Verdict.SUSPECT:
+                    self._set_aside(begun)
+                else:
+                    self._do_not_run(begun)
+
+    @contextmanager
+    def _or_let_go(self, delivery: Delivery) -> Iterator[None]:
+        """Where it fails within, the entry is held no more: its lease runs out."""
+        try:
+            yield
+        except Exception:
+            self._leases.drop([delivery])
+            raise
 
     def _do_not_run(self, begun: Begun) -> None:
         self._leases.drop([begun.delivery])
@@ -154,8 +166,8 @@ class Intake:
     def _set_aside(self, begun: Begun) -> None:
         """Hold a suspect until it can run; a second one is for another worker."""
         if self._suspect is None and self._takes_suspects:
-            self._suspect, self._suspect_since = begun.delivery, self._clock()
             log.info("suspect.held", job=begun.job_id)
+            self._suspect, self._suspect_since = begun.delivery, self._clock()
         else:
             self._surplus.append(begun.delivery)
 
@@ -181,18 +193,20 @@ class Intake:
             if begun.verdict is Verdict.RUN:
                 self._suspect_runs = True
                 self._metrics.suspects.inc()
-                log.warning(
-                    "suspect.begun",
-                    job=begun.job_id,
-                    crashes=begun.crashes,
-                    deliveries=begun.deliveries,
-                )
-                self._submit(begun, alone=True)
+                with self._or_let_go(suspect):
+                    log.warning(
+                        "suspect.begun",
+                        job=begun.job_id,
+                        crashes=begun.crashes,
+                        deliveries=begun.deliveries,
+                    )
+                    self._submit(begun, alone=True)
                 return
             self._do_not_run(begun)
         self._suspect, self._suspect_runs = None, False
         # Others come first now, or a row of suspects would keep them out.
         self._upkeep_at = self._clock() + self._upkeep_period()
+        self._more_abandoned = False
 
     def _submit(self, begun: Begun, *, alone: bool = False) -> None:
         try:
@@ -224,14 +238,23 @@ class Intake:
     def _reclaim(self, room: int) -> None:
         self._takes_suspects |= not self._pipeline.in_flight
         # Not before it is known how long Redis was away: see `_answered`.
-        patient = self._clock() < self._reclaim_at or not self.connected
+        patient = self._clock() < self._reclaim_at or self._in_outage
         found = self._streams.reclaim(
             room, suspects=int(self._takes_suspects), given_back_only=patient
         )
         self._receive(found.deliveries)
+        # Else what is new would stream past it, up to the next upkeep.
+        self._more_abandoned = len(found.deliveries) == room
+        if found.held_up:
+            self._pause_reclaim(self._lease_seconds)
         self._metrics.reclaimed.inc(len(found.deliveries))
-        if found.deliveries or found.gone:
-            log.warning("entries.reclaimed", entries=len(found.deliveries), gone=found.gone)
+        if found.deliveries or found.gone or found.held_up:
+            log.warning(
+                "entries.reclaimed",
+                entries=len(found.deliveries),
+                gone=found.gone,
+                held_up=found.held_up,
+            )
         for job in found.dead:
             self._metrics.ended.labels(Status.DEAD.value, CrashLoop.code).inc()
             log.error("job.crash_looped", job=job)

@@ -13,6 +13,8 @@ from storage.streams import Delivery, JobStreams
 from worker.metrics import Metrics
 from worker.task import Task
 
+_AGAIN_SECONDS = 0.5
+
 log = structlog.get_logger(__name__)
 
 
@@ -20,6 +22,7 @@ log = structlog.get_logger(__name__)
 class _Held:
     delivery: Delivery
     task: Task | None = None
+    lapsing: bool = False
 
     @property
     def job_id(self) -> str:
@@ -69,14 +72,26 @@ class Leases:
                 if held and held.delivery.count == delivery.count:
                     del self._held[delivery.lane, delivery.entry]
 
-    def renewable(self, now: float) -> list[tuple[Delivery, str]]:
-        """What to renew, with job ids: all but what a stage has worked on for too long."""
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether that very delivery is held: not settled, given back or lost."""
         with self._lock:
-            return [
-                (held.delivery, held.job_id)
-                for held in self._held.values()
-                if held.task is None or not held.task.overdue(now)
-            ]
+            held = self._held.get((delivery.lane, delivery.entry))
+            return held is not None and held.delivery.count == delivery.count
+
+    def let_lapse(self, delivery: Delivery) -> None:
+        """Renew an entry no more. It stays held, so that we learn of it when another has it."""
+        with self._lock:
+            held = self._held.get((delivery.lane, delivery.entry))
+            if held and held.delivery.count == delivery.count:
+                held.lapsing = True
+
+    def renewable(self, now: float) -> list[tuple[Delivery, str]]:
+        """What to renew, with job ids: all but what lapses."""
+        return self._all(now, lapsing=False)
+
+    def lapsing(self, now: float) -> list[tuple[Delivery, str]]:
+        """What others may have: `let_lapse`, and what a stage has worked on for too long."""
+        return self._all(now, lapsing=True)
 
     def lose(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Drop entries that others hold now, and abandon their tasks.
@@ -103,6 +118,14 @@ class Leases:
             if one.task:
                 one.task.abandoned = True
         return [(one.delivery, one.job_id) for one in held]
+
+    def _all(self, now: float, *, lapsing: bool) -> list[tuple[Delivery, str]]:
+        with self._lock:
+            return [
+                (held.delivery, held.job_id)
+                for held in self._held.values()
+                if lapsing is (held.lapsing or (held.task is not None and held.task.overdue(now)))
+            ]
 
 
 class Heartbeat:
@@ -143,14 +166,19 @@ class Heartbeat:
             # The device hangs: let others have the jobs.
             log.error("heartbeat.withheld", reason="no tape has come back for too long")
             return
-        gone = self._streams.heartbeat(self._leases.renewable(self._clock()))
+        now = self._clock()
+        gone = self._streams.heartbeat(self._leases.renewable(now))
+        # We live, and say so of what we lost, or our silence would stand as a crash.
+        gone += self._streams.heartbeat(self._leases.lapsing(now), renew=False)
         lost = self._leases.lose(gone)
         if lost:
             self._metrics.lost.inc(len(lost))
             log.warning("heartbeat.lost", entries=[delivery.entry for delivery in lost])
 
     def _run(self) -> None:
-        while not self._stop.wait(self._period_seconds):
+        wait_seconds = self._period_seconds
+        while not self._stop.wait(wait_seconds):
+            wait_seconds = self._period_seconds
             try:
                 self.beat()
                 self._failing = False
@@ -158,6 +186,8 @@ class Heartbeat:
                 if not self._failing:  # once an outage
                     log.warning("heartbeat.failed", outage=is_outage(error), error=str(error))
                 self._failing = True
+                # A period more on top of a time-out could cost the leases.
+                wait_seconds = min(self._period_seconds, _AGAIN_SECONDS)
             except Exception:
                 # Without heartbeats every job of this worker would be done twice: go on.
                 log.exception("heartbeat.failed")

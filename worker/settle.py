@@ -70,9 +70,19 @@ class Settle:
         try:
             self._settle(tasks)
         except Exception:
-            # Renewed no longer, so that their leases run out and they are delivered again.
-            self._leases.drop([task.ticket.delivery for task in tasks])
-            raise
+            log.exception("settle.failed", jobs=[task.job.id for task in tasks])
+            # One of them is to blame. Those that are settled by now are held no more.
+            for task in tasks:
+                if self._leases.holds(task.ticket.delivery):
+                    self._settle_alone(task)
+
+    def _settle_alone(self, task: Task) -> None:
+        try:
+            self._settle([task])
+        except Exception:
+            log.exception("settle.failed", jobs=[task.job.id])
+            # Its lease runs out, and it is delivered again.
+            self._leases.let_lapse(task.ticket.delivery)
 
     def _settle(self, tasks: Sequence[Task]) -> None:
         endings: list[tuple[Task, Ending]] = []
@@ -163,7 +173,9 @@ class Settle:
     def _store(self, task: Task, name: str, array: NDArray[np.float32]) -> str:
         encoded = io.BytesIO()
         np.save(encoded, array, allow_pickle=False)
-        key = f"{self._output_prefix}{task.job.id}.{name}.npy"
+        # Keys of its own for each run: a late worker must not overwrite what a newer one wrote.
+        run = f".{task.ticket.run}" if task.ticket.run > 1 else ""
+        key = f"{self._output_prefix}{task.job.id}.{name}{run}.npy"
         self._outputs.put(key, encoded.getvalue(), content_type="application/octet-stream")
         return key
 

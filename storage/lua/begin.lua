@@ -21,7 +21,7 @@ local function begin(stream, lane, id, count)
   end
   local key = result_key(at.prefix, job)
   local known = redis.call('HMGET', key, 'status', '_entry', '_lane', '_retries', 'deliveries',
-    'run', '_enqueued_ms', '_armed')
+    'run', '_enqueued_ms')
   local status, entry, where = known[1], known[2], known[3]
   if TERMINAL[status] then
     take_off(stream, at.group, id)
@@ -37,12 +37,12 @@ local function begin(stream, lane, id, count)
     return { 'EXPIRED', job }
   end
   local crashed = crashes(key)
-  if how ~= 'alone' and suspicious(key, id, crashed, tonumber(count)) then
+  if how ~= 'alone' and suspicious(crashed, tonumber(count), lapses_of(key, id)) then
     return { 'SUSPECT', job }
   end
   local attempts, deliveries = whole(known[4]) + 1, whole(known[5])
   -- A begin that is repeated, since its reply was lost, is one delivery.
-  if not armed_how(known[8], owner, count) then deliveries = deliveries + 1 end
+  if not armed_how(key, lane, id, owner, count) then deliveries = deliveries + 1 end
   local run = math.max(1, whole(known[6]))
   local enqueued_ms = string.match(known[7] or '', '^%d+$') or string.match(id, '^%d+')
   redis.call('HSET', key, 'status', 'running', 'worker', owner, 'attempts', attempts,

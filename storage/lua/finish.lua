@@ -13,6 +13,10 @@ if not ours(stream, at.group, id, owner, count) then
   withdraw(at.prefix, job, id, owner, count)
   return 'FENCED'
 end
+if moved_on(result_key(at.prefix, job), lane, id) then
+  take_off(stream, at.group, id)
+  return 'FENCED'
+end
 return settle(at, stream, id, job, {
   status = status,
   reason = reason ~= '' and reason or nil,

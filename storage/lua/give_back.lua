@@ -15,7 +15,7 @@ local function give_back(stream, lane, id, count, job)
   redis.call('XCLAIM', stream, group, GIVEN_BACK, 0, id, 'IDLE', 86400000,
     'RETRYCOUNT', math.max(0, tonumber(count) - 1), 'JUSTID')
   local key = job ~= '' and result_key(prefix, job)
-  if key and armed_how(redis.call('HGET', key, '_armed'), owner, count) then
+  if key and armed_how(key, lane, id, owner, count) then
     redis.call('HDEL', key, '_armed')
     redis.call('HSET', key, 'status', 'queued')
   end

@@ -13,6 +13,10 @@ local MAX_LETTER = 4000
 -- worker still has on its way, from this holding or an earlier one, passes the fence.
 local GIVEN_BACK = 'given-back'
 
+-- Owns, for one lease, what a dead letter is to be made of: its worker may live after all, and
+-- withdraw the evidence.
+local ACCUSED = 'accused'
+
 -- Lapses of one entry that are excused. A job that freezes its worker each time looks the same as a
 -- worker that could not reach Redis; so it is not excused for ever.
 local MAX_LAPSES = 3
@@ -125,10 +129,17 @@ local function holding(owner, count)
   return owner .. ':' .. count .. ':'
 end
 
--- 'alone' or 'company' where the job is armed by that very holding; else nil.
-local function armed_how(armed, owner, count)
-  local by = holding(owner, count)
-  if armed and string.sub(armed, 1, #by) == by then return string.sub(armed, #by + 1) end
+-- 'alone' or 'company' where the job is armed by that very holding of that very entry; else nil.
+local function armed_how(key, lane, id, owner, count)
+  local known, by = redis.call('HMGET', key, '_armed', '_entry', '_lane'), holding(owner, count)
+  if known[2] ~= id or known[3] ~= lane then return end
+  if known[1] and string.sub(known[1], 1, #by) == by then return string.sub(known[1], #by + 1) end
+end
+
+-- Whether the job's hash names another entry: this one was deleted, and the job submitted anew.
+local function moved_on(key, lane, id)
+  local known = redis.call('HMGET', key, '_entry', '_lane')
+  return known[1] and (known[1] ~= id or known[2] ~= lane)
 end
 
 -- Evidence of a crash is one field of the job's hash, kept over retries: 'alone' or 'company'.
@@ -149,20 +160,26 @@ local function crashes(key)
   return total, alone
 end
 
--- Whether a job may only run alone. `count` deliveries of the entry; a lapse of a worker that lives
--- was one of them, and no fault of the job.
-local function suspicious(key, id, crashed, count)
-  local lapses = math.min(MAX_LAPSES, whole(redis.call('HGET', key, '_lapses:' .. id)))
-  return crashed >= SUSPECT_CRASHES or count - lapses >= SUSPECT_DELIVERIES
+-- How often a worker that lives lost this entry, or had to take it from itself.
+local function lapses_of(key, id)
+  return whole(redis.call('HGET', key, '_lapses:' .. id))
+end
+
+local function note_lapse(key, id)
+  redis.call('HSET', key, '_lapses:' .. id, lapses_of(key, id) + 1)
+end
+
+-- Whether a job may only run alone. `count` deliveries of the entry; each of its `lapses` was one of
+-- them, and no fault of the job.
+local function suspicious(crashed, count, lapses)
+  return crashed >= SUSPECT_CRASHES or count - math.min(MAX_LAPSES, lapses) >= SUSPECT_DELIVERIES
 end
 
 -- Called for a worker that lives and finds its entry taken: it did not crash, it lapsed. Its job may
 -- have ended meanwhile, and its evidence be gone.
 local function withdraw(prefix, job, id, owner, count)
-  local key, lapses = result_key(prefix, job), '_lapses:' .. id
-  if redis.call('HDEL', key, crash_field(id, owner, count)) == 1 then
-    redis.call('HSET', key, lapses, whole(redis.call('HGET', key, lapses)) + 1)
-  end
+  local key = result_key(prefix, job)
+  if redis.call('HDEL', key, crash_field(id, owner, count)) == 1 then note_lapse(key, id) end
 end
 
 -- Makes the hash of a job terminal and tells it in one event. `at` holds prefix, group, ttl_ms,

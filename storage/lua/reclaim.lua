@@ -50,27 +50,36 @@ local function give_up(id, job, before, why)
   })
 end
 
+-- What would make a dead letter now, does so one lease later, if the evidence still stands then.
+local function accuse(key, id, before, count)
+  redis.call('XCLAIM', stream, at.group, ACCUSED, 0, id, 'JUSTID', 'RETRYCOUNT', count)
+  redis.call('HDEL', key, '_armed')
+  redis.call('HSET', key, crash_field(id, before, count), 'alone')
+end
+
 local function take(id, before, count, fields)
   local job = identify(at.prefix, lane, id, fields)
   local key = result_key(at.prefix, job)
-  local known = redis.call('HMGET', key, 'status', '_armed')
+  local known = redis.call('HMGET', key, 'status', 'worker')
   if TERMINAL[known[1]] then return take_off(stream, at.group, id) end
-  local how = armed_how(known[2], before, count)
-  local died = how and before ~= owner -- we live, whatever became of our lease
+  local how = armed_how(key, lane, id, before, count)
+  local died = how and before ~= owner
+  local lapsed = how and before == owner -- we live, whatever became of our lease
   local crashed, crashed_alone = crashes(key)
-  if died then
-    crashed = crashed + 1
-    if how == 'alone' then crashed_alone = crashed_alone + 1 end
-  end
+  local last = before == ACCUSED and known[2] or before
   if crashed_alone >= max_crashes then
-    return give_up(id, job, before, crashed_alone .. ' workers died of it, alone with it')
+    return give_up(id, job, last, crashed_alone .. ' workers died of it, alone with it')
   end
   if count >= max_deliveries then
-    return give_up(id, job, before, 'delivered ' .. count .. ' times without an end')
+    return give_up(id, job, last, 'delivered ' .. count .. ' times without an end')
   end
+  if died and how == 'alone' and crashed_alone + 1 >= max_crashes then
+    return accuse(key, id, before, count)
+  end
+  if died then crashed = crashed + 1 end
   -- Who held it without running it did not deliver it. The new owner alone renews the fence then.
-  local next_count = (how or before == GIVEN_BACK) and count + 1 or count
-  if suspicious(key, id, crashed, next_count) then
+  local next_count = (how or before == GIVEN_BACK or before == ACCUSED) and count + 1 or count
+  if suspicious(crashed, next_count, lapses_of(key, id) + (lapsed and 1 or 0)) then
     if suspects == 0 then return end
     suspects = suspects - 1
   end
@@ -79,6 +88,7 @@ local function take(id, before, count, fields)
   if how then redis.call('HDEL', key, '_armed') end
   -- A worker that lives may withdraw this.
   if died then redis.call('HSET', key, crash_field(id, before, count), how) end
+  if lapsed then note_lapse(key, id) end
   entries[#entries + 1] = { id, next_count, fields }
 end
 

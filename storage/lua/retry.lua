@@ -11,6 +11,10 @@ if not ours(stream, at.group, id, owner, count) then
   return 'FENCED'
 end
 local key = result_key(at.prefix, job)
+if moved_on(key, lane, id) then
+  take_off(stream, at.group, id)
+  return 'FENCED'
+end
 local known = redis.call('HMGET', key, 'status', '_retries')
 local fields = payload(stream, id)
 if not fields then

@@ -9,6 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from storage.embedded import EmbeddedRedis
 from tests.intake_host import KEYS, Host, MakeHost, hosts
 from tests.polling import until
+from worker.task import Task
 
 
 @pytest.fixture
@@ -147,6 +148,26 @@ def test_an_outage_before_a_suspect_begins_is_survived(host: MakeHost, faults: s
         running.steps()
     assert running.steps() == ["suspect"]
     assert running.room.tasks[0].ticket.deliveries == 1
+
+
+def test_a_suspect_that_cannot_be_submitted_is_let_go(host: MakeHost) -> None:
+    """An unexpected error leaves it to the end of its lease, and others run."""
+    running = host()
+    submit, faults = running.room.submit, [OSError("No space left on device")]
+
+    def faulty(task: Task) -> None:
+        if faults:
+            raise faults.pop()
+        submit(task)
+
+    running.room.submit = faulty  # type: ignore[method-assign]  # fails once
+    add_suspects(running, "suspect")
+    running.steps()
+    with pytest.raises(OSError, match="No space"):
+        running.steps()
+    assert len(running.leases) == 0
+    running.add("a")
+    assert running.steps(2) == ["a"]
 
 
 def test_a_suspect_that_was_lost_meanwhile_is_let_go(host: MakeHost) -> None:

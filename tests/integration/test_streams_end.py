@@ -1,13 +1,15 @@
 """How jobs end: results, retries and dead letters, against a real server."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 
-from storage.messages import Status
-from storage.streams import Ending, Outcome
+from storage.messages import Job, Keys, Lane, Status
+from storage.streams import Begun, Ending, JobStreams, Outcome
+from storage.submission import Submissions
 from tests.stream_workers import DONE, Worker, begin_one, result
 
 
@@ -40,6 +42,32 @@ def test_a_finish_that_is_repeated_knows_its_own_result(client: Any, worker: Wor
     assert streams.finish([(begun, DONE)]) == [Outcome.SETTLED]
     assert streams.finish([(begun, DONE)]) == [Outcome.ALREADY]
     assert client.xlen("emo:results") == 1
+
+
+def _finish(streams: JobStreams, begun: Begun) -> object:
+    return streams.finish([(begun, DONE)])[0]
+
+
+def _retry(streams: JobStreams, begun: Begun) -> object:
+    return streams.retry(begun, delay_seconds=0, code="internal", message="")
+
+
+@pytest.mark.parametrize("act", [_finish, _retry])
+def test_a_deleted_entry_ends_no_newer_run(
+    client: Any, worker: Worker, keys: Keys, act: Callable[[JobStreams, Begun], object]
+) -> None:
+    """Deleted by hand while it runs, and submitted anew: what comes of the old one is dropped."""
+    submissions, streams = Submissions(client, keys=keys, max_backlog=100), worker()
+    submissions.submit(Job("x", key="old.wav"), Lane.NORMAL)
+    old = begin_one(streams)
+    client.xdel("emo:jobs", old.delivery.entry)
+    assert submissions.submit(Job("x", key="new.wav"), Lane.NORMAL).enqueued
+    assert act(streams, old) is Outcome.FENCED
+    known = result(client, "x")
+    assert (known["status"], known["run"]) == ("queued", "2")
+    assert client.xlen("emo:results") == 0
+    assert client.xpending("emo:jobs", "workers")["pending"] == 0
+    assert begin_one(streams).run == 2
 
 
 def test_a_retry_waits_and_comes_back_as_the_same_job(client: Any, worker: Worker) -> None:

@@ -133,8 +133,41 @@ def test_a_reclaim_that_comes_out_of_an_outage_robs_nobody(client: Any, keys: Ke
     until(lambda: client.xpending_range("emo:jobs", "workers", held.entry, "+", 1, idle=2))
     two.reclaim(0)
     clock.ahead_seconds = -0.2
-    assert [taken.entry for taken in two.reclaim(10).deliveries] == [given.entry]
-    assert [taken.entry for taken in two.reclaim(10).deliveries] == [held.entry, given.entry]
+    found = two.reclaim(10)
+    assert found.held_up
+    assert [taken.entry for taken in found.deliveries] == [given.entry]
+    assert not two.reclaim(10).held_up
+
+
+def test_whom_it_was_told_to_spare_holds_no_reclaim_up(client: Any, worker: Worker) -> None:
+    """Who asks for what was given back alone knows already that leases cannot be trusted."""
+    assert not worker().reclaim(10, given_back_only=True).held_up
+
+
+def test_looking_at_a_lease_does_not_renew_it(client: Any, worker: Worker) -> None:
+    """What is left to run out runs out, though its worker asks whether it still has it."""
+    client.xadd("emo:jobs", {"key": "a.wav"})
+    one = worker("one", 60)
+    held = [(begin_one(one).delivery, "x")]
+
+    def idle() -> list[Any]:
+        return list(client.xpending_range("emo:jobs", "workers", "-", "+", 1, idle=50))
+
+    until(idle)
+    assert one.heartbeat(held, renew=False) == []
+    assert idle()
+
+
+def test_giving_a_repeated_entry_back_disarms_no_other(client: Any, worker: Worker) -> None:
+    """The job runs on under the entry that it was begun by."""
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "x"})
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "x"})
+    one = worker("one")
+    first, repeated = one.read(2)
+    one.begin([first])
+    assert one.give_back([(repeated, "")]) == 1
+    known = result(client, "x")
+    assert (known["status"], known["_armed"]) == ("running", "one:1:company")
 
 
 def test_a_job_that_never_ends_becomes_a_dead_letter(client: Any, worker: Worker) -> None:

@@ -11,8 +11,6 @@ from storage.streams import MAX_DELIVERIES, Begun, Delivery, Ending, JobStreams,
 from tests.polling import until
 from tests.stream_workers import DONE, Worker, begin_one, new_streams, reclaim_one, result
 
-PAGE = 500  # entries that reclaim looks at in one call
-
 
 def evidence(client: Any, job: str) -> dict[str, str]:
     """What a job's hash holds against it: each crash, and whether it was alone."""
@@ -123,31 +121,105 @@ def test_the_number_of_deaths_alone_is_a_setting(client: Any, keys: Keys) -> Non
     )
     begin(one, one.read(1)[0], alone=True)
     begin(two, two.read(1)[0])
-    dead: list[str] = []
-    taken: list[str] = []
-    while not (dead and taken):
+    dead: set[str] = set()
+    taken: set[str] = set()  # and again, since its lease runs out too
+
+    def both() -> bool:
         found = three.reclaim(10)
-        dead += found.dead
-        taken += _jobs(found.deliveries)
-    assert (dead, taken) == (["alone"], ["company"])
+        dead.update(found.dead)
+        taken.update(each.fields[b"job"].decode() for each in found.deliveries)
+        return bool(dead and taken)
+
+    until(both)
+    assert (dead, taken) == ({"alone"}, {"company"})
+
+
+def _accuse(client: Any, worker: Worker) -> Begun:
+    """One worker died alone with the job; a second one is taken for dead, and has it in hand."""
+    add(client)
+    two = worker("two")
+    begun = begin(two, crash(worker, "one", "two", alone=True), alone=True)
+    until(lambda: client.xpending_range("emo:jobs", "workers", "-", "+", 1, idle=2))
+    found = worker("three").reclaim(10)
+    assert (found.deliveries, found.dead) == ([], [])
+    return begun
+
+
+def test_a_worker_that_lives_saves_its_suspect(client: Any, worker: Worker) -> None:
+    """Stopped for a while, alone with it: one lease long it may say that it did not die of it."""
+    begun = _accuse(client, worker)
+    assert len(evidence(client, "x")) == 2
+    assert worker("two").finish([(begun, DONE)]) == [Outcome.FENCED]
+    assert len(evidence(client, "x")) == 1
+    heir = worker("heir")
+    taken = reclaim_one(heir)
+    assert taken.count == begun.delivery.count + 1
+    assert heir.finish([(begin(heir, taken, alone=True), DONE)]) == [Outcome.SETTLED]
+    assert result(client, "x")["status"] == "done"
+
+
+def test_the_accused_are_anothers_for_one_lease(client: Any, worker: Worker) -> None:
+    """By nobody's patience or drain is it judged sooner."""
+    _accuse(client, worker)
+    patient = worker("patient", 60)
+    for given_back_only in (False, True):
+        found = patient.reclaim(10, given_back_only=given_back_only)
+        assert (found.deliveries, found.dead) == ([], [])
+    (pending,) = client.xpending_range("emo:jobs", "workers", "-", "+", 10)
+    assert (pending["consumer"], pending["times_delivered"]) == (b"accused", 2)
 
 
 def test_four_deliveries_without_an_end_make_a_suspect(client: Any, worker: Worker) -> None:
-    """Though no worker died of it: it hung, and its lease ran out each time."""
+    """Though no worker died of it: it hung, and its lease ran out. Three lapses are excused."""
     add(client)
     one = worker("one")
     delivery = one.read(1)[0]
     verdicts = []
-    for _ in range(4):
+    for _ in range(7):
         verdicts.append(begin(one, delivery).verdict)
         if verdicts[-1] is Verdict.RUN:
             delivery = reclaim_one(one)
-    assert verdicts == [Verdict.RUN] * 3 + [Verdict.SUSPECT]
+    assert verdicts == [Verdict.RUN] * 6 + [Verdict.SUSPECT]
     assert evidence(client, "x") == {}
+
+
+def test_a_suspect_that_is_left_has_not_lapsed(client: Any, worker: Worker) -> None:
+    """What its own worker finds, and may not take now, is not excused for each look."""
+    add(client)
+    one = worker("one")
+    begin(one, one.read(1)[0])
+    for _ in range(6):
+        last = reclaim_one(one)
+        begin(one, last, alone=True)
+    until(lambda: client.xpending_range("emo:jobs", "workers", "-", "+", 1, idle=2))
+    before = result(client, "x")
+    assert before[f"_lapses:{last.entry}"] == "6"
+    assert one.reclaim(10, suspects=0).deliveries == []
+    assert result(client, "x") == before
+
+
+def test_a_repeated_entry_accuses_nobody(client: Any, worker: Worker) -> None:
+    """A job is armed by one entry: taking over another of it is no crash, and hides none."""
+    add(client)
+    add(client)
+    one, two, three = worker("one", 60), worker("two", 60), worker("three")
+    armed, repeated = one.read(2)
+    begin(one, armed)
+    day = {"idle": 86_400_000, "retrycount": 1, "justid": True}
+    client.xclaim("emo:jobs", "workers", "one", 0, [repeated.entry], **day)
+    taken = reclaim_one(two)
+    assert (taken.entry, evidence(client, "x")) == (repeated.entry, {})
+    assert begin(two, taken).verdict is Verdict.REPEATED
+    assert reclaim_one(three).entry == armed.entry
+    assert evidence(client, "x") == {f"_crash:{armed.entry}:one:1": "company"}
 
 
 def _beat(streams: JobStreams, stale: Begun) -> None:
     assert streams.heartbeat([(stale.delivery, stale.job_id)]) == [stale.delivery]
+
+
+def _look(streams: JobStreams, stale: Begun) -> None:
+    assert streams.heartbeat([(stale.delivery, stale.job_id)], renew=False) == [stale.delivery]
 
 
 def _finish(streams: JobStreams, stale: Begun) -> None:
@@ -167,7 +239,7 @@ def _begin_again(streams: JobStreams, stale: Begun) -> None:
     assert begin(streams, stale.delivery).verdict is Verdict.FENCED
 
 
-@pytest.mark.parametrize("fenced", [_beat, _finish, _retry, _give_back, _begin_again])
+@pytest.mark.parametrize("fenced", [_beat, _look, _finish, _retry, _give_back, _begin_again])
 def test_a_worker_that_lives_withdraws_its_crash(
     client: Any, worker: Worker, fenced: Callable[[JobStreams, Begun], None]
 ) -> None:
@@ -254,59 +326,6 @@ def test_a_new_run_begins_without_evidence(client: Any, worker: Worker) -> None:
     client.delete("emo:result:x")
     add(client)
     assert begin_one(three).crashes == 0
-
-
-def _hold(client: Any, holder: JobStreams, suspects: int, others: int) -> None:
-    """A worker that fell silent with suspects, and with others behind them, none of it begun."""
-    pipeline = client.pipeline()
-    for number in range(suspects):
-        pipeline.xadd("emo:jobs", {"key": "a.wav", "job": f"suspect-{number}"})
-        crashes = {f"_crash:1-1:dead-{each}:1": "company" for each in range(2)}
-        pipeline.hset(f"emo:result:suspect-{number}", mapping={"status": "queued", **crashes})
-    for number in range(others):
-        pipeline.xadd("emo:jobs", {"key": "a.wav", "job": f"other-{number}"})
-    pipeline.execute()
-    assert len(holder.read(suspects + others)) == suspects + others
-
-
-def _jobs(deliveries: list[Delivery]) -> list[str]:
-    return [each.fields[b"job"].decode() for each in deliveries]
-
-
-def test_one_suspect_is_taken_at_a_time(client: Any, worker: Worker) -> None:
-    """The others stay where they are, and hide nothing that was abandoned behind them."""
-    one, two = worker("one"), worker("two")
-    _hold(client, one, suspects=3, others=2)
-    taken: list[str] = []
-    while len(taken) < 2:
-        taken += _jobs(two.reclaim(2 - len(taken), suspects=0).deliveries)
-    assert taken == ["other-0", "other-1"]
-    assert _jobs(until(lambda: two.reclaim(1).deliveries)) == ["suspect-0"]
-    left = client.xpending_range("emo:jobs", "workers", "-", "+", 10, consumername="one")
-    assert [each["times_delivered"] for each in left] == [1, 1]
-
-
-def test_at_most_one_suspect_is_taken_from_all_lanes_together(client: Any, worker: Worker) -> None:
-    """What counts is the worker, not the lane."""
-    one, two = worker("one"), worker("two")
-    for lane in ("emo:jobs:high", "emo:jobs:bulk"):
-        client.xadd(lane, {"key": "a.wav", "job": f"x{len(lane)}"})
-        client.hset(f"emo:result:x{len(lane)}", mapping={"_crash:1:a:1": "", "_crash:1:b:1": ""})
-    assert len(one.read(10)) == 2
-    assert len([reclaim_one(two)]) == 1
-
-
-def test_a_page_of_suspects_hides_nothing(client: Any, worker: Worker) -> None:
-    """Reclaim goes on where it stopped, and comes round again."""
-    one, two = worker("one"), worker("two")
-    _hold(client, one, suspects=PAGE, others=2)
-    taken: list[str] = []
-    for _ in range(20):
-        taken += _jobs(two.reclaim(1, suspects=0).deliveries)
-        if len(taken) == 2:
-            break
-    assert taken == ["other-0", "other-1"]
-    assert _jobs(until(lambda: two.reclaim(1).deliveries)) == ["suspect-0"]
 
 
 def test_a_suspect_that_is_left_keeps_its_holder(client: Any, worker: Worker) -> None:

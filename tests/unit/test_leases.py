@@ -41,17 +41,23 @@ class Streams:
     def __init__(self) -> None:
         self.renewed: list[Delivery] = []
         self.jobs: list[str] = []
+        self.watched: list[Delivery] = []
         self.lost: list[Delivery] = []
         self.errors: list[Exception] = []
         self.answered = threading.Event()
 
-    def heartbeat(self, held: Sequence[tuple[Delivery, str]]) -> list[Delivery]:
-        """Renew."""
+    def heartbeat(
+        self, held: Sequence[tuple[Delivery, str]], *, renew: bool = True
+    ) -> list[Delivery]:
+        """Renew, or only look."""
         if self.errors:
             raise self.errors.pop(0)
+        if not renew:
+            self.watched = [each for each, _ in held]
+            return [each for each in self.watched if each in self.lost]
         self.renewed, self.jobs = [each for each, _ in held], [job_id for _, job_id in held]
         self.answered.set()
-        return self.lost
+        return [each for each in self.renewed if each in self.lost]
 
 
 def heartbeat(leases: Leases, streams: Streams, **options: Any) -> Heartbeat:
@@ -172,13 +178,33 @@ def test_a_beat_renews_and_abandons_what_was_lost() -> None:
     assert streams.renewed == [delivery("2-0")]
 
 
-def test_a_beat_passes_over_what_is_overdue() -> None:
-    """By the heartbeat's own clock."""
+def test_a_beat_only_looks_at_what_is_overdue() -> None:
+    """By the heartbeat's own clock; when another worker has it, the task is abandoned."""
     leases, streams = Leases(), Streams()
     stuck, _ = hold(leases, delivery("1-0"), delivery("2-0"))
     stuck.overdue_at = 99.0
-    heartbeat(leases, streams).beat()
-    assert streams.renewed == [delivery("2-0")]
+    beats = heartbeat(leases, streams)
+    beats.beat()
+    assert (streams.renewed, streams.watched) == ([delivery("2-0")], [delivery("1-0")])
+    assert not stuck.abandoned
+    streams.lost = [delivery("1-0")]
+    beats.beat()
+    assert stuck.abandoned
+    assert not leases.holds(delivery("1-0"))
+
+
+def test_what_is_let_lapse_stays_held() -> None:
+    """It is looked at and not renewed, until a newer delivery of it comes."""
+    leases = Leases()
+    hold(leases, delivery("1-0"), delivery("2-0"))
+    leases.let_lapse(delivery("1-0"))
+    leases.let_lapse(delivery("2-0", count=9))  # another holding: nothing of ours
+    assert renewable(leases, 0.0) == [delivery("2-0")]
+    assert leases.lapsing(0.0) == [(delivery("1-0"), "1-0")]
+    assert leases.holds(delivery("1-0"))
+    hold(leases, delivery("1-0", count=2))
+    assert not leases.holds(delivery("1-0"))
+    assert leases.lapsing(0.0) == []
 
 
 def test_a_hanging_device_withholds_all_beats() -> None:
@@ -224,6 +250,33 @@ def test_an_outage_is_told_once() -> None:
         assert streams.answered.wait(TIMEOUT_SECONDS)
         beats.stop()
     assert [entry["event"] for entry in logs] == ["heartbeat.failed"] * 2
+
+
+class Waits(threading.Event):
+    """Waits for nothing, `times` times: a note of each wait."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+        self._times = times
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether it is set: after the last time."""
+        self.seconds.append(timeout)
+        return len(self.seconds) > self._times
+
+
+@pytest.mark.parametrize(("lease_seconds", "again"), [(30.0, 0.5), (1.0, 0.25)])
+def test_a_beat_that_failed_is_soon_tried_again(lease_seconds: float, again: float) -> None:
+    """What a time-out has cost of the lease is not lengthened by another quarter of it."""
+    leases, streams = Leases(), Streams()
+    hold(leases, delivery())
+    streams.errors = [RedisConnectionError("timed out")]
+    beats = heartbeat(leases, streams, lease_seconds=lease_seconds)
+    beats._stop = waits = Waits(times=2)
+    beats._run()
+    assert waits.seconds == [lease_seconds / 4, again, lease_seconds / 4]
+    assert streams.renewed == [delivery()]
 
 
 def test_a_stopped_heartbeat_renews_nothing() -> None:

@@ -92,6 +92,19 @@ def test_outputs_are_stored_and_their_keys_returned() -> None:
     assert plain.outputs.objects == {}
 
 
+def test_a_later_run_has_outputs_of_its_own() -> None:
+    """Given a worker that is late with run 1, what run 2 wrote stays as it is; no two jobs meet."""
+    desk = Desk()
+    want = [Want.EMBEDDING, Want.FRAMES]
+    desk.settle([desk.task("x", run=2, want=want)])
+    later = set(desk.outputs.objects)
+    desk.settle([desk.task("x", want=want), desk.task("x.2", want=want)])
+    assert later == {"out/x.embedding.2.npy", "out/x.frames.2.npy"}
+    assert len(desk.outputs.objects) == 6
+    keys = [ending.fields["embedding_key"] for _, ending in desk.streams.finished]
+    assert keys == ["out/x.embedding.2.npy", "out/x.embedding.npy", "out/x.2.embedding.npy"]
+
+
 def test_what_is_settled_is_held_no_more() -> None:
     """Done, failed, dead or put aside: nothing is renewed afterwards."""
     desk = Desk()
@@ -252,13 +265,31 @@ def test_after_a_stop_what_can_be_settled_still_is() -> None:
     assert desk.ending().status is Status.DONE
 
 
-def test_what_settle_cannot_do_is_renewed_no_more() -> None:
-    """An unexpected error leaves the jobs to the end of their leases, not to nobody for ever."""
+def test_what_settle_cannot_do_lapses_alone() -> None:
+    """An unexpected error leaves its job to the end of the lease, and the rest of the batch ends.
+
+    It stays held: what takes it over learns from the heartbeat that nobody died of it.
+    """
     desk = Desk()
-    desk.streams.errors = [ValueError("boom")]
-    with pytest.raises(ValueError, match="boom"):
-        desk.settle([desk.task("a"), desk.task("b")])
+    desk.streams.faulty = {"b"}
+    tasks = [desk.task(job_id) for job_id in "abc"]
+    with capture_logs() as logs:
+        desk.settle(tasks)
+    assert [begun.job_id for begun, _ in desk.streams.finished] == ["a", "c"]
     assert desk.leases.renewable(0.0) == []
+    assert desk.leases.lapsing(0.0) == [(tasks[1].ticket.delivery, "b")]
+    failed = [entry["jobs"] for entry in logs if entry["event"] == "settle.failed"]
+    assert failed == [["a", "b", "c"], ["b"]]
+
+
+def test_what_was_settled_before_an_error_is_not_settled_twice() -> None:
+    """A retry that was written down stays the only one, though the rest of its batch fails."""
+    desk = Desk()
+    desk.streams.faulty = {"b"}
+    with capture_logs():
+        desk.settle([desk.task("a", error=Internal("fault")), desk.task("b")])
+    assert [begun.job_id for begun, *_ in desk.streams.retried] == ["a"]
+    assert desk.sample("jobs_retried_total", error_code="internal") == 1
 
 
 def test_what_the_server_refuses_is_asked_for_again_alone() -> None:
