@@ -24,7 +24,6 @@ _RELEVANT_FLAGS = (
     *("fma", "f16c", "avx", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni"),
     *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
 )
-_BUSY_LOAD = 0.25  # on each core, from before we began
 _BUSY_OTHERS = 0.05  # of the time that the cores could have worked for us
 _BUSY_STEAL = 0.02
 
@@ -66,7 +65,6 @@ class LoadWatch:
     """Begins with a measurement, and says afterwards what else the machine had to do."""
 
     def __init__(self) -> None:
-        self._load = os.getloadavg()[0]
         self._times = psutil.cpu_times()
         self._ours_seconds = _our_cpu_seconds()
 
@@ -79,17 +77,14 @@ class LoadWatch:
         ours_seconds = _our_cpu_seconds() - self._ours_seconds
         others_seconds = all_seconds - idle_seconds - steal_seconds - ours_seconds
         return reasons_to_doubt(
-            load=self._load / (os.cpu_count() or 1),
             others=others_seconds / max(all_seconds, 1e-9),
             steal=steal_seconds / max(all_seconds, 1e-9),
         )
 
 
-def reasons_to_doubt(*, load: float, others: float, steal: float) -> list[str]:
-    """From the load on each core beforehand, and shares of the CPU time meanwhile."""
+def reasons_to_doubt(*, others: float, steal: float) -> list[str]:
+    """From shares of the CPU time, while it was measured."""
     found = []
-    if load > _BUSY_LOAD:
-        found.append(f"the machine was busy before this began: load {load:.2f} on each core")
     if others > _BUSY_OTHERS:
         found.append(f"other programs took {others:.0%} of the CPU time meanwhile")
     if steal > _BUSY_STEAL:
