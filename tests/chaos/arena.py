@@ -162,8 +162,15 @@ class Arena:
         }
 
     def idle(self) -> bool:
-        """Whether nothing is queued, in flight, or waiting for its retry."""
-        return not (self.queued() or self.pending() or self.delayed())
+        """Whether nothing is queued, in flight, or waiting for its retry, all at the same moment.
+
+        What is pending is in its lane as well, until it ends.
+        """
+        with self.client.pipeline(transaction=True) as moment:
+            for lane in self.keys.lanes:
+                moment.xlen(lane)
+            moment.zcard(self.keys.delayed)
+            return not any(moment.execute())
 
     def crash_evidence(self) -> dict[str, list[str]]:
         """The live jobs that hold evidence of crashes, and that evidence."""
