@@ -7,6 +7,7 @@ import redis
 
 from storage.messages import Lane
 from storage.streams import Outcome, Verdict
+from tests.polling import until
 from tests.stream_workers import DONE, Worker, begin_one, reclaim_one, result
 
 
@@ -125,6 +126,7 @@ def test_one_spoilt_lane_does_not_swallow_the_others(client: Any, worker: Worker
     client.set("emo:jobs:bulk", "spoilt")
     (delivery,) = one.read(10)
     assert delivery.lane is Lane.HIGH
+    until(lambda: client.xpending_range("emo:jobs:high", "workers", "-", "+", 1, idle=2))
     assert reclaim_one(two).entry == delivery.entry
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         one.read(10)

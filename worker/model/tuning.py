@@ -15,7 +15,10 @@ log = structlog.get_logger(__name__)
 
 ROUNDS = 5
 # What has to be gained before a way is taken that is not the usual one.
-LEAST_GAIN = 0.05
+LEAST_GAIN = 0.2
+# Packed products cost about 1 MB of programs for each of the shapes that oneDNN keeps. A small
+# model is not worth that, however fast they are.
+LEAST_PACKED_WEIGHTS = 1_000_000
 
 
 @torch.inference_mode()
@@ -71,6 +74,8 @@ def _tune_linear(model: Model, x: Tensor) -> None:
     block = model.network.blocks[0]
     assert isinstance(block, Block)
     linear = block.fc1
+    if linear.weight.numel() < LEAST_PACKED_WEIGHTS:
+        return
     packed = pack(linear.weight, len(x))
     winner, milliseconds = fastest(
         {"plain": lambda: linear(x), "packed": lambda: packed_linear(x, packed, linear.bias)},
