@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -20,7 +19,6 @@ from storage.errors import JobError
 from storage.messages import Keys
 from storage.objects import ObjectSource, ObjectStore, open_store
 from storage.streams import Delivery, JobStreams
-from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
 from worker.budget import ByteBudget
 from worker.clip import SAMPLE_RATE_HZ
@@ -87,13 +85,7 @@ def assemble(
         decoded_bytes=round(settings.window_seconds * SAMPLE_RATE_HZ * _FLOAT32_BYTES),
         frames_bytes=infer.most_frames_bytes,
     )
-    limits = AudioLimits(
-        max_audio_seconds=settings.max_audio_seconds,
-        window_seconds=settings.window_seconds,
-        timeout_seconds=settings.decode_timeout_seconds,
-        memory_bytes=settings.decode_memory_bytes,
-        spool_dir=Path(settings.spool_dir),
-    )
+    limits = settings.audio_limits()
     processes = DecodeProcesses(settings.decode_processes, limits)
     fetch = Fetch(source, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
     decode = Decode(processes, limits)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import ByteSize, Field, field_validator
 
 from storage.settings import Count, Seconds, SharedSettings, Size
+from worker.audio.limits import AudioLimits
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 _HIGHEST_PORT = 65_535
@@ -113,6 +114,16 @@ class WorkerSettings(SharedSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level of what is logged."
     )
+
+    def audio_limits(self) -> AudioLimits:
+        """What one file may cost to decode."""
+        return AudioLimits(
+            max_audio_seconds=self.max_audio_seconds,
+            window_seconds=self.window_seconds,
+            timeout_seconds=self.decode_timeout_seconds,
+            memory_bytes=self.decode_memory_bytes,
+            spool_dir=Path(self.spool_dir),
+        )
 
     @field_validator("device")
     @classmethod

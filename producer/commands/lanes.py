@@ -44,5 +44,5 @@ def lanes(
 def _looks(state: Lanes, *, again: bool) -> Iterator[Overview]:
     yield state.look()
     while again:
-        time.sleep(_EVERY_SECONDS)
+        time.sleep(_EVERY_SECONDS)  # for people to look at: nothing is waited for
         yield state.look()

@@ -9,7 +9,6 @@ from pathlib import Path
 import psutil
 
 from storage.blob import Blob
-from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
 from worker.bench.audio import prolong
 from worker.bench.report import DecodeReport, FormatReport, Latency
@@ -27,13 +26,7 @@ def measure_decode(
 
     Raises the JobError of a file that cannot be decoded.
     """
-    limits = AudioLimits(
-        max_audio_seconds=settings.max_audio_seconds,
-        window_seconds=settings.window_seconds,
-        timeout_seconds=settings.decode_timeout_seconds,
-        memory_bytes=settings.decode_memory_bytes,
-        spool_dir=Path(settings.spool_dir),
-    )
+    limits = settings.audio_limits()
     processes = DecodeProcesses(settings.decode_processes, limits)
     try:
         decode = Decode(processes, limits)

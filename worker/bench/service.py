@@ -87,7 +87,7 @@ class Service:
         submitted_ms: dict[str, float] = {}
         started = time.monotonic()
         for number in range(jobs):
-            if per_second is not None:
+            if per_second is not None:  # the load that is measured: one job at its time
                 time.sleep(max(0.0, started + number / per_second - time.monotonic()))
             key = self._objects[number % len(self._objects)]
             job = Job(f"bench-{next(self._numbers)}", key)
