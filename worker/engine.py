@@ -26,6 +26,7 @@ from worker.graphs import GraphLadder
 from worker.model.model import Model
 from worker.model.tuning import tune
 from worker.prediction import Prediction, pool
+from worker.split import ComputeThreads, SplitTapes, measure_costs
 from worker.tape import Segment, num_fitting
 from worker.tapes import EagerTapes, RunningTape, SegmentOutput, Tapes, Vector
 
@@ -171,8 +172,11 @@ class Engine:
         tune(self.model)
         if self._graphs:
             self._capture()
-        count, rest = divmod(self.tape_slots, self.slots(self._longest))
-        full = [self._longest] * count
+        elif not self._cuda and (count := torch.get_num_threads()) > 1:
+            threads = ComputeThreads(count)
+            self._tapes = SplitTapes(self.model, threads, measure_costs(self.model, threads, count))
+        whole, rest = divmod(self.tape_slots, self.slots(self._longest))
+        full = [self._longest] * whole
         if rest > self.model.config.gap:
             full.append(Window(0, rest - self.model.config.gap))
         started = 0.0

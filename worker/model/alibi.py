@@ -38,7 +38,7 @@ class AlibiBias:
     """The bias of every layer, for segments of any length up to the longest seen so far.
 
     The extra tokens come first, so the bias of a shorter segment is the top left corner of a longer
-    one's, and one table serves all. Not thread-safe; owned by the infer thread.
+    one's, and one table serves all. Thread-safe.
     """
 
     def __init__(self, *, num_heads: int, extra_tokens: int) -> None:
@@ -53,7 +53,8 @@ class AlibiBias:
         """
         scale = scale[:, 0].clamp(min=0)  # (layers or 1, heads or 1, 1, 1)
         shared = len(scale) == 1
-        if self._table is None or self._table.shape[-1] < length:
+        table = self._table  # another thread may replace it
+        if table is None or table.shape[-1] < length:
             table = unscaled_bias(
                 self._num_heads,
                 extra_tokens=self._extra_tokens,
@@ -61,7 +62,8 @@ class AlibiBias:
                 device=scale.device,
             )
             # Scaled once where all layers agree: it is read in every layer of every tape.
-            self._table = table.mul_(scale[0]).to(dtype) if shared else table
+            table = table.mul_(scale[0]).to(dtype) if shared else table
+            self._table = table
         if shared:
-            return self._table
-        return (self._table[:, :length, :length] * scale[layer]).to(dtype)
+            return table
+        return (table[:, :length, :length] * scale[layer]).to(dtype)

@@ -1,5 +1,7 @@
 """Matrix products with fixed weights, in the form that the CPU at hand multiplies fastest."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +28,12 @@ class Linear(nn.Linear):
             return F.linear(x, self.weight, self.bias)
         return packed_linear(x, self._packed, self.bias)
 
+    def gelu(self, x: Tensor) -> Tensor:
+        """GELU of what `forward` gives; a packed product does it before it leaves the cache."""
+        if self._packed is None:
+            return F.gelu(self(x))
+        return packed_linear(x, self._packed, self.bias, then="gelu")
+
 
 def pack(weight: Tensor, rows: int) -> Tensor:
     """A weight (out_features, in_features) in oneDNN's layout; only `packed_linear` can read it."""
@@ -33,9 +41,11 @@ def pack(weight: Tensor, rows: int) -> Tensor:
     return packed
 
 
-def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(rows, in_features) times a packed weight: (rows, out_features)."""
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+def packed_linear(
+    x: Tensor, packed: Tensor, bias: Tensor | None = None, *, then: Literal["none", "gelu"] = "none"
+) -> Tensor:
+    """(rows, in_features) times a packed weight, `then` exact GELU: (rows, out_features)."""
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, then, [], "none")
     return y
 
 

@@ -169,13 +169,19 @@ class Block(nn.Module):
     def forward(self, x: Tensor, layer: int, mix: Mix, fused: Fused) -> Tensor:
         """(slots, dim) to (slots, dim)."""
         x = fused.add_norm(x, self.attn(x, layer, mix), self.norm1)
-        return fused.add_norm(x, self.fc2(F.gelu(self.fc1(x))), self.norm2)
+        return fused.add_norm(x, self.mlp(x), self.norm2)
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """(slots, dim) to (slots, dim), each slot by itself."""
+        out: Tensor = self.fc2(self.fc1.gelu(x))
+        return out
 
 
 class Network(nn.Module):
     """Samples of a tape in, one vector for each of its slots out.
 
-    Not thread-safe: it keeps the attention bias of the longest segment so far.
+    Several threads may run it, once it is tuned. It keeps the attention bias of the longest segment
+    so far.
     """
 
     def __init__(self, config: ModelConfig) -> None:
