@@ -48,7 +48,7 @@ class WorkerSettings(SharedSettings):
     )
     compute_threads: Count = Field(
         default_factory=cores,
-        description="Threads of one operation of the network on a CPU. Default: one for each core; "
+        description="Threads that run the network on a CPU. Default: one for each core; "
         "decoding takes so much less there that it needs none of its own.",
     )
     output_store: str = Field(
