@@ -130,13 +130,15 @@ def parse_job(job_id: str, fields: Mapping[bytes, bytes], *, max_job_bytes: int)
 
 def parse_want(text: str) -> frozenset[Want]:
     """`embedding,timeline` → what to return; scores always. Raises InvalidJob."""
-    names = {name.strip() for name in text.split(",") if name.strip()}
-    unknown = names - set(Want)
-    if unknown:
-        raise InvalidJob(
-            f"field 'want': {sorted(unknown)[0][:40]!r} is not one of {', '.join(Want)}"
-        )
-    return frozenset({Want.SCORES, *map(Want, names)})
+    wanted = {Want.SCORES}
+    for name in filter(None, map(str.strip, text.split(","))):
+        try:
+            wanted.add(Want(name))
+        except ValueError:
+            raise InvalidJob(
+                f"field 'want': {name[:40]!r} is not one of {', '.join(Want)}"
+            ) from None
+    return frozenset(wanted)
 
 
 def default_entry(job_id: str) -> tuple[Lane, str] | None:
