@@ -1,7 +1,7 @@
 """A Settle with fakes around it, for the tests of its behaviour."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import numpy as np
@@ -40,6 +40,7 @@ class Streams:
         self.refusals: dict[str, int] = {}
         self.faulty: set[str] = set()  # jobs that no batch can end with
         self.asked = threading.Event()
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def finish(self, endings: Iterable[tuple[Begun, Ending]]) -> list[Outcome | RedisError]:
         """All of it or nothing, but for jobs that are to be refused a number of times."""
@@ -64,6 +65,7 @@ class Streams:
 
     def _fail(self) -> None:
         self.asked.set()
+        self.meanwhile()
         if self.errors:
             raise self.errors.pop(0)
 

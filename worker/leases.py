@@ -23,6 +23,7 @@ class _Held:
     delivery: Delivery
     task: Task | None = None
     lapsing: bool = False
+    settling: bool = False
 
     @property
     def job_id(self) -> str:
@@ -60,30 +61,36 @@ class Leases:
     def begun(self, delivery: Delivery, task: Task) -> None:
         """Name the task that works on an entry."""
         with self._lock:
-            held = self._held.get((delivery.lane, delivery.entry))
-            if held and held.delivery.count == delivery.count:
+            if held := self._find(delivery):
                 held.task = task
+
+    def settling(self, deliveries: Iterable[Delivery]) -> None:
+        """These are being settled: the server tells whoever does it whether they were lost.
+
+        Until then one that is gone from the server may only be settled already.
+        """
+        with self._lock:
+            for delivery in deliveries:
+                if held := self._find(delivery):
+                    held.settling = True
 
     def drop(self, deliveries: Iterable[Delivery]) -> None:
         """Forget entries: settled, given back or lost. A newer delivery of the same stays."""
         with self._lock:
             for delivery in deliveries:
-                held = self._held.get((delivery.lane, delivery.entry))
-                if held and held.delivery.count == delivery.count:
+                if self._find(delivery):
                     del self._held[delivery.lane, delivery.entry]
 
     def holds(self, delivery: Delivery) -> bool:
         """Whether that very delivery is held: not settled, given back or lost."""
         with self._lock:
-            held = self._held.get((delivery.lane, delivery.entry))
-            return held is not None and held.delivery.count == delivery.count
+            return self._find(delivery) is not None
 
     def let_lapse(self, delivery: Delivery) -> None:
         """Renew an entry no more. It stays held, so that we learn of it when another has it."""
         with self._lock:
-            held = self._held.get((delivery.lane, delivery.entry))
-            if held and held.delivery.count == delivery.count:
-                held.lapsing = True
+            if held := self._find(delivery):
+                held.lapsing, held.settling = True, False
 
     def renewable(self, now: float) -> list[tuple[Delivery, str]]:
         """What to renew, with job ids: all but what lapses."""
@@ -96,13 +103,13 @@ class Leases:
     def lose(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Drop entries that others hold now, and abandon their tasks.
 
-        Returns those that were held until now: the others were settled meanwhile.
+        Returns those that were held until now: the others are being settled, or were meanwhile.
         """
         lost = []
         with self._lock:
             for delivery in deliveries:
-                held = self._held.get((delivery.lane, delivery.entry))
-                if held is None or held.delivery.count != delivery.count:
+                held = self._find(delivery)
+                if held is None or held.settling:
                     continue
                 if held.task:
                     held.task.abandoned = True
@@ -118,6 +125,11 @@ class Leases:
             if one.task:
                 one.task.abandoned = True
         return [(one.delivery, one.job_id) for one in held]
+
+    def _find(self, delivery: Delivery) -> _Held | None:
+        """Under the lock: that very delivery, where it is held."""
+        held = self._held.get((delivery.lane, delivery.entry))
+        return held if held and held.delivery.count == delivery.count else None
 
     def _all(self, now: float, *, lapsing: bool) -> list[tuple[Delivery, str]]:
         with self._lock:

@@ -100,6 +100,7 @@ class Settle:
 
     def _finish(self, endings: list[tuple[Task, Ending]]) -> None:
         """End the jobs; those that the server refuses for now are asked for again."""
+        self._leases.settling([task.ticket.delivery for task, _ in endings])
         while endings:
             asked = [(task.ticket, ending) for task, ending in endings]
             outcomes = self._persist(partial(self._streams.finish, asked))
@@ -183,6 +184,7 @@ class Settle:
         begun: Begun = task.ticket
         delay = min(_LONGEST_RETRY_SECONDS, self._retry_seconds * 2 ** (begun.attempts - 1))
         delay *= random.uniform(0.5, 1.0)
+        self._leases.settling([begun.delivery])
         outcome = self._persist(
             lambda: self._streams.retry(
                 begun,

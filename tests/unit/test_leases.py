@@ -178,6 +178,30 @@ def test_a_beat_renews_and_abandons_what_was_lost() -> None:
     assert streams.renewed == [delivery("2-0")]
 
 
+def test_what_is_being_settled_is_not_lost() -> None:
+    """Its entry is gone as soon as the server has settled it, before anyone here knows."""
+    leases, streams, metrics = Leases(), Streams(), Metrics()
+    (task,) = hold(leases, delivery("1-0"))
+    leases.settling([delivery("1-0"), delivery("9-0")])
+    streams.lost = [delivery("1-0")]
+    beats = heartbeat(leases, streams, metrics=metrics)
+    with capture_logs() as logs:
+        beats.beat()
+    assert streams.renewed == [delivery("1-0")]  # for it may also take long
+    assert (task.abandoned, leases.holds(delivery("1-0"))) == (False, True)
+    assert (metrics.lost._value.get(), logs) == (0, [])
+
+
+def test_what_could_not_be_settled_can_be_lost() -> None:
+    """Nobody settles it any more: it must not be held for ever."""
+    leases = Leases()
+    hold(leases, delivery("1-0"))
+    leases.settling([delivery("1-0")])
+    leases.let_lapse(delivery("1-0"))
+    assert leases.lose([delivery("1-0")]) == [delivery("1-0")]
+    assert len(leases) == 0
+
+
 def test_a_beat_only_looks_at_what_is_overdue() -> None:
     """By the heartbeat's own clock; when another worker has it, the task is abandoned."""
     leases, streams = Leases(), Streams()

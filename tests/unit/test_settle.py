@@ -54,6 +54,19 @@ def test_a_result_has_the_fields_of_the_contract() -> None:
     }
 
 
+@pytest.mark.parametrize("error", [None, StorageUnavailable("away")])
+def test_a_heartbeat_meanwhile_finds_nothing_lost(error: JobError | None) -> None:
+    """The server has settled the entry, and its reply is still on its way to us."""
+    desk = Desk()
+    task = desk.task(error=error)
+    delivery = task.ticket.delivery
+    lost = []
+    desk.streams.meanwhile = lambda: lost.extend(desk.leases.lose([delivery]))
+    desk.settle([task])
+    assert (lost, task.abandoned) == ([], False)
+    assert not desk.leases.holds(delivery)
+
+
 @pytest.mark.parametrize(
     ("truncated", "untrained", "warning"),
     [
