@@ -43,6 +43,8 @@ _CLOSE_SECONDS = 2.0
 _GIVE_BACK_SECONDS = 3.0
 _LEAVE_SECONDS = 1.0
 _NORMALIZE_THREADS = 1
+_LEAST_JOBS = 256
+_SHORT_CLIP_SLOTS = 85
 _FLOAT32_BYTES = 4
 _PULSE_SECONDS = 10.0  # the longest wait for the reply to a heartbeat
 
@@ -94,12 +96,18 @@ def assemble(
     pipeline = Pipeline(
         [
             Stage("fetch", fetch, settings.fetch_threads, settings.fetch_timeout_seconds),
-            Stage("decode", decode, settings.decode_processes, isolated=decode.isolated),
+            Stage(
+                "decode",
+                decode,
+                settings.decode_processes,
+                isolated=decode.isolated,
+                holds=lambda waveform: waveform.samples.nbytes,
+            ),
             Stage("normalize", normalize, _NORMALIZE_THREADS),
         ],
         infer,
         settle=settle,
-        capacity=settings.jobs_in_flight,
+        capacity=settings.jobs_in_flight or jobs_for(engine.tape_slots),
         budget=budget,
         max_wait_seconds=settings.max_wait_seconds,
         observe=metrics.observe_stage,
@@ -108,6 +116,15 @@ def assemble(
     metrics.in_flight.set_function(lambda: pipeline.in_flight)
     metrics.bytes_in_flight.set_function(lambda: budget.used_bytes)
     return Assembly(pipeline, processes)
+
+
+def jobs_for(tape_slots: int) -> int:
+    """Jobs to hold at once, so that a device with tapes of this length never waits for clips.
+
+    With clips of 1.5 s each: one tape that runs, one behind it, one that is being filled, and as
+    many clips again on their way there.
+    """
+    return max(_LEAST_JOBS, 4 * tape_slots // _SHORT_CLIP_SLOTS)
 
 
 def check_services(settings: WorkerSettings) -> None:

@@ -18,9 +18,10 @@ class ByteBudget:
     """Admits objects while there is room for them, in the order they come. Thread-safe.
 
     A job is charged once, before its body is fetched: its size plus `decoded_bytes`, the most that
-    decoding it leaves in memory, plus `frames_bytes` where it wants its frames. So no later stage
-    ever waits for bytes that another job holds, and nothing can lock up. An object larger than the
-    whole budget is admitted when it is alone.
+    decoding it leaves in memory, plus `frames_bytes` where it wants its frames. Once it is decoded,
+    what that did not take comes back. So no later stage ever waits for bytes that another job
+    holds, and nothing can lock up. An object larger than the whole budget is admitted when it is
+    alone.
     """
 
     def __init__(
@@ -61,9 +62,7 @@ class ByteBudget:
         To be called within `charging`.
         """
         task: Task = self._calling.task
-        charge = size + self._decoded_bytes
-        if Want.FRAMES in task.job.want:
-            charge += self._frames_bytes
+        charge = size + self._decoded_bytes + self._for_frames(task)
         # Waiting for room is no work: the task's time limit stands still meanwhile.
         asked, overdue_at, task.overdue_at = self._clock(), task.overdue_at, None
         with self._changed:
@@ -82,6 +81,13 @@ class ByteBudget:
         if overdue_at is not None:
             task.overdue_at = overdue_at + self._clock() - asked
 
+    def decoded(self, task: Task, held_bytes: int) -> None:
+        """All that is left of a task's object is a waveform of `held_bytes`: charge no more."""
+        charge = min(held_bytes, self._decoded_bytes) + self._for_frames(task)
+        spared_bytes = max(0, task.charged_bytes - charge)
+        task.charged_bytes -= spared_bytes
+        self.release(spared_bytes)
+
     def release(self, charged_bytes: int) -> None:
         """Give back a charge, or a part of one."""
         if charged_bytes:
@@ -94,6 +100,9 @@ class ByteBudget:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def _for_frames(self, task: Task) -> int:
+        return self._frames_bytes if Want.FRAMES in task.job.want else 0
 
     def _fits(self, charge: int) -> bool:
         return not self._used_bytes or self._used_bytes + charge <= self._limit_bytes

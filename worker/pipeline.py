@@ -39,7 +39,8 @@ Observe = Callable[[str, float], None]
 class Stage:
     """A callable that takes one task's value to the next, and the threads that run it.
 
-    `isolated` is called instead for a task that runs alone, where there is one.
+    `isolated` is called instead for a task that runs alone, where there is one. `holds` is for the
+    stage after which the fetched object is gone: the bytes that its result holds in place of it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Stage:
     threads: int
     limit_seconds: float | None = None
     isolated: Callable[[Any], Any] | None = None
+    holds: Callable[[Any], int] | None = None
 
 
 class Started(Protocol):
@@ -224,6 +226,8 @@ class Pipeline:
             with _ending(task, stage.name), self._budget.charging(task):
                 _require_wanted(task)
                 task.value = call(task.value)
+                if stage.holds is not None:
+                    self._budget.decoded(task, stage.holds(task.value))
             task.overdue_at = None
             seconds = self._clock() - started
             task.milliseconds[stage.name] = 1000 * seconds

@@ -86,8 +86,10 @@ class WorkerSettings(SharedSettings):
     max_object_bytes: Size = Field(
         ByteSize(512 * 1024**2), description="Larger objects are `object_too_large`."
     )
-    jobs_in_flight: Annotated[int, Field(ge=8)] = Field(
-        256, description="Jobs one worker holds at most, over all stages."
+    jobs_in_flight: Annotated[int, Field(ge=8)] | None = Field(
+        None,
+        description="Jobs one worker holds at most, over all stages; empty: four tapes of clips of "
+        "1.5 s, and at least 256.",
     )
     bytes_in_flight: Size = Field(
         ByteSize(1024**3), description="Memory for what is fetched and decoded, over all stages."
@@ -140,7 +142,7 @@ class WorkerSettings(SharedSettings):
             raise ValueError("must be host:port, or empty")
         return value
 
-    @field_validator("tape_slots", mode="before")
+    @field_validator("tape_slots", "jobs_in_flight", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value

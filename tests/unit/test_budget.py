@@ -1,10 +1,11 @@
 """The byte budget: who is admitted, and when."""
 
 import threading
+from typing import Any
 
 import pytest
 
-from storage.messages import Job
+from storage.messages import Job, Want
 from tests.polling import TIMEOUT_SECONDS, until
 from worker.budget import ByteBudget, Closed
 from worker.task import Task
@@ -13,9 +14,9 @@ from worker.task import Task
 class Asking(threading.Thread):
     """A thread that asks for `size` bytes for a task of its own."""
 
-    def __init__(self, budget: ByteBudget, size: int) -> None:
+    def __init__(self, budget: ByteBudget, size: int, **job: Any) -> None:
         super().__init__(daemon=True)
-        self.task = Task(Job("x", "a.wav"), value=None, overdue_at=60.0)
+        self.task = Task(Job("x", "a.wav", **job), value=None, overdue_at=60.0)
         self.admitted = threading.Event()
         self.refused = threading.Event()
         self._budget = budget
@@ -54,6 +55,33 @@ def test_a_charge_is_the_object_and_what_decoding_leaves() -> None:
     budget = ByteBudget(100, decoded_bytes=10)
     assert admit(budget, 30).charged_bytes == 40
     assert budget.used_bytes == 40
+
+
+def test_what_decoding_did_not_need_comes_back() -> None:
+    """The object is gone, and its waveform may be shorter than the longest that could have been."""
+    budget = ByteBudget(100, decoded_bytes=20, frames_bytes=5)
+    task, longest = admit(budget, 30), admit(budget, 10)
+    budget.decoded(task, 7)
+    budget.decoded(longest, 1_000)  # a mapped file: no more of it than a window is in memory
+    assert (task.charged_bytes, longest.charged_bytes) == (7, 20)
+    assert budget.used_bytes == 27
+
+
+def test_what_was_never_charged_does_not_come_back() -> None:
+    """A task that nobody asked room for owes nothing, whatever it holds."""
+    budget = ByteBudget(100, decoded_bytes=20)
+    task = Task(Job("x", "a.wav"), value=None)
+    budget.decoded(task, 7)
+    assert (task.charged_bytes, budget.used_bytes) == (0, 0)
+
+
+def test_room_for_frames_is_kept_until_the_end() -> None:
+    """They come after decoding."""
+    budget = ByteBudget(100, decoded_bytes=20, frames_bytes=50)
+    asking = Asking(budget, 10, want=frozenset({Want.FRAMES}))
+    assert asking.admitted.wait(TIMEOUT_SECONDS)
+    budget.decoded(asking.task, 7)
+    assert budget.used_bytes == 57
 
 
 def test_what_does_not_fit_waits_for_room() -> None:

@@ -11,6 +11,7 @@ from storage.errors import DeadlineExceeded, Internal, InvalidJob, JobError, Not
 from storage.messages import Job
 from tests.pipeline_bench import Bench, MakeBench, code
 from tests.polling import TIMEOUT_SECONDS, until
+from worker.budget import ByteBudget
 from worker.errors import DeviceLost
 from worker.pipeline import Stage
 from worker.task import Task
@@ -232,6 +233,26 @@ def test_bytes_come_back_however_a_task_ends(bench: MakeBench) -> None:
     running.network.free.set()
     running.finish()
     assert {task.charged_bytes for task in tasks} == {100}
+
+
+def test_bytes_that_decoding_did_not_need_come_back_at_once(bench: MakeBench) -> None:
+    """While the clip waits for its tape, others may be fetched in their place."""
+    budget = ByteBudget(100, decoded_bytes=50)
+
+    def fetch(value: list[int]) -> list[int]:
+        budget.admit(40)
+        return value
+
+    decode = Stage("decode", lambda value: value, threads=1, holds=lambda value: 10 * value[0])
+    running = bench(stages=[Stage("fetch", fetch, threads=1), decode], budget=budget)
+    running.network.free.clear()
+    tasks = running.submit("a", "bb")  # 90 bytes each: both would not fit
+    until(lambda: len(running.network.tapes) > 0)
+    until(lambda: budget.used_bytes == 30)
+    running.network.free.set()
+    running.finish()
+    assert [task.charged_bytes for task in tasks] == [10, 20]
+    assert budget.used_bytes == 0
 
 
 def test_what_a_stage_left_open_is_closed(bench: MakeBench) -> None:
