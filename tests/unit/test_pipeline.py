@@ -247,7 +247,7 @@ def test_tasks_that_wait_to_be_settled_do_not_look_like_a_hang(bench: MakeBench)
     running.submit("a")
     running.submit("bad", error=InvalidJob("field 'key': missing"))
     until(lambda: running.network.tapes)
-    until(lambda: not running.pipeline._inferring)
+    until(lambda: not running.pipeline._infer.inferring)
     clock.now += 1000
     assert not running.pipeline.stalled()
     running.settled.free.set()

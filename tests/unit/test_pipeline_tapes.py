@@ -15,7 +15,7 @@ def test_a_full_queue_ends_up_on_one_tape(bench: MakeBench) -> None:
     running.submit("a")
     until(lambda: running.network.tapes)
     running.submit(*[f"{number:02}" for number in range(60)])
-    until(lambda: running.pipeline._to_infer.qsize() == 60)
+    until(lambda: running.pipeline._infer.arrived() == 60)
     running.network.free.set()
     running.finish()
     assert running.network.tapes == [[1], [2] * 60]
@@ -32,7 +32,7 @@ def test_clips_wait_for_company(bench: MakeBench) -> None:
 
     running = bench(work)
     running.submit("slow", "a", "b", "c")
-    until(lambda: running.pipeline._inferring == 3)
+    until(lambda: running.pipeline._infer.inferring == 3)
     assert running.network.tapes == []
     gate.set()
     running.finish()
@@ -64,7 +64,7 @@ def test_a_full_tape_is_sent_behind_the_one_on_the_device(bench: MakeBench) -> N
     until(lambda: running.network.tapes == [[1, 1]])
     running.submit("c", "d", "e", "f")
     until(lambda: len(running.network.tapes) == 2)
-    until(lambda: running.pipeline._to_infer.qsize() + len(running.pipeline._former) == 2)
+    until(lambda: running.pipeline._infer.arrived() + len(running.pipeline._infer._former) == 2)
     assert running.network.tapes == [[1, 1], [1, 1]]
     running.network.free.set()
     running.finish()
@@ -79,9 +79,9 @@ def test_behind_a_running_tape_a_partly_full_one_waits(bench: MakeBench) -> None
     running.submit("a")
     until(lambda: running.network.tapes)
     running.submit("b")
-    until(lambda: len(running.pipeline._former) == 1)
+    until(lambda: len(running.pipeline._infer._former) == 1)
     running.submit("c")
-    until(lambda: len(running.pipeline._former) == 2)
+    until(lambda: len(running.pipeline._infer._former) == 2)
     assert running.network.tapes == [[1]]
     running.network.free.set()
     running.finish()
@@ -96,7 +96,7 @@ def test_the_next_tape_is_sent_before_the_last_one_is_looked_at(bench: MakeBench
     running.submit("a")
     until(lambda: running.network.tapes)
     running.submit("bb")
-    until(lambda: len(running.pipeline._former) == 1)
+    until(lambda: len(running.pipeline._infer._former) == 1)
     running.network.free.set()
     running.finish()
     assert running.network.calls == ["start [1]", "start [2]", "finish [1]", "finish [2]"]
@@ -116,7 +116,7 @@ def test_a_fault_of_the_infer_thread_ends_the_worker() -> None:
     """Better than a worker that takes jobs which nothing runs."""
     lost = threading.Event()
     broken = Bench(device_lost=lost.set)
-    broken.pipeline._former._slots = None  # type: ignore[assignment]  # a bug, wherever it may be
+    broken.pipeline._infer._former._slots = None  # type: ignore[assignment]  # a bug, wherever it may be
     broken.pipeline.start()
     broken.submit("a")
     assert lost.wait(TIMEOUT_SECONDS)
