@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from bench.result import Comparison, SideResult, Spread, Workload
 from bench.side import REFERENCE_PYTHON, Side, Turn
@@ -18,7 +17,7 @@ from worker.bench.clips import Lengths, draw
 from worker.bench.machine import LoadWatch, describe_machine
 from worker.bench.report import Latency
 from worker.clip import SAMPLE_RATE_HZ
-from worker.model.device import resolve_device, resolve_dtype
+from worker.model.device import half_dtypes, resolve_device
 
 _CLIPS_CPU, _CLIPS_GPU = 6, 512
 
@@ -32,9 +31,7 @@ def compare(size: str, *, count: int, rounds: int) -> Comparison:
     audio_seconds = {
         lengths: sum(map(len, draw(lengths, count))) / SAMPLE_RATE_HZ for lengths in Lengths
     }
-    dtypes = ["float32"]
-    if resolve_dtype("auto", device) is torch.bfloat16:
-        dtypes.append("bfloat16")
+    dtypes = ["float32", *(str(half).removeprefix("torch.") for half in half_dtypes(device))]
     watch = LoadWatch()
     with ExitStack() as running:
         sides = _start(size, dtypes, count, running)

@@ -113,6 +113,9 @@ class Engine:
         if self._cuda:
             # In float32, cuDNN would round the convolutions' inputs to 10 bits.
             torch.backends.cudnn.allow_tf32 = False
+            # In half precision, cuBLAS would add up parts of a long sum in 16 bits.
+            torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
     def slots(self, window: Window) -> int:
         """The slots of a tape that a window takes, its gap counted in."""

@@ -5,11 +5,13 @@ import time
 import structlog
 import torch
 
+from worker.clip import SAMPLE_RATE_HZ
 from worker.engine import Engine
 from worker.model import hub, weights
-from worker.model.device import resolve_device, resolve_dtype
+from worker.model.device import resolve_device, resolve_dtype, wider_dtype
 from worker.model.model import Model
 from worker.model.synthetic import synthetic
+from worker.model.value_range import largest_value
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,25 @@ def load_engine(settings: WorkerSettings) -> Engine:
 def _load_model(settings: WorkerSettings) -> Model:
     device = resolve_device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
+    model = _read_model(settings, device, dtype)
+    if dtype is not torch.float16:
+        return model
+    num_samples = int(settings.max_audio_seconds * SAMPLE_RATE_HZ)
+    bound = largest_value(model.network, num_samples)
+    if bound.value <= torch.finfo(torch.float16).max:
+        return model
+    wider = wider_dtype(device) if settings.dtype == "auto" else dtype
+    log.warning(
+        "model.float16_too_narrow",
+        where=bound.where,
+        values_up_to=bound.value,
+        dtype=str(wider),
+        meaning="a clip whose values leave float16 would fail, with `internal`",
+    )
+    return model if wider is dtype else _read_model(settings, device, wider)
+
+
+def _read_model(settings: WorkerSettings, device: torch.device, dtype: torch.dtype) -> Model:
     if settings.model == "random:large":
         return synthetic("large", device=device, dtype=dtype)
     if settings.model == "random:tiny":

@@ -43,8 +43,9 @@ class WorkerSettings(SharedSettings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="`float32`, `bfloat16`, `float16`, or `auto`: bfloat16 where the device "
-        "computes in it, else float16 on a GPU and float32 on a CPU.",
+        description="`float32`, `bfloat16`, `float16`, or `auto`: float16 on a GPU, unless the "
+        "model's values could leave its range; bfloat16 on a CPU that computes in it; else "
+        "float32.",
     )
     compute_threads: Count = Field(
         default_factory=cores,

@@ -40,17 +40,26 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
+def half_dtypes(device: torch.device) -> list[torch.dtype]:
+    """The 16-bit formats that the device computes in at full speed, the more precise first."""
+    if device.type == "cuda":
+        wide = torch.cuda.get_device_capability(device) >= BFLOAT16_CAPABILITY
+        return [torch.float16, torch.bfloat16] if wide else [torch.float16]
+    return [torch.bfloat16] if BFLOAT16_CPU_FLAGS & cpu_flags(CPU_INFO) else []
+
+
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of `EMO_DTYPE`; `auto` is bfloat16 where the device computes in it."""
+    """The dtype of `EMO_DTYPE`; `auto` is the first of `half_dtypes`, or float32."""
     if name == "auto":
-        if device.type == "cuda":
-            capability = torch.cuda.get_device_capability(device)
-            return torch.bfloat16 if capability >= BFLOAT16_CAPABILITY else torch.float16
-        fast = bool(BFLOAT16_CPU_FLAGS & cpu_flags(CPU_INFO))
-        return torch.bfloat16 if fast else torch.float32
+        return [*half_dtypes(device), torch.float32][0]
     if name not in DTYPES:
         raise DeviceError(f"EMO_DTYPE={name}: must be auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def wider_dtype(device: torch.device) -> torch.dtype:
+    """What to compute in where float16 is too narrow for a model: the next of `half_dtypes`."""
+    return [*half_dtypes(device), torch.float32][1]
 
 
 def cpu_flags(cpu_info: Path) -> frozenset[str]:

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from worker.model import device
-from worker.model.device import DeviceError, cpu_flags, resolve_device, resolve_dtype
+from worker.model.device import (
+    DeviceError,
+    cpu_flags,
+    resolve_device,
+    resolve_dtype,
+    wider_dtype,
+)
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)
@@ -66,14 +72,15 @@ def test_auto_on_a_cpu_is_bfloat16_only_where_it_is_in_hardware(
 
 
 @pytest.mark.parametrize(
-    ("capability", "expected"), [((9, 0), torch.bfloat16), ((7, 5), torch.float16)]
+    ("capability", "wider"), [((9, 0), torch.bfloat16), ((7, 5), torch.float32)]
 )
-def test_auto_on_a_gpu_is_bfloat16_where_it_has_it(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: torch.dtype
+def test_auto_on_a_gpu_is_float16(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], wider: torch.dtype
 ) -> None:
-    """Twice the speed of float32 and more, in half the memory; an older GPU has float16."""
+    """As fast as bfloat16 and eight times as precise; a model that needs more range gets it."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert resolve_dtype("auto", CUDA) == expected
+    assert resolve_dtype("auto", CUDA) == torch.float16
+    assert wider_dtype(CUDA) == wider
 
 
 def test_a_dtype_can_be_asked_for() -> None:
