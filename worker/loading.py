@@ -52,7 +52,7 @@ def _load_model(settings: WorkerSettings) -> Model:
         return model
     wider = wider_dtype(device) if settings.dtype == "auto" else dtype
     log.warning(
-        "model.float16_too_narrow",
+        "model.range_too_wide",
         where=bound.where,
         values_up_to=bound.value,
         dtype=str(wider),
