@@ -6,6 +6,7 @@ each slot is. Copies in, computing and copies out run on three streams, so that 
 arrives, and the last one's results leave, while a tape is being computed.
 """
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 
-from worker.model.attention import FlexMix
+from worker.model.attention import FlexMix, flex
 from worker.model.config import ModelConfig
 from worker.model.fused import Fused, compiled
 from worker.model.model import Model
@@ -106,7 +106,8 @@ class Staging:
         self.about = torch.empty_like(self.about_in, device=device)
         self.embeddings = torch.empty(segments, config.embed_dim, device=device)
         self.embeddings_out = _pinned(segments, config.embed_dim)
-        self.arrived, self.computed = _event(), _event()
+        self.arrived = _event()
+        self.began, self.computed = _event(timing=True), _event(timing=True)
         self.left = _event(blocking=True)  # waiting for it leaves the core to other threads
 
 
@@ -124,6 +125,7 @@ class GraphTape:
         self._staging = staging
         self._frames = frames
         self._ladder = ladder
+        self.device_seconds = 0.0
 
     def ready(self) -> bool:
         """Whether its results have left the device."""
@@ -138,6 +140,7 @@ class GraphTape:
             self._staging.left.synchronize()
             embeddings = self._staging.embeddings_out[: len(self._segments)].numpy().copy()
             frames = [None if run is None else run.numpy() for run in self._frames]
+            self.device_seconds = self._staging.began.elapsed_time(self._staging.computed) / 1000
             return outputs_of(self._segments, embeddings, frames)
         finally:
             self._ladder.give_back(self._staging)
@@ -156,6 +159,9 @@ class GraphLadder:
         # Each rung has its own shapes, compiled once; programs of an earlier ladder still count.
         torch._dynamo.reset()
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        # Programs of one kernel each: a pool of compiling processes would only take memory.
+        torch._inductor.config.compile_threads = 1
+        gc.collect()  # what goes while a graph is being captured could break the capture
         self._config = model.config
         self._copy_in, self._compute, self._copy_out = (_stream(model.device) for _ in range(3))
         self._free = [
@@ -163,10 +169,10 @@ class GraphLadder:
         ]
         self._rungs: dict[int, _Captured] = {}
         fused = compiled()
-        flex = torch.compile(flex_attention, dynamic=False, fullgraph=True)
+        compiled_flex = torch.compile(flex, dynamic=False, fullgraph=True)
         pool = torch.cuda.graph_pool_handle()
         for slots in reversed(rungs(tape_slots)):
-            rung = Rung(model, slots, fused=fused, flex=flex)
+            rung = Rung(model, slots, fused=fused, flex=compiled_flex)
             self._rungs[slots] = _Captured(rung, self._compute, pool)
         log.info(
             "engine.captured",
@@ -214,6 +220,7 @@ class GraphLadder:
             staging.arrived.record()
         with torch.cuda.stream(self._compute):
             self._compute.wait_event(staging.arrived)
+            staging.began.record()
             rung.samples.copy_(staging.samples[:samples])
             rung.about.copy_(staging.about[:about])
             to.graph.replay()
@@ -268,8 +275,8 @@ def _pinned(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.empty(shape, dtype=dtype, pin_memory=True)
 
 
-def _event(*, blocking: bool = False) -> torch.cuda.Event:
-    return torch.cuda.Event(blocking=blocking)  # type: ignore[no-untyped-call]  # torch has no types
+def _event(*, blocking: bool = False, timing: bool = False) -> torch.cuda.Event:
+    return torch.cuda.Event(blocking=blocking, enable_timing=timing)  # type: ignore[no-untyped-call]  # torch has no types
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.attention.flex_attention import flex_attention
 
 from tests.unit.model.parity import CHECKPOINTS, clip_of, loaded, noise, references, segments_of
 from tests.unit.test_parity import FRAME_TOLERANCE, SCORE_TOLERANCE, parity_segments
 from worker.engine import Engine
 from worker.graphs import LADDER, Rung, bags, max_segments, rungs
+from worker.model.attention import flex
 from worker.model.fused import EAGER, Fused, compiled
 from worker.model.model import Model
 from worker.tape import Segment, TapeLayout
@@ -29,9 +29,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without to
 class Run:
     """A rung, and tapes through it as the ladder sends them."""
 
-    def __init__(self, model: Model, fused: Fused = EAGER, flex: Any = flex_attention) -> None:
+    def __init__(self, model: Model, fused: Fused = EAGER, attention: Any = flex) -> None:
         self.model = model
-        self.rung = Rung(model, SLOTS, fused=fused, flex=flex)
+        self.rung = Rung(model, SLOTS, fused=fused, flex=attention)
 
     @torch.inference_mode()
     def __call__(self, segments: list[Segment]) -> list[SegmentOutput]:
@@ -87,8 +87,8 @@ def test_a_compiled_rung_is_the_reference(tmp_path: Path) -> None:
     """What the compiler makes of attention and norms; one program for all layers and tapes."""
     model = loaded("tiny", tmp_path)
     programs: list[int] = []
-    flex = torch.compile(flex_attention, dynamic=False, fullgraph=True, backend=counting(programs))
-    run = Run(model, compiled(), flex)
+    attention = torch.compile(flex, dynamic=False, fullgraph=True, backend=counting(programs))
+    run = Run(model, compiled(), attention)
     outputs = run_short_clips(run)
     assert_reference(model, "tiny", outputs, SCORE_TOLERANCE)
     assert len(programs) == 1

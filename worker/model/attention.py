@@ -6,16 +6,43 @@ tensors that stay where they are, so that it can be part of a captured graph.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from worker.model.alibi import AlibiBias, slopes
 
-BLOCK_SLOTS = 128  # what a kernel of FlexAttention takes at a time, of queries and of keys
+BLOCK_SLOTS = 64  # what a kernel of FlexAttention takes at a time, of queries and of keys
+# By bytes of a number. What torch would choose for a Hopper GPU needs more registers than there
+# are, and spills about 1 KB a thread in any dtype; these spill nothing.
+KERNELS: dict[int, dict[str, Any]] = {
+    2: {"BLOCK_M": 64, "BLOCK_N": 64, "num_warps": 4, "num_stages": 3},
+    4: {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 8, "num_stages": 2},
+}
+KERNEL: dict[str, Any] = {
+    "BLOCKS_ARE_CONTIGUOUS": True,  # `FlexMix.refresh` gives each block of queries one run of keys
+    "FORCE_USE_FLEX_ATTENTION": True,  # below 128 slots it would take its kernel for one query
+}
+
+
+def flex(
+    q: Tensor, k: Tensor, v: Tensor, *, score_mod: Callable[..., Tensor], block_mask: BlockMask
+) -> Tensor:
+    """`flex_attention`, in which no value that is not finite leaves its own slot.
+
+    What a slot does not see still is in its blocks, with weight 0; and 0 × NaN is NaN. So no such
+    value goes in, and where there was one, its own slot is not finite.
+    """
+    options: Any = {**KERNEL, **KERNELS[q.dtype.itemsize]}
+    finite = torch.nan_to_num(v, nan=0.0, posinf=0.0, neginf=0.0)
+    out = flex_attention(
+        q, k, finite, score_mod=score_mod, block_mask=block_mask, kernel_options=options
+    )
+    assert isinstance(out, Tensor)  # it would be more, were more asked for
+    return out + (v - v)
 
 
 class Mix(Protocol):
@@ -128,9 +155,6 @@ class FlexMix:
             return biased
 
         q, k, v = qkv.permute(1, 2, 0, 3)[:, None]  # 3 × (1, heads, slots, head_dim)
-        # What a slot does not see still is in its blocks, with weight 0; and 0 × NaN is NaN. So no
-        # value that is not finite goes in, and where there was one, its own slot is not finite.
-        finite = torch.nan_to_num(v, nan=0.0, posinf=0.0, neginf=0.0)
-        out = self._flex(q, k, finite, score_mod=alibi, block_mask=self._mask)
-        mixed: Tensor = (out + (v - v))[0].transpose(0, 1).flatten(1)  # (slots, heads × head_dim)
+        out = self._flex(q, k, v, score_mod=alibi, block_mask=self._mask)
+        mixed: Tensor = out[0].transpose(0, 1).flatten(1)  # (slots, heads × head_dim)
         return mixed

@@ -45,4 +45,16 @@ def compiled() -> Fused:
 
     On a CPU it is the other way round: torch's own kernels are faster (docs/performance.md).
     """
-    return _fused(torch.compile(_norm_gelu), torch.compile(_add_norm))
+    programs = torch.compile(_norm_gelu), torch.compile(_add_norm)
+    return _fused(*(_for_any_rows(program) for program in programs))
+
+
+def _for_any_rows(program: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """One program for any number of rows, and one for each number of channels."""
+
+    def call(x: Tensor, *rest: object) -> Tensor:
+        torch._dynamo.maybe_mark_dynamic(x, 0)
+        torch._dynamo.mark_static(x, 1)
+        return program(x, *rest)
+
+    return call

@@ -6,6 +6,8 @@ stays within a segment. Everything else acts on each slot alone. How a tape is l
 `worker.tape`.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,9 +21,10 @@ from worker.model.linear import Linear, pack, packed_linear, packed_linear_add
 from worker.tape import TapeLayout
 
 # Frames of the front end at a time. Its first layers have 64 rows a frame: on a CPU a short run
-# stays in the cache, on a GPU a long one keeps it busy, and memory is bounded on both.
+# stays in the cache, on a GPU a longer one keeps it busy (`worker.model.tuning` tries several), and
+# memory is bounded on both.
 FRONT_END_FRAMES_CPU = 64
-FRONT_END_FRAMES_GPU = 2048
+FRONT_END_FRAMES_GPU = (512, 1024, 2048, 4096)
 # Slots of a positional convolution at a time, where it is done by matrix products.
 POSITIONAL_SLOTS = 1024
 
@@ -101,17 +104,34 @@ class PositionalConv(nn.Module):
             groups=self.groups,
         )
         self.norm = nn.LayerNorm(config.embed_dim, eps=FRONT_END_EPS, elementwise_affine=False)
-        self.as_products = False
+        self.ways: dict[str, Callable[[Tensor], Tensor]] = {
+            "convolution": self.convolution,
+            "channels_last": self.channels_last,
+            "products": self.products,
+        }
+        self.way = "convolution"
 
     def forward(self, x: Tensor, fused: Fused) -> Tensor:
         """(slots, dim) to (slots, dim)."""
-        y = self.products(x) if self.as_products else self.convolution(x)
-        return fused.norm_gelu(y, self.norm)
+        return fused.norm_gelu(self.ways[self.way](x), self.norm)
 
     def convolution(self, x: Tensor) -> Tensor:
         """By the convolution of the device's library."""
         y: Tensor = self.conv(x.T[None])[0].T  # (slots, dim), one slot longer for an even kernel
         return y[: len(x)]
+
+    def channels_last(self, x: Tensor) -> Tensor:
+        """By the same, as of an image one pixel high, whose channels lie where they are."""
+        conv = self.conv
+        weight = conv.weight[:, :, None].contiguous(memory_format=torch.channels_last)
+        y = F.conv2d(
+            x.T[None, :, None],
+            weight,
+            conv.bias,
+            padding=(0, self.kernel // 2),
+            groups=self.groups,
+        )  # (1, dim, 1, slots), one slot longer for an even kernel
+        return y[0, :, 0].T[: len(x)]
 
     def products(self, x: Tensor) -> Tensor:
         """By matrix products, one a group, a run of slots at a time.
@@ -204,6 +224,7 @@ class Network(nn.Module):
         )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.tuned = False  # by `worker.model.tuning`
+        self.front_end_frames: int | None = None  # at a time; None for what suits the device
         self._bias = AlibiBias(num_heads=config.num_heads, extra_tokens=config.num_extra_tokens)
 
     def forward(self, samples: Tensor, layout: TapeLayout) -> Tensor:
@@ -220,7 +241,7 @@ class Network(nn.Module):
     def run(self, samples: Tensor, roles: Tensor, mix: Mix, fused: Fused) -> Tensor:
         """The same for a tape whose slots have `roles`, int32 (slots,): see `TapeLayout.roles`."""
         no_frame = (roles < 0)[:, None]  # (slots, 1)
-        x: Tensor = self._frames(samples, len(roles), fused)  # (slots, channels)
+        x: Tensor = self.frames(samples, len(roles), fused)  # (slots, channels)
         x = self.project(self.project_norm(x))  # (slots, dim)
         x = x.masked_fill(no_frame, 0.0)
         position = x
@@ -239,11 +260,11 @@ class Network(nn.Module):
         """What it computes in."""
         return self.norm.weight.dtype
 
-    def convolve_by_products(self, by_products: bool) -> None:
-        """Whether the positional convolutions are done by matrix products."""
+    def convolve(self, way: str) -> None:
+        """Which of `PositionalConv.ways` to take."""
         for conv in self.positional:
             assert isinstance(conv, PositionalConv)
-            conv.as_products = by_products
+            conv.way = way
 
     def pack(self, rows: int) -> None:
         """Hold all matrices in oneDNN's layout, for tapes of about `rows` slots."""
@@ -260,9 +281,10 @@ class Network(nn.Module):
         is_token = ((token >= 0) & (token < count))[:, None]  # (slots, 1)
         return torch.where(is_token, self.extra_tokens[token.clamp(0, count - 1)], x)
 
-    def _frames(self, samples: Tensor, slots: int, fused: Fused = EAGER) -> Tensor:
+    def frames(self, samples: Tensor, slots: int, fused: Fused = EAGER) -> Tensor:
         """The front end, a run of frames at a time: (num_samples,) to (slots, channels)."""
-        run = FRONT_END_FRAMES_CPU if samples.device.type == "cpu" else FRONT_END_FRAMES_GPU
+        on_cpu = samples.device.type == "cpu"
+        run = self.front_end_frames or (FRONT_END_FRAMES_CPU if on_cpu else FRONT_END_FRAMES_GPU[0])
         frames = torch.empty(slots, self._channels, dtype=self.dtype, device=samples.device)
         for start in range(0, slots, run):
             stop = min(start + run, slots)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 import torch
@@ -9,13 +10,15 @@ from torch import Tensor
 
 from worker.model.linear import pack, packed_linear
 from worker.model.model import Model
-from worker.model.network import Block, PositionalConv
+from worker.model.network import FRONT_END_FRAMES_GPU, Block, PositionalConv
+from worker.tape import num_samples
 
 log = structlog.get_logger(__name__)
 
 ROUNDS = 5
-# What has to be gained before a way is taken that is not the usual one.
-LEAST_GAIN = 0.2
+# What has to be gained before a way is taken that is not the usual one. Other programs disturb the
+# timing on a CPU, and hardly on a GPU.
+LEAST_GAIN_CPU, LEAST_GAIN_GPU = 0.2, 0.02
 # Packed products cost about 1 MB of programs for each of the shapes that oneDNN keeps. A small
 # model is not worth that, however fast they are.
 LEAST_PACKED_WEIGHTS = 1_000_000
@@ -23,17 +26,20 @@ LEAST_PACKED_WEIGHTS = 1_000_000
 
 @torch.inference_mode()
 def tune(model: Model, *, rows: int = 1024) -> None:
-    """Settle how matrices are multiplied (CPU) and the positional convolutions are done.
+    """Settle how the network computes: what, depends on the device.
 
     Takes about a second for the large model; on the thread that will run it. `rows` is about how
-    many slots a tape has.
+    many slots a tape has. Raises what the device raises; whatever is not settled by then stays as
+    it was.
     """
     if model.network.tuned:
         return
     model.network.tuned = True
     x = torch.randn(rows, model.config.embed_dim, device=model.device).to(model.dtype)
     _tune_positional(model, x)
-    if model.device.type == "cpu" and can_pack(model.dtype):
+    if model.device.type == "cuda":
+        _tune_front_end(model, rows)
+    elif can_pack(model.dtype):
         _tune_linear(model, x)
 
 
@@ -64,7 +70,8 @@ def fastest(
                 best[name] = min(best[name], 1000 * (clock() - started))
     usual = next(iter(ways))
     winner = min(best, key=best.__getitem__)
-    if best[winner] > (1 - LEAST_GAIN) * best[usual]:
+    least_gain = LEAST_GAIN_CPU if device.type == "cpu" else LEAST_GAIN_GPU
+    if best[winner] > (1 - least_gain) * best[usual]:
         winner = usual
     return winner, {name: round(milliseconds, 3) for name, milliseconds in best.items()}
 
@@ -89,9 +96,26 @@ def _tune_linear(model: Model, x: Tensor) -> None:
 def _tune_positional(model: Model, x: Tensor) -> None:
     conv = model.network.positional[0]
     assert isinstance(conv, PositionalConv)
-    winner, milliseconds = fastest(
-        {"convolution": lambda: conv.convolution(x), "products": lambda: conv.products(x)},
-        model.device,
-    )
-    model.network.convolve_by_products(winner == "products")
+    ways = {name: partial(way, x) for name, way in conv.ways.items()}
+    winner, milliseconds = fastest(ways, model.device)
+    model.network.convolve(winner)
     log.info("model.tuned", what="positional", chosen=winner, milliseconds=milliseconds)
+
+
+def _tune_front_end(model: Model, slots: int) -> None:
+    """By how many frames it takes at a time."""
+    network = model.network
+    samples = torch.randn(num_samples(slots), device=model.device)
+
+    def run(frames: int) -> None:
+        network.front_end_frames = frames
+        network.frames(samples, slots)
+
+    try:
+        ways = {str(frames): partial(run, frames) for frames in FRONT_END_FRAMES_GPU}
+        winner, milliseconds = fastest(ways, model.device)
+    except BaseException:
+        network.front_end_frames = None
+        raise
+    network.front_end_frames = int(winner)
+    log.info("model.tuned", what="front_end", chosen=winner, milliseconds=milliseconds)

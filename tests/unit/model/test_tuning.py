@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -9,20 +11,21 @@ import torch
 from tests.unit.model.parity import CHECKPOINTS, CPU, loaded
 from tests.unit.test_parity import NAMES, assert_parity, parity_segments
 from worker.engine import Engine
-from worker.model.network import POSITIONAL_SLOTS
-from worker.model.tuning import can_pack, fastest, tune
+from worker.model.model import Model
+from worker.model.network import FRONT_END_FRAMES_GPU, POSITIONAL_SLOTS
+from worker.model.tuning import _tune_front_end, can_pack, fastest, tune
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("as_products", [False, True])
+@pytest.mark.parametrize("way", ["convolution", "channels_last", "products"])
 def test_every_way_is_the_reference(
-    checkpoint: str, packed: bool, as_products: bool, tmp_path: Path
+    checkpoint: str, packed: bool, way: str, tmp_path: Path
 ) -> None:
     """Packed or plain matrices, convolutions by the library or by products."""
     assert can_pack(torch.float32)  # every wheel of torch brings oneDNN
     model = loaded(checkpoint, tmp_path)
-    model.network.convolve_by_products(as_products)
+    model.network.convolve(way)
     if packed:
         model.network.pack(500)
     engine = Engine(model, tape_slots=4096)
@@ -75,6 +78,31 @@ def test_noise_changes_nothing() -> None:
     watch = Watch()
     ways = {"usual": watch.taking(0.0100), "new": watch.taking(0.0085)}
     assert fastest(ways, CPU, watch)[0] == "usual"
+
+
+@pytest.mark.parametrize("frames", [1, 7, *FRONT_END_FRAMES_GPU])
+def test_any_run_of_the_front_end_is_the_reference(frames: int, tmp_path: Path) -> None:
+    """However many frames it takes at a time."""
+    model = loaded("tiny", tmp_path)
+    model.network.front_end_frames = frames
+    engine = Engine(model, tape_slots=4096)
+    assert_parity(engine, "tiny", NAMES[:3], engine.run(parity_segments(NAMES[:3])))
+
+
+def test_the_front_end_of_a_gpu_is_tried_in_several_runs(tmp_path: Path) -> None:
+    """The fastest is kept; where one does not fit the device, the usual one."""
+    network = loaded("tiny", tmp_path).network
+    model = cast(Model, SimpleNamespace(network=network, device=CPU))
+    _tune_front_end(model, 4_500)
+    assert network.front_end_frames in FRONT_END_FRAMES_GPU
+
+    def fail(_x: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError
+
+    network.front_end[0].register_forward_pre_hook(lambda _module, _inputs: fail(_inputs[0]))
+    with pytest.raises(torch.OutOfMemoryError):
+        _tune_front_end(model, 4_500)
+    assert network.front_end_frames is None
 
 
 def test_tuning_a_model_leaves_it_exact(tmp_path: Path) -> None:
