@@ -5,6 +5,7 @@ memory are for cannot be shown this way; what is copied where, who owns which bu
 happens after an error can.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -34,11 +35,20 @@ class _Stream:
 
 
 class _Event:
-    def __init__(self, *, blocking: bool = False) -> None:
+    def __init__(self, *, blocking: bool = False, enable_timing: bool = False) -> None:
         """An event has happened as soon as it is recorded."""
+        self.timing = enable_timing
+        self.at = 0.0
 
     def record(self) -> None:
         """It has happened."""
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, later: "_Event") -> float:
+        """Milliseconds; as CUDA does, of events that are for timing alone."""
+        assert self.timing
+        assert later.timing
+        return 1000 * (later.at - self.at)
 
     def query(self) -> bool:
         """It has."""

@@ -81,7 +81,7 @@ def assemble(
     device_lost: Callable[[], None] = lambda: None,
 ) -> Assembly:
     """Fetch → decode → normalize → infer → settle, with the limits of the settings."""
-    infer = Infer(engine)
+    infer = Infer(engine, worked=metrics.device_seconds.inc)
     budget = ByteBudget(
         settings.bytes_in_flight,
         decoded_bytes=round(settings.window_seconds * SAMPLE_RATE_HZ * _FLOAT32_BYTES),

@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 # GPU. Small enough, on both, that memory seldom decides.
 MAX_TAPE_SLOTS_CPU = 2_048
 MAX_TAPE_SLOTS_GPU = 16_384
+# How long a tape is, or nearly, when ways to compute are compared.
+TUNED_SLOTS_CPU, MOST_TUNED_SLOTS_GPU = 1_024, 8_192
 # Of the memory that is free once the weights are in place.
 TAPE_SHARE_OF_FREE_MEMORY = 0.5
 # Vectors of `embed_dim` that are alive at once for one slot, in the widest part of a block: the
@@ -110,9 +112,12 @@ class Engine:
         self._tapes: Tapes = EagerTapes(model)
         self.slots_used = 0
         self.slots_run = 0
+        self.device_seconds = 0.0  # that it worked on tapes which are finished
         if self._cuda:
-            # In float32, cuDNN would round the convolutions' inputs to 10 bits.
+            # In float32, cuDNN would round the convolutions' inputs to 10 bits; and cuBLAS and
+            # FlexAttention those of products, where TORCH_ALLOW_TF32_CUBLAS_OVERRIDE is set.
             torch.backends.cudnn.allow_tf32 = False
+            torch.set_float32_matmul_precision("highest")
             # In half precision, cuBLAS would add up parts of a long sum in 16 bits.
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
@@ -152,6 +157,7 @@ class Engine:
         if not isinstance(tape, _Fault):
             outputs = self._attempt(tape.outputs)
             if not isinstance(outputs, _Fault):
+                self.device_seconds += tape.device_seconds
                 return outputs
             tape = outputs
         return self._halve(started.segments, tape)
@@ -172,7 +178,7 @@ class Engine:
 
         Returns the seconds that the full tape took. Raises the JobError of what fails.
         """
-        tune(self.model)
+        self._tune()
         if self._graphs:
             self._capture()
         elif not self._cuda and (count := torch.get_num_threads()) > 1:
@@ -189,6 +195,14 @@ class Engine:
                 if output.error is not None:
                     raise output.error
         return time.monotonic() - started
+
+    def _tune(self) -> None:
+        """Let the fastest ways be found; without them it goes on as well."""
+        rows = min(self.tape_slots, MOST_TUNED_SLOTS_GPU) if self._cuda else TUNED_SLOTS_CPU
+        fault = self._attempt(lambda: tune(self.model, rows=rows))
+        if fault is not None:
+            log.warning("engine.not_tuned", error=fault.text, meaning="tapes may run slower")
+            self._release_memory()
 
     def _capture(self) -> None:
         """Run tapes as CUDA graphs from now on; operation by operation where that fails, loudly."""

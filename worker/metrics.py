@@ -80,6 +80,11 @@ class Metrics:
             buckets=_STAGE_SECONDS,
             registry=self.registry,
         )
+        self.device_seconds = Counter(
+            "emostream_device_seconds",
+            "Seconds that the device worked on tapes.",
+            registry=self.registry,
+        )
         self.batch_clips = Histogram(
             "emostream_batch_clips",
             "Clips on the tape that completed a job.",

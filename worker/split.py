@@ -7,6 +7,7 @@ several threads each, down to one alone, which has them all.
 
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -110,6 +111,7 @@ class SplitTapes:
 
     def start(self, segments: Sequence[Segment]) -> FinishedTape:
         """Run a tape. Raises what the first part that failed has raised, once all have ended."""
+        started = time.perf_counter()
         slots = [self._gap + segment.window.frames for segment in segments]
         shares = cheapest_shares(slots, self._costs)
         parts = self._threads.run(
@@ -121,7 +123,8 @@ class SplitTapes:
         found: dict[int, SegmentOutput] = {}
         for share, part in zip(shares, parts, strict=True):
             found.update(zip(share, part.outputs(), strict=True))
-        return FinishedTape([found[number] for number in range(len(segments))])
+        outputs = [found[number] for number in range(len(segments))]
+        return FinishedTape(outputs, time.perf_counter() - started)
 
 
 def cheapest_shares(slots: Sequence[int], costs: Mapping[int, float]) -> list[list[int]]:

@@ -1,5 +1,6 @@
 """Running a tape: from segments to what the network gives for each of them."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,6 +41,10 @@ class RunningTape(Protocol):
     def outputs(self) -> list[SegmentOutput]:
         """Wait for it: one output for each segment, in order. Raises what the device raises."""
 
+    @property
+    def device_seconds(self) -> float:
+        """How long the device worked on it; to be asked after `outputs`."""
+
 
 class Tapes(Protocol):
     """Runs one tape after another on a device. Not thread-safe; owned by the infer thread."""
@@ -56,6 +61,7 @@ class FinishedTape:
     """A tape that was run when it was started."""
 
     found: list[SegmentOutput]
+    device_seconds: float
 
     def ready(self) -> bool:
         """It is."""
@@ -83,6 +89,7 @@ class EagerTapes:
     @torch.inference_mode()
     def start(self, segments: Sequence[Segment]) -> FinishedTape:
         """Run a tape."""
+        started = time.perf_counter()
         layout = layout_of(segments, self._model.config)
         tape = self._tape_buffer(layout.num_samples)
         layout.write(segments, tape)
@@ -96,7 +103,8 @@ class EagerTapes:
             run.cpu().numpy().copy() if segment.keep_frames else None
             for segment, run in zip(segments, frames, strict=True)
         ]
-        return FinishedTape(outputs_of(segments, embeddings, kept))
+        outputs = outputs_of(segments, embeddings, kept)
+        return FinishedTape(outputs, time.perf_counter() - started)
 
     def _tape_buffer(self, num_samples: int) -> Samples:
         """Float32 (num_samples,), the same memory for every tape; pinned for a GPU."""

@@ -1,5 +1,6 @@
 """The engine: windows, pooling, tapes that do not fit, and what it refuses."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from storage.errors import Internal, OutOfMemory
 from tests.unit.model.parity import clip_of, loaded, noise, segments_of, waveforms
+from worker import engine as engine_module
 from worker.clip import Window
 from worker.engine import MAX_TAPE_SLOTS_CPU, Engine
 from worker.model.model import Model
@@ -111,6 +113,16 @@ def test_frames_are_given_only_where_they_were_asked_for(model: Model) -> None:
     assert engine.pool([dropped]).frames is None
 
 
+def test_the_time_that_the_device_works_is_added_up(model: Model) -> None:
+    """Of every tape that is finished; it is how operators see whether the device is the limit."""
+    engine = Engine(model)
+    started = time.perf_counter()
+    engine.run(clips(16_000))
+    first = engine.device_seconds
+    engine.run(clips(16_000, 8_000))
+    assert 0 < first < engine.device_seconds < time.perf_counter() - started
+
+
 def test_nothing_gives_nothing(model: Model) -> None:
     """No segments, no outputs."""
     assert Engine(model).run([]) == []
@@ -182,6 +194,17 @@ def test_warm_up_runs_a_full_tape(model: Model) -> None:
     assert cast(SmallDevice, crowded.network).tapes[:2] == [11, 500]
 
 
+def test_a_worker_starts_where_nothing_could_be_tried(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ways to compute may need memory that the usual one does not; it says so and goes on."""
+    monkeypatch.setattr(engine_module, "tune", lambda _model, rows: gpu_full())
+    engine = Engine(model, tape_slots=500, window_seconds=1.0)
+    with structlog.testing.capture_logs() as logs:
+        engine.warm_up()
+    assert [entry["event"] for entry in logs] == ["engine.not_tuned"]
+
+
 def test_warm_up_fails_where_a_window_does_not_fit(model: Model) -> None:
     """Better no worker than one that gives up every long clip."""
     with pytest.raises(OutOfMemory, match="EMO_WINDOW_SECONDS"):
@@ -198,6 +221,6 @@ def test_the_front_end_runs_a_bounded_number_of_frames_at_a_time(model: Model) -
 
     hook = network.front_end[0].register_forward_hook(record)
     with hook, torch.inference_mode():
-        frames = network._frames(torch.zeros(320 * 40_000 + 80), 40_000)
+        frames = network.frames(torch.zeros(320 * 40_000 + 80), 40_000)
     assert frames.shape == (40_000, 32)
     assert max(rows) <= 64 * FRONT_END_FRAMES_CPU + 15

@@ -56,6 +56,7 @@ def test_every_rung_is_the_reference(checkpoint: str, stub: CudaStub, tmp_path: 
     for names in ([SHORT[0]], [SHORT[1]] * 7 + SHORT, SHORT[::-1] * 5):
         assert_parity(engine, checkpoint, names, engine.run(parity_segments(names)))
     assert engine.slots_run == 128 + 288 + 288
+    assert engine.device_seconds > 0
     assert 0 < engine.slots_used < engine.slots_run
 
 

@@ -1,6 +1,7 @@
 """The engine alone: how fast on clips at hand, how fast it could be, and how it grows."""
 
 import statistics
+import time
 from collections import deque
 from collections.abc import Sequence
 from itertools import cycle
@@ -43,6 +44,7 @@ def measure_engine(engine: Engine, *, lengths: Lengths, seconds: float) -> Engin
     if tapes > 1:
         work = full * tapes
         work_seconds = median_seconds(lambda: predict(engine, work), seconds=seconds)
+    busy = _device_busy(engine, work)
     audio_seconds = sum(segment.clip.waveform.duration_seconds for segment in work)
     frames = sum(segment.window.frames for segment in work)
     rtfx = audio_seconds / work_seconds
@@ -53,6 +55,7 @@ def measure_engine(engine: Engine, *, lengths: Lengths, seconds: float) -> Engin
         clips_per_second=len(work) / work_seconds,
         tape_slots=engine.tape_slots,
         tape_fill=tape_fill(engine, work),
+        device_busy=busy,
         warm_up_seconds=warm_up_seconds,
         one_clip=Latency.of(repeat(lambda: predict(engine, five), seconds=seconds)),
         full_tape=Latency.of(tape_seconds),
@@ -100,6 +103,13 @@ def tape_fill(engine: Engine, segments: Sequence[Segment]) -> float:
     used, run = engine.slots_used, engine.slots_run
     predict(engine, segments)
     return (engine.slots_used - used) / (engine.slots_run - run)
+
+
+def _device_busy(engine: Engine, segments: Sequence[Segment]) -> float:
+    """Run the segments: the share of the time that the device worked on them."""
+    before, started = engine.device_seconds, time.perf_counter()
+    predict(engine, segments)
+    return (engine.device_seconds - before) / (time.perf_counter() - started)
 
 
 def _fill(engine: Engine, drawn: Sequence[Segment]) -> list[Segment]:

@@ -72,7 +72,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """`rtfx` is seconds of audio a second; `tape_fill` the share of slots that are used."""
+    """`rtfx` is seconds of audio a second; `tape_fill` the share of slots that are used.
+
+    `device_busy` is the share of that time in which the device worked on tapes; results that are
+    older than it have none.
+    """
 
     rtfx: float
     clips_per_second: float
@@ -83,6 +87,7 @@ class EngineReport:
     full_tape: Latency
     ladder: tuple[Rung, ...]
     limits: Limits
+    device_busy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,15 +73,17 @@ def number(value: float) -> str:
 
 
 def _engine(report: EngineReport) -> Sheet:
-    rows = (
+    rows = [
         ("seconds of audio a second", number(report.rtfx)),
         ("clips a second", number(report.clips_per_second)),
         ("one clip of 5 s, ms", _latency(report.one_clip)),
         (f"a tape of {report.tape_slots} slots, ms", _latency(report.full_tape)),
         ("tape fill: slots used of those run", f"{report.tape_fill:.1%}"),
         ("warm-up, s", number(report.warm_up_seconds)),
-    )
-    return Sheet("The engine", ("what", "value"), rows)
+    ]
+    if report.device_busy is not None:
+        rows.insert(-1, ("the device works, of that time", f"{report.device_busy:.1%}"))
+    return Sheet("The engine", ("what", "value"), tuple(rows))
 
 
 def _ladder(report: EngineReport) -> Sheet:

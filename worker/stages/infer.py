@@ -1,6 +1,6 @@
 """Infer: windows of many clips at once through the network, and back to one result a clip."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from storage.errors import InvalidJob
@@ -27,8 +27,12 @@ class Classified:
 class Infer:
     """`finish(start(segments)) -> outputs`. Not thread-safe; owned by the infer thread."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self, engine: Engine, *, worked: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        """`worked` is told how many seconds the device worked on each tape."""
         self._engine = engine
+        self._worked = worked
 
     @property
     def most_frames_bytes(self) -> int:
@@ -65,7 +69,10 @@ class Infer:
 
     def finish(self, started: Started) -> list[SegmentOutput]:
         """One output for each segment, in order; one that does not fit the device has an error."""
-        return self._engine.finish(started)
+        before = self._engine.device_seconds
+        outputs = self._engine.finish(started)
+        self._worked(self._engine.device_seconds - before)
+        return outputs
 
     def conclude(self, clip: Clip, outputs: Sequence[SegmentOutput]) -> Classified:
         """Pool the windows of a clip. Raises the JobError of a window that has one."""
