@@ -47,8 +47,15 @@ ENDS: Mapping[Kind, frozenset[End]] = {
     Kind.LATE: frozenset({EXPIRED}),
     Kind.TIGHT: frozenset({DONE, EXPIRED}),
     Kind.CANCELLED: frozenset({DONE, (Status.CANCELLED, "")}),
-    # Alone, the other decoder survives it, and finds that it is not audio.
-    Kind.KILL_DECODER: frozenset({(Status.DEAD, "decode_crashed"), (Status.FAILED, "not_audio")}),
+    # Alone, the other decoder survives it, and finds that it is not audio. Its crashes use up its
+    # tries, and the last of them may meet a store that fails.
+    Kind.KILL_DECODER: frozenset(
+        {
+            (Status.DEAD, "decode_crashed"),
+            (Status.DEAD, "storage_unavailable"),
+            (Status.FAILED, "not_audio"),
+        }
+    ),
     Kind.KILL_WORKER: frozenset({(Status.DEAD, "crash_loop")}),
 }
 POISONOUS = frozenset({Kind.KILL_DECODER, Kind.KILL_WORKER})
