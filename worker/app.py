@@ -22,6 +22,7 @@ from storage.streams import Delivery, JobStreams
 from worker.audio.processes import DecodeProcesses
 from worker.budget import ByteBudget
 from worker.clip import SAMPLE_RATE_HZ
+from worker.descriptors import affordable_jobs
 from worker.engine import Engine
 from worker.health import HealthServer
 from worker.intake import Intake
@@ -107,7 +108,7 @@ def assemble(
         ],
         infer,
         settle=settle,
-        capacity=settings.jobs_in_flight or jobs_for(engine.tape_slots),
+        capacity=affordable_jobs(settings.jobs_in_flight or jobs_for(engine.tape_slots)),
         budget=budget,
         max_wait_seconds=settings.max_wait_seconds,
         observe=metrics.observe_stage,

@@ -18,6 +18,7 @@ from storage.settings import InvalidSettings, load, table, unknown_variables
 from worker import logs
 from worker.bench.clips import Lengths
 from worker.bench.report import Part
+from worker.descriptors import raise_limit
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def run() -> None:
     settings = _settings(required=("redis_url", "store"))
     _configure_logs(settings.log_level)
     _require_spool(settings)
+    raise_limit()
     # The light commands start fast: what is heavy is imported by those that need it.
     from storage.connection import RedisError, UnfitServer  # noqa: PLC0415
     from storage.errors import JobError  # noqa: PLC0415

@@ -181,9 +181,8 @@ class Engine:
         self._tune()
         if self._graphs:
             self._capture()
-        elif not self._cuda and (count := torch.get_num_threads()) > 1:
-            threads = ComputeThreads(count)
-            self._tapes = SplitTapes(self.model, threads, measure_costs(self.model, threads, count))
+        elif not self._cuda:
+            self._split()
         whole, rest = divmod(self.tape_slots, self.slots(self._longest))
         full = [self._longest] * whole
         if rest > self.model.config.gap:
@@ -199,15 +198,31 @@ class Engine:
     def _tune(self) -> None:
         """Let the fastest ways be found; without them it goes on as well."""
         rows = min(self.tape_slots, MOST_TUNED_SLOTS_GPU) if self._cuda else TUNED_SLOTS_CPU
-        fault = self._attempt(lambda: tune(self.model, rows=rows))
+        fault = self._attempt(lambda: tune(self.model, rows=rows), doing="tuning")
         if fault is not None:
             log.warning("engine.not_tuned", error=fault.text, meaning="tapes may run slower")
             self._release_memory()
 
+    def _split(self) -> None:
+        """On a CPU with several threads, run tapes in parts from now on, if it can be measured."""
+        count = torch.get_num_threads()
+        if count == 1:
+            return
+
+        def split() -> SplitTapes:
+            threads = ComputeThreads(count)
+            return SplitTapes(self.model, threads, measure_costs(self.model, threads, count))
+
+        made = self._attempt(split, doing="tuning")
+        if isinstance(made, _Fault):
+            log.warning("engine.not_tuned", error=made.text, meaning="tapes may run slower")
+        else:
+            self._tapes = made
+
     def _capture(self) -> None:
         """Run tapes as CUDA graphs from now on; operation by operation where that fails, loudly."""
         while True:
-            made = self._attempt(lambda: GraphLadder(self.model, self.tape_slots), capture=True)
+            made = self._attempt(lambda: GraphLadder(self.model, self.tape_slots), doing="capture")
             if not isinstance(made, _Fault):
                 self._tapes = made
                 return
@@ -220,15 +235,17 @@ class Engine:
                 break
         log.error("engine.no_graphs", error=made.text, meaning="tapes run far slower")
 
-    def _attempt(self, call: Callable[[], Result], *, capture: bool = False) -> Result | _Fault:
-        """What the call gives, or why it failed. Raises DeviceLost."""
+    def _attempt(self, call: Callable[[], Result], *, doing: str = "tape") -> Result | _Fault:
+        """What the call gives, or why it failed; unless memory ran out, that is logged.
+
+        Raises DeviceLost.
+        """
         try:
             return call()
         except Exception as error:
             out_of_memory = _is_out_of_memory(error)
             if not out_of_memory:
-                event = "engine.capture_failed" if capture else "engine.tape_failed"
-                log.exception(event)
+                log.exception("engine.failed", doing=doing)
             self._require_device()
             return _Fault(f"{type(error).__name__}: {error}", out_of_memory)
 

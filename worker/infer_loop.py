@@ -77,7 +77,7 @@ class InferLoop:
         observe: Observe,
         clock: Callable[[], float],
     ) -> None:
-        self.inferring = 0
+        self.inferring = 0  # clips that wait here, or are on a tape; any thread may look
         self._infer = infer
         self._more_coming = more_coming
         self._admitted = admitted
@@ -100,10 +100,6 @@ class InferLoop:
     def wake(self) -> None:
         """Look again at what is still coming, and whether to end. Any thread."""
         self._arrived.put(None)
-
-    def arrived(self) -> int:
-        """Clips that came while a tape was running. Any thread."""
-        return self._arrived.qsize()
 
     def stalled(self) -> bool:
         """Whether clips wait for the device, and no tape has come back for too long. Any thread."""

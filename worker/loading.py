@@ -14,6 +14,9 @@ from worker.model.synthetic import synthetic
 from worker.model.value_range import largest_value
 from worker.settings import WorkerSettings
 
+# What is stored is rounded, so it may be a little more than what the bounds say.
+_FLOAT16_SHARE = 0.99
+
 log = structlog.get_logger(__name__)
 
 
@@ -48,17 +51,18 @@ def _load_model(settings: WorkerSettings) -> Model:
         return model
     num_samples = int(settings.max_audio_seconds * SAMPLE_RATE_HZ)
     bound = largest_value(model.network, num_samples)
-    if bound.value <= torch.finfo(torch.float16).max:
+    if bound.value <= _FLOAT16_SHARE * torch.finfo(torch.float16).max:
         return model
     wider = wider_dtype(device) if settings.dtype == "auto" else dtype
     log.warning(
-        "model.range_too_wide",
-        where=bound.where,
-        values_up_to=bound.value,
-        dtype=str(wider),
-        meaning="a clip whose values leave float16 would fail, with `internal`",
+        "model.range_too_wide", where=bound.where, values_up_to=bound.value, dtype=str(wider)
     )
-    return model if wider is dtype else _read_model(settings, device, wider)
+    if wider is dtype:
+        return model
+    del model
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # or the tapes would be made shorter for want of it
+    return _read_model(settings, device, wider)
 
 
 def _read_model(settings: WorkerSettings, device: torch.device, dtype: torch.dtype) -> Model:

@@ -43,9 +43,9 @@ class WorkerSettings(SharedSettings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="`float32`, `bfloat16`, `float16`, or `auto`: float16 on a GPU, unless the "
-        "model's values could leave its range; bfloat16 on a CPU that computes in it; else "
-        "float32.",
+        description="`float32`, `bfloat16`, `float16`, or `auto`: float16 on a GPU, or bfloat16 "
+        "where the model's values could leave its range; on a CPU bfloat16 if it computes in "
+        "that, else float32.",
     )
     compute_threads: Count = Field(
         default_factory=cores,

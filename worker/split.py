@@ -50,9 +50,12 @@ class ComputeThreads:
     def run(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
         """What the calls give, at most one for each thread; torch has its share of them in each.
 
-        Waits for all of them, then raises what the first that failed has raised.
+        Waits for all of them, then raises what the first that failed has raised. Raises ValueError
+        for more calls than threads.
         """
-        each = self._count // len(calls)
+        if len(calls) > self._count:
+            raise ValueError(f"{len(calls)} calls on {self._count} threads")
+        each, before = self._count // len(calls), torch.get_num_threads()
         futures = [
             _send(inbox, call, threads=each)
             for inbox, call in zip(self._inboxes, calls, strict=False)
@@ -64,6 +67,8 @@ class ComputeThreads:
             return list(map(Future.result, futures))
         finally:
             futures.clear()
+            # The number is a thread's own, but the last that was set is also what a new thread has.
+            torch.set_num_threads(before)
 
 
 def _send(inbox: Inbox, call: Callable[[], Result], *, threads: int) -> Future[Result]:
@@ -84,8 +89,8 @@ def _end(inboxes: Sequence[Inbox]) -> None:
 
 
 def _compute(future: Future[Result], call: Callable[[], Result], *, threads: int) -> None:
-    torch.set_num_threads(threads)  # of this thread alone
     try:
+        torch.set_num_threads(threads)
         future.set_result(call())
     except BaseException as error:
         future.set_exception(error)
@@ -95,8 +100,8 @@ def _compute(future: Future[Result], call: Callable[[], Result], *, threads: int
 class SplitTapes:
     """Runs a tape in as many parts as are fastest for its segments.
 
-    `costs` says, for each number of parts, what the same work takes in so many even ones, in any
-    unit. Not thread-safe; owned by the infer thread.
+    `costs` says, for each number of parts up to that of the threads, what the same work takes in so
+    many even ones, in any unit. Not thread-safe; owned by the infer thread.
     """
 
     def __init__(self, model: Model, threads: ComputeThreads, costs: Mapping[int, float]) -> None:
@@ -133,7 +138,7 @@ def cheapest_shares(slots: Sequence[int], costs: Mapping[int, float]) -> list[li
     A tape takes as long as its longest part: where one segment outweighs the others, few parts of
     many threads are faster than many parts of few.
     """
-    ways = {parts: shares_of(slots, parts) for parts in costs if parts <= len(slots)}
+    ways = {parts: shares_of(slots, min(parts, len(slots))) for parts in costs}
 
     def cost(parts: int) -> float:
         longest = max(sum(slots[number] for number in share) for share in ways[parts])

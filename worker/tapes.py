@@ -75,7 +75,7 @@ class FinishedTape:
 class EagerTapes:
     """Operation by operation, a tape as long as its segments. On a CPU, `start` runs it all.
 
-    Not thread-safe; owned by the infer thread.
+    Not thread-safe: used by one thread at a time. Several may share a model.
     """
 
     def __init__(self, model: Model) -> None:

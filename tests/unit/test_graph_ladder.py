@@ -112,7 +112,7 @@ def test_without_graphs_it_runs_on_and_says_so(stub: CudaStub, model: Model) -> 
 
     stub.fail_capture = fail
     engine = engine_of(model)
-    assert warm(engine) == ["engine.capture_failed", "engine.no_graphs"]
+    assert warm(engine) == ["engine.failed", "engine.no_graphs"]
     assert_parity(engine, "tiny", SHORT, engine.run(parity_segments(SHORT)))
 
 

@@ -93,7 +93,7 @@ def test_a_failed_tape_fails_what_was_on_it(
     until(lambda: running.network.tapes)
     for each in ("bb", "four", "ccc", "55555", "666666"):
         running.submit(each)
-        until(lambda: running.pipeline._infer.arrived() == running.pipeline.in_flight - 1)
+        until(lambda: running.pipeline._infer._arrived.qsize() == running.pipeline.in_flight - 1)
     running.network.free.set()
     running.finish()
     assert running.network.tapes == [[1], [2, 4], [3, 5], [6]]
@@ -177,7 +177,7 @@ def test_a_task_abandoned_before_its_tape_is_not_run(bench: MakeBench) -> None:
     running.submit("a")
     until(lambda: running.network.tapes)
     (lost,) = running.submit("bb")
-    until(lambda: running.pipeline._infer.arrived() == 1)
+    until(lambda: running.pipeline._infer._arrived.qsize() == 1)
     lost.abandoned = True
     running.network.free.set()
     running.finish()

@@ -15,7 +15,7 @@ def test_a_full_queue_ends_up_on_one_tape(bench: MakeBench) -> None:
     running.submit("a")
     until(lambda: running.network.tapes)
     running.submit(*[f"{number:02}" for number in range(60)])
-    until(lambda: running.pipeline._infer.arrived() == 60)
+    until(lambda: running.pipeline._infer._arrived.qsize() == 60)
     running.network.free.set()
     running.finish()
     assert running.network.tapes == [[1], [2] * 60]
@@ -64,7 +64,9 @@ def test_a_full_tape_is_sent_behind_the_one_on_the_device(bench: MakeBench) -> N
     until(lambda: running.network.tapes == [[1, 1]])
     running.submit("c", "d", "e", "f")
     until(lambda: len(running.network.tapes) == 2)
-    until(lambda: running.pipeline._infer.arrived() + len(running.pipeline._infer._former) == 2)
+    until(
+        lambda: running.pipeline._infer._arrived.qsize() + len(running.pipeline._infer._former) == 2
+    )
     assert running.network.tapes == [[1, 1], [1, 1]]
     running.network.free.set()
     running.finish()

@@ -4,15 +4,18 @@ import contextlib
 import gc
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 import torch
 
 from tests.polling import until
 from tests.unit.model.parity import CHECKPOINTS, clip_of, loaded, noise, segments_of
 from tests.unit.test_parity import NAMES, assert_parity, parity_segments
+from worker import engine as engine_module
 from worker.engine import Engine
 from worker.model.model import Model
 from worker.split import (
@@ -74,6 +77,7 @@ def test_one_long_segment_has_all_threads() -> None:
     """Rather than one thread working while the others have nothing left to do."""
     assert cheapest_shares([1500, 50], HALVES) == [[0, 1]]
     assert cheapest_shares([1500], HALVES) == [[0]]
+    assert cheapest_shares([1500, 50], {3: 1.0}) == [[0], [1]]  # no more parts than segments
     assert cheapest_shares([600, 300, 200, 100], HALVES) == [[0], [1, 2, 3]]
 
 
@@ -107,6 +111,28 @@ def test_calls_share_the_threads() -> None:
     assert threads.run([call, call]) == [("compute-0", 2), ("compute-1", 2)]
     assert threads.run([torch.get_num_threads]) == [4]
     assert torch.get_num_threads() == before
+
+
+def test_more_calls_than_threads_are_refused() -> None:
+    """Some would have no thread, and whoever waits for them no end."""
+    with pytest.raises(ValueError, match="2 calls on 1 threads"):
+        ComputeThreads(1).run([int, int])
+
+
+def test_threads_that_begin_later_have_as_many_as_ever() -> None:
+    """What a part was given is not what the rest of the process has from then on."""
+    threads = ComputeThreads(2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        threads.run([int, int])
+        found: list[int] = []
+        late = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        late.start()
+        late.join(30)
+        assert found == [2]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_error_comes_when_all_have_ended() -> None:
@@ -156,15 +182,31 @@ def test_the_threads_end_with_their_owner() -> None:
     assert not thread.is_alive()
 
 
-def test_a_warm_engine_runs_in_parts(tmp_path: Path) -> None:
-    """Where it has several threads, it measures how many parts are cheapest, and stays exact."""
+@pytest.fixture
+def two_threads(tmp_path: Path) -> Iterator[Model]:
+    """A model that two threads run."""
     model = loaded("tiny", tmp_path)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    try:
-        engine = Engine(model, tape_slots=4096)
+    yield model
+    torch.set_num_threads(before)
+
+
+def test_a_warm_engine_runs_in_parts(two_threads: Model) -> None:
+    """Where it has several threads, it measures how many parts are cheapest, and stays exact."""
+    engine = Engine(two_threads, tape_slots=4096)
+    engine.warm_up()
+    assert isinstance(engine._tapes, SplitTapes)
+    assert_parity(engine, "tiny", NAMES, engine.run(parity_segments()))
+
+
+def test_a_worker_starts_where_parts_cannot_be_measured(
+    two_threads: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs tapes whole, and says so."""
+    monkeypatch.setattr(engine_module, "measure_costs", lambda *_: torch.empty(2**45))
+    engine = Engine(two_threads, tape_slots=4096)
+    with structlog.testing.capture_logs() as logs:
         engine.warm_up()
-        assert isinstance(engine._tapes, SplitTapes)
-        assert_parity(engine, "tiny", NAMES, engine.run(parity_segments()))
-    finally:
-        torch.set_num_threads(before)
+    assert "engine.not_tuned" in [entry["event"] for entry in logs]
+    assert_parity(engine, "tiny", NAMES, engine.run(parity_segments()))

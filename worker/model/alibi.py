@@ -62,8 +62,15 @@ class AlibiBias:
                 device=scale.device,
             )
             # Scaled once where all layers agree: it is read in every layer of every tape.
-            table = table.mul_(scale[0]).to(dtype) if shared else table
+            table = _cast(table.mul_(scale[0]), dtype) if shared else table
             self._table = table
         if shared:
             return table
-        return (table[:, :length, :length] * scale[layer]).to(dtype)
+        return _cast(table[:, :length, :length] * scale[layer], dtype)
+
+
+def _cast(bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """In `dtype`; never infinite, though float16 ends before the longest distances do."""
+    if dtype is torch.float16:
+        bias.clamp_(min=torch.finfo(dtype).min)
+    return bias.to(dtype)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, which oneDNN can hold in its own blocked layout. Owned by the infer thread.
+    """`nn.Linear`, which oneDNN can hold in its own blocked layout. `pack` once, before it is used.
 
     `forward` takes (rows, in_features) and gives (rows, out_features).
     """

@@ -31,7 +31,7 @@ class Classifier:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A network with its weights on its device. Not thread-safe; owned by the infer thread.
+    """A network with its weights on its device. Owned by the infer thread, which may share it out.
 
     `untrained` marks random weights, whose labels mean nothing.
     """

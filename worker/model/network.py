@@ -24,7 +24,7 @@ from worker.tape import TapeLayout
 # stays in the cache, on a GPU a longer one keeps it busy (`worker.model.tuning` tries several), and
 # memory is bounded on both.
 FRONT_END_FRAMES_CPU = 64
-FRONT_END_FRAMES_GPU = (512, 1024, 2048, 4096)
+FRONT_END_FRAMES_GPU = (1024, 512, 2048)  # the usual one first
 # Slots of a positional convolution at a time, where it is done by matrix products.
 POSITIONAL_SLOTS = 1024
 

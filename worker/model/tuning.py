@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -18,7 +19,7 @@ log = structlog.get_logger(__name__)
 ROUNDS = 5
 # What has to be gained before a way is taken that is not the usual one. Other programs disturb the
 # timing on a CPU, and hardly on a GPU.
-LEAST_GAIN_CPU, LEAST_GAIN_GPU = 0.2, 0.02
+LEAST_GAIN_CPU, LEAST_GAIN_GPU = 0.2, 0.05
 # Packed products cost about 1 MB of programs for each of the shapes that oneDNN keeps. A small
 # model is not worth that, however fast they are.
 LEAST_PACKED_WEIGHTS = 1_000_000
@@ -103,7 +104,7 @@ def _tune_positional(model: Model, x: Tensor) -> None:
 
 
 def _tune_front_end(model: Model, slots: int) -> None:
-    """By how many frames it takes at a time."""
+    """By how many frames it takes at a time; those for which there is no memory are passed over."""
     network = model.network
     samples = torch.randn(num_samples(slots), device=model.device)
 
@@ -111,11 +112,14 @@ def _tune_front_end(model: Model, slots: int) -> None:
         network.front_end_frames = frames
         network.frames(samples, slots)
 
-    try:
-        ways = {str(frames): partial(run, frames) for frames in FRONT_END_FRAMES_GPU}
-        winner, milliseconds = fastest(ways, model.device)
-    except BaseException:
-        network.front_end_frames = None
-        raise
+    ways = {}
+    for frames in FRONT_END_FRAMES_GPU:
+        with suppress(torch.OutOfMemoryError):
+            run(frames)
+            ways[str(frames)] = partial(run, frames)
+    network.front_end_frames = None
+    if not ways:
+        return
+    winner, milliseconds = fastest(ways, model.device)
     network.front_end_frames = int(winner)
     log.info("model.tuned", what="front_end", chosen=winner, milliseconds=milliseconds)

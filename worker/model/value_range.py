@@ -1,8 +1,9 @@
 """How large the values in the network can become: bounds that its weights prove, for any clip.
 
 In float16 nothing above 65,504 exists. This network normalizes after each part of a block, so what
-goes into a matrix product has a length that the norm before it fixes; and no row of the product is
-longer than that times the length of the weights it meets (Cauchy and Schwarz).
+goes into a matrix product has a length that the norm before it fixes; and no value of the product
+is larger than that times the length of the weights it meets (Cauchy and Schwarz). Attention's own
+inside is left out: its scores are float32, and its bias is never let beyond the range.
 """
 
 import math
@@ -24,14 +25,17 @@ class Bound(NamedTuple):
 def largest_value(network: Network, num_samples: int) -> Bound:
     """The largest of all values that the network stores, for clips of up to `num_samples`.
 
-    Infinite where a weight is. The weights have to be plain: before they are packed.
+    Infinite where a weight is not finite. The weights have to be plain: before they are packed.
     """
+    for name, parameter in network.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            return Bound(name, math.inf)
     return max(bounds(network, num_samples), key=lambda bound: bound.value)
 
 
 @torch.inference_mode()
 def bounds(network: Network, num_samples: int) -> list[Bound]:
-    """A bound for the output of each part, in their order."""
+    """A bound for what each part stores, in their order."""
     # Of a normalized clip the squares add up to no more than the number of its samples; so one
     # sample alone may be all of them, and the samples under a frame are no longer than that either.
     length = math.sqrt(num_samples)
@@ -41,10 +45,12 @@ def bounds(network: Network, num_samples: int) -> list[Bound]:
         if number:
             length *= math.sqrt(conv.kernel)  # so many rows of the layer before
         found.append(Bound(f"front_end.{number}", _longest_row(conv.weight) * length))
-        length = _after(conv.norm, conv.weight.shape[0])
+        found.append(_norm_bound(f"front_end.{number}.norm", conv.norm, len(conv.weight)))
+        length = _length_after_norm(conv.norm, len(conv.weight))
 
-    length = _after(network.project_norm, network.project.in_features)
-    length = _length_after(network.project, length)
+    channels = network.project.in_features
+    found.append(_norm_bound("project_norm", network.project_norm, channels))
+    length = _length_after(network.project, _length_after_norm(network.project_norm, channels))
     found.append(Bound("project", length))
     position = length
     for number, positional in enumerate(network.positional):
@@ -54,41 +60,51 @@ def bounds(network: Network, num_samples: int) -> list[Bound]:
         found.append(Bound(f"positional.{number}", _value_after(conv1d, taps)))
         position = math.sqrt(conv1d.out_channels)  # its norm has no weights
     found.append(Bound("position", length + position))
-    found.append(Bound("extra_tokens", float(network.extra_tokens.float().abs().amax())))
+    found.append(Bound("extra_tokens", _largest(network.extra_tokens)))
 
-    length = _after(network.norm, network.project.out_features)
+    dim = network.project.out_features
+    found.append(_norm_bound("norm", network.norm, dim))
+    length = _length_after_norm(network.norm, dim)
     for number, block in enumerate(network.blocks):
         assert isinstance(block, Block)
-        found += _block_bounds(block, length, f"blocks.{number}")
-        length = _after(block.norm2, block.fc2.out_features)
+        found += _block_bounds(f"blocks.{number}", block, length, dim)
+        length = _length_after_norm(block.norm2, dim)
     return found
 
 
-def _block_bounds(block: Block, length: float, name: str) -> list[Bound]:
-    attention = block.attn
-    found = [Bound(f"{name}.attn.qkv", _value_after(attention.qkv, length))]
+def _block_bounds(name: str, block: Block, length: float, dim: int) -> list[Bound]:
+    """`length` is that of the rows that come in."""
+    qkv, proj = block.attn.qkv, block.attn.proj
+    found = [Bound(f"{name}.attn.qkv", _value_after(qkv, length))]
     # A head's output lies between the values that it mixes.
-    dim = attention.proj.in_features
-    values = _norm(attention.qkv.weight[2 * dim :]) * length + _norm(attention.qkv.bias[2 * dim :])
-    added = _value_after(attention.proj, values)
-    found.append(Bound(f"{name}.attn", length + added))
-    length = _after(block.norm1, block.fc1.in_features)
+    mixed = _norm(qkv.weight[2 * dim :]) * length + _norm(qkv.bias[2 * dim :])
+    found.append(Bound(f"{name}.attn", length + _value_after(proj, mixed)))
+    found.append(_norm_bound(f"{name}.norm1", block.norm1, dim))
+    length = _length_after_norm(block.norm1, dim)
     found.append(Bound(f"{name}.fc1", _value_after(block.fc1, length)))
     # GELU only brings values nearer to zero.
     added = _value_after(block.fc2, _length_after(block.fc1, length))
     found.append(Bound(f"{name}.fc2", length + added))
+    found.append(_norm_bound(f"{name}.norm2", block.norm2, dim))
     return found
 
 
-def _after(norm: nn.Module, dim: int) -> float:
-    """The length of a row after a LayerNorm: that of `dim` ones, weighted, and the bias."""
+def _norm_bound(name: str, norm: nn.Module, dim: int) -> Bound:
+    """A row of `dim` normalized values may hold a single one that is not near zero."""
     assert isinstance(norm, nn.LayerNorm)
-    return float(norm.weight.float().abs().amax()) * math.sqrt(dim) + _norm(norm.bias)
+    return Bound(name, _largest(norm.weight) * math.sqrt(dim) + _largest(norm.bias))
+
+
+def _length_after_norm(norm: nn.Module, dim: int) -> float:
+    """The length of a row of `dim` normalized values, weighted, and of the bias."""
+    assert isinstance(norm, nn.LayerNorm)
+    return _largest(norm.weight) * math.sqrt(dim) + _norm(norm.bias)
 
 
 def _value_after(product: nn.Linear | nn.Conv1d, length: float) -> float:
     """The largest value of a product with rows of that length."""
-    return _longest_row(product.weight) * length + _largest(product.bias)
+    bias = product.bias
+    return _longest_row(product.weight) * length + (0.0 if bias is None else _largest(bias))
 
 
 def _length_after(product: nn.Linear, length: float) -> float:
@@ -100,8 +116,8 @@ def _longest_row(weight: Tensor) -> float:
     return float(weight.float().flatten(1).norm(dim=1).amax())
 
 
-def _largest(bias: Tensor | None) -> float:
-    return 0.0 if bias is None else float(bias.float().abs().amax())
+def _largest(values: Tensor) -> float:
+    return float(values.float().abs().amax())
 
 
 def _norm(values: Tensor) -> float:

@@ -48,3 +48,13 @@ def test_each_layer_has_its_own_scale_where_the_model_has() -> None:
     assert torch.equal(second, 2 * first)
     assert first.any()
     assert not third.any()
+
+
+def test_no_bias_is_infinite_in_float16() -> None:
+    """Two minutes apart, with a large learned scale, it would leave the range."""
+    bias = AlibiBias(num_heads=2, extra_tokens=1)
+    for layers in (1, 2):
+        scale = torch.full((layers, 1, 2, 1, 1), 1000.0)
+        table = bias.of_layer(layers - 1, scale=scale, length=6_000, dtype=torch.float16)
+        assert bool(table.isfinite().all())
+        bias = AlibiBias(num_heads=2, extra_tokens=1)
