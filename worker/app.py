@@ -21,8 +21,8 @@ from storage.objects import ObjectSource, ObjectStore, open_store
 from storage.streams import Delivery, JobStreams
 from worker.audio.processes import DecodeProcesses
 from worker.budget import ByteBudget
+from worker.capacity import affordable_jobs, jobs_for
 from worker.clip import SAMPLE_RATE_HZ
-from worker.descriptors import affordable_jobs
 from worker.engine import Engine
 from worker.health import HealthServer
 from worker.intake import Intake
@@ -44,8 +44,6 @@ _CLOSE_SECONDS = 2.0
 _GIVE_BACK_SECONDS = 3.0
 _LEAVE_SECONDS = 1.0
 _NORMALIZE_THREADS = 1
-_LEAST_JOBS = 256
-_SHORT_CLIP_SLOTS = 85
 _FLOAT32_BYTES = 4
 _PULSE_SECONDS = 10.0  # the longest wait for the reply to a heartbeat
 
@@ -117,15 +115,6 @@ def assemble(
     metrics.in_flight.set_function(lambda: pipeline.in_flight)
     metrics.bytes_in_flight.set_function(lambda: budget.used_bytes)
     return Assembly(pipeline, processes)
-
-
-def jobs_for(tape_slots: int) -> int:
-    """Jobs to hold at once, so that a device with tapes of this length never waits for clips.
-
-    With clips of 1.5 s each: one tape that runs, one behind it, one that is being filled, and as
-    many clips again on their way there.
-    """
-    return max(_LEAST_JOBS, 4 * tape_slots // _SHORT_CLIP_SLOTS)
 
 
 def check_services(settings: WorkerSettings) -> None:

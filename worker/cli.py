@@ -18,7 +18,7 @@ from storage.settings import InvalidSettings, load, table, unknown_variables
 from worker import logs
 from worker.bench.clips import Lengths
 from worker.bench.report import Part
-from worker.descriptors import raise_limit
+from worker.capacity import raise_limit
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:

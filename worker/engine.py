@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import psutil
 import structlog
 import torch
 
@@ -28,31 +27,13 @@ from worker.model.tuning import tune
 from worker.prediction import Prediction, pool
 from worker.split import ComputeThreads, SplitTapes, measure_costs
 from worker.tape import Segment, num_fitting
+from worker.tape_memory import affordable_slots, is_out_of_memory
 from worker.tapes import EagerTapes, RunningTape, SegmentOutput, Tapes, Vector
 
 log = structlog.get_logger(__name__)
 
-# More slots than this bring no more speed, only latency: about 40 s of audio on a CPU, 5 min on a
-# GPU. Small enough, on both, that memory seldom decides.
-MAX_TAPE_SLOTS_CPU = 2_048
-MAX_TAPE_SLOTS_GPU = 16_384
 # How long a tape is, or nearly, when ways to compute are compared.
 TUNED_SLOTS_CPU, MOST_TUNED_SLOTS_GPU = 1_024, 8_192
-# Of the memory that is free once the weights are in place.
-TAPE_SHARE_OF_FREE_MEMORY = 0.5
-# Vectors of `embed_dim` that are alive at once for one slot, in the widest part of a block: the
-# input, q, k and v; or the input and two hidden layers of 4 × embed_dim. Half as much to spare.
-VECTORS_PER_SLOT = 16
-
-# The CPU's allocator and cuBLAS have no class for it, only these words in a RuntimeError.
-OUT_OF_MEMORY_WORDS = (
-    "can't allocate memory",
-    "out of memory",
-    "ALLOCATION_FAILED",
-    "ALLOC_FAILED",
-    "bad_alloc",
-)
-
 Result = TypeVar("Result")
 
 
@@ -106,7 +87,7 @@ class Engine:
                 f"EMO_TAPE_SLOTS={tape_slots}: a window of {window_seconds} s takes {least}; "
                 "give at least that, or lower EMO_WINDOW_SECONDS"
             )
-        self.tape_slots = tape_slots or max(least, _affordable_slots(model, least))
+        self.tape_slots = tape_slots or max(least, affordable_slots(model, least))
         self._cuda = model.device.type == "cuda"
         self._graphs = graphs and self._cuda
         self._tapes: Tapes = EagerTapes(model)
@@ -243,7 +224,7 @@ class Engine:
         try:
             return call()
         except Exception as error:
-            out_of_memory = _is_out_of_memory(error)
+            out_of_memory = is_out_of_memory(error)
             if not out_of_memory:
                 log.exception("engine.failed", doing=doing)
             self._require_device()
@@ -300,26 +281,6 @@ class Engine:
             torch.cuda.synchronize(self.model.device)
         except RuntimeError as error:
             raise DeviceLost(f"{self.model.device}: {error}") from error
-
-
-def _affordable_slots(model: Model, longest_slots: int) -> int:
-    """The tape that the device's free memory allows, up to what is of use."""
-    if model.device.type == "cuda":
-        free_bytes, most = torch.cuda.mem_get_info(model.device)[0], MAX_TAPE_SLOTS_GPU
-    else:
-        free_bytes, most = psutil.virtual_memory().available, MAX_TAPE_SLOTS_CPU
-    # The attention bias of the longest window: in float32, and a copy in the model's dtype.
-    bias_bytes = model.config.num_heads * longest_slots**2 * (4 + model.dtype.itemsize)
-    free_bytes = max(0, free_bytes - bias_bytes)
-    slot_bytes = VECTORS_PER_SLOT * model.config.embed_dim * model.dtype.itemsize
-    return min(most, int(TAPE_SHARE_OF_FREE_MEMORY * free_bytes / slot_bytes))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether torch or numpy ran out of memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
 
 
 def _silence(window: Window) -> Segment:

@@ -15,10 +15,11 @@ from storage.errors import Internal, OutOfMemory
 from tests.unit.model.parity import clip_of, loaded, noise, segments_of, waveforms
 from worker import engine as engine_module
 from worker.clip import Window
-from worker.engine import MAX_TAPE_SLOTS_CPU, Engine
+from worker.engine import Engine
 from worker.model.model import Model
 from worker.model.network import FRONT_END_FRAMES_CPU, Network
 from worker.tape import Segment, TapeLayout
+from worker.tape_memory import MAX_TAPE_SLOTS_CPU
 from worker.tapes import SegmentOutput
 
 

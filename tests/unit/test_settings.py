@@ -14,7 +14,6 @@ from storage.settings import (
     unknown_variables,
     variable,
 )
-from worker.app import jobs_for
 from worker.settings import WorkerSettings, cores
 
 
@@ -71,12 +70,6 @@ def test_the_names_that_are_fixed_have_their_defaults(name: str, default: object
     """Operators rely on both."""
     (field,) = [field for field in WorkerSettings.model_fields if variable(field) == name]
     assert getattr(load(WorkerSettings), field) == default
-
-
-@pytest.mark.parametrize(("tape_slots", "jobs"), [(1_509, 256), (2_048, 256), (16_384, 771)])
-def test_enough_jobs_are_held_for_the_tapes(tape_slots: int, jobs: int) -> None:
-    """A GPU that takes 190 short clips at a time would wait for more than 256 jobs bring it."""
-    assert jobs_for(tape_slots) == jobs
 
 
 def test_a_variable_sets_its_field(monkeypatch: pytest.MonkeyPatch) -> None:

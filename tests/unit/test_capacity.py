@@ -1,4 +1,4 @@
-"""File descriptors: as many as the system allows, and no more jobs than they hold."""
+"""How many jobs are held: enough for the tapes, and no more than there are files for."""
 
 import resource
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from worker.descriptors import affordable_jobs, raise_limit
+from worker.capacity import affordable_jobs, jobs_for, raise_limit
 
 
 @pytest.fixture
@@ -15,6 +15,12 @@ def limits() -> Iterator[tuple[int, int]]:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield before
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(("tape_slots", "jobs"), [(1_509, 256), (2_048, 256), (16_384, 771)])
+def test_enough_jobs_are_held_for_the_tapes(tape_slots: int, jobs: int) -> None:
+    """A GPU that takes 190 short clips at a time would wait for more than 256 jobs bring it."""
+    assert jobs_for(tape_slots) == jobs
 
 
 def test_a_worker_has_all_that_it_may_have(limits: tuple[int, int]) -> None:
