@@ -1,7 +1,6 @@
 """The engine alone: how fast on clips at hand, how fast it could be, and how it grows."""
 
 import statistics
-import time
 from collections import deque
 from collections.abc import Sequence
 from itertools import cycle
@@ -36,15 +35,17 @@ def measure_engine(engine: Engine, *, lengths: Lengths, seconds: float) -> Engin
     (warm_up_seconds,) = repeat(engine.warm_up, seconds=0, least_runs=1)
     drawn = segments_of([Waveform(samples) for samples in draw(lengths, _DRAWN_CLIPS)])
     full = _fill(engine, drawn)
+    device_seconds = engine.device_seconds
     tape_seconds = repeat(lambda: predict(engine, full), seconds=seconds)
 
     # Several tapes at once, where they are short: what is done beside the device hides behind it.
-    work, work_seconds = full, statistics.median(tape_seconds)
-    tapes = min(round(seconds / LEAST_RUNS / work_seconds), _MOST_TAPES)
+    work, runs = full, tape_seconds
+    tapes = min(round(seconds / LEAST_RUNS / statistics.median(runs)), _MOST_TAPES)
     if tapes > 1:
-        work = full * tapes
-        work_seconds = median_seconds(lambda: predict(engine, work), seconds=seconds)
-    busy = _device_busy(engine, work)
+        work, device_seconds = full * tapes, engine.device_seconds
+        runs = repeat(lambda: predict(engine, work), seconds=seconds)
+    device_busy = (engine.device_seconds - device_seconds) / sum(runs)
+    work_seconds = statistics.median(runs)
     audio_seconds = sum(segment.clip.waveform.duration_seconds for segment in work)
     frames = sum(segment.window.frames for segment in work)
     rtfx = audio_seconds / work_seconds
@@ -55,7 +56,7 @@ def measure_engine(engine: Engine, *, lengths: Lengths, seconds: float) -> Engin
         clips_per_second=len(work) / work_seconds,
         tape_slots=engine.tape_slots,
         tape_fill=tape_fill(engine, work),
-        device_busy=busy,
+        device_busy=device_busy,
         warm_up_seconds=warm_up_seconds,
         one_clip=Latency.of(repeat(lambda: predict(engine, five), seconds=seconds)),
         full_tape=Latency.of(tape_seconds),
@@ -103,13 +104,6 @@ def tape_fill(engine: Engine, segments: Sequence[Segment]) -> float:
     used, run = engine.slots_used, engine.slots_run
     predict(engine, segments)
     return (engine.slots_used - used) / (engine.slots_run - run)
-
-
-def _device_busy(engine: Engine, segments: Sequence[Segment]) -> float:
-    """Run the segments: the share of the time that the device worked on them."""
-    before, started = engine.device_seconds, time.perf_counter()
-    predict(engine, segments)
-    return (engine.device_seconds - before) / (time.perf_counter() - started)
 
 
 def _fill(engine: Engine, drawn: Sequence[Segment]) -> list[Segment]:

@@ -58,8 +58,8 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def wider_dtype(device: torch.device) -> torch.dtype:
-    """What to compute in where float16 is too narrow for a model: the next of `half_dtypes`."""
-    return [*half_dtypes(device), torch.float32][1]
+    """What to compute in where float16 is too narrow for a model: bfloat16, or float32."""
+    return torch.bfloat16 if torch.bfloat16 in half_dtypes(device) else torch.float32
 
 
 def cpu_flags(cpu_info: Path) -> frozenset[str]:

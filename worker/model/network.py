@@ -104,16 +104,20 @@ class PositionalConv(nn.Module):
             groups=self.groups,
         )
         self.norm = nn.LayerNorm(config.embed_dim, eps=FRONT_END_EPS, elementwise_affine=False)
-        self.ways: dict[str, Callable[[Tensor], Tensor]] = {
+        self.way = "convolution"  # one of `ways`
+
+    def forward(self, x: Tensor, fused: Fused) -> Tensor:
+        """(slots, dim) to (slots, dim)."""
+        return fused.norm_gelu(self.ways()[self.way](x), self.norm)
+
+    def ways(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """All exact ways to do it, the usual one first: each (slots, dim) to (slots, dim)."""
+        # Not kept: it would hold this module in a cycle, and its weights past the model's end.
+        return {
             "convolution": self.convolution,
             "channels_last": self.channels_last,
             "products": self.products,
         }
-        self.way = "convolution"
-
-    def forward(self, x: Tensor, fused: Fused) -> Tensor:
-        """(slots, dim) to (slots, dim)."""
-        return fused.norm_gelu(self.ways[self.way](x), self.norm)
 
     def convolution(self, x: Tensor) -> Tensor:
         """By the convolution of the device's library."""

@@ -97,7 +97,7 @@ def _tune_linear(model: Model, x: Tensor) -> None:
 def _tune_positional(model: Model, x: Tensor) -> None:
     conv = model.network.positional[0]
     assert isinstance(conv, PositionalConv)
-    ways = {name: partial(way, x) for name, way in conv.ways.items()}
+    ways = {name: partial(way, x) for name, way in conv.ways().items()}
     winner, milliseconds = fastest(ways, model.device)
     model.network.convolve(winner)
     log.info("model.tuned", what="positional", chosen=winner, milliseconds=milliseconds)

@@ -38,6 +38,8 @@ def test_figures_agree_with_each_other(report: EngineReport) -> None:
     """A 5 s clip is a fifth of the audio seconds; a share is the speed over its limit."""
     limits = report.limits
     assert report.rtfx == pytest.approx(5 * report.clips_per_second)
+    assert report.device_busy is not None
+    assert 0.5 < report.device_busy <= 1
     assert limits.share_matrix == pytest.approx(report.rtfx / limits.rtfx_matrix)
     assert limits.rtfx_matrix == pytest.approx(limits.matrix_gflops / limits.gflop_per_audio_second)
     assert limits.share_products == pytest.approx(report.rtfx / limits.rtfx_products)

@@ -1,5 +1,7 @@
 """Ways to compute the same: each is exact, and the fastest is taken."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,6 +111,18 @@ def test_the_front_end_of_a_gpu_is_tried_in_several_runs(tmp_path: Path) -> None
     most_samples = 0
     _tune_front_end(model, 4_500)
     assert network.front_end_frames is None
+
+
+def test_a_model_that_is_let_go_is_gone_at_once(tmp_path: Path) -> None:
+    """Its memory is wanted for another: nothing in it may hold itself until a collection."""
+    network = loaded("tiny", tmp_path).network
+    gone = [weakref.ref(module) for module in network.modules()]
+    gc.disable()
+    try:
+        del network
+        assert [module() for module in gone if module() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_tuning_a_model_leaves_it_exact(tmp_path: Path) -> None:
