@@ -1,9 +1,15 @@
 """Real servers for all tests: one Redis at a time, emptied before each test."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
+
+# Read when the kernels are imported: without a GPU, an interpreter runs them.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from storage.connection import connect
 from storage.embedded import EmbeddedRedis

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from worker import graphs
-from worker.model.fused import EAGER
+from worker.model import gpu_tuning
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 20.00 MiB."
 
@@ -58,13 +58,18 @@ class _Event:
         """Nothing to wait for."""
 
 
+class _Graph:
+    def replay(self) -> None:
+        """What was captured has run already."""
+
+
 class CudaStub:
     """What the device is made to do."""
 
     def __init__(self) -> None:
         self.captured: list[int] = []  # slots of each rung, in order
         self.fail_capture: Callable[[int], None] = lambda slots: None
-        self.fail_clone: Callable[[], None] = lambda: None
+        self.fail_copy: Callable[[], None] = lambda: None
         self.lost = False  # every call that asks the device fails
         self.capture_broke_off = False  # the allocator believes that a capture is under way
 
@@ -98,23 +103,22 @@ def cuda_stub(patch: pytest.MonkeyPatch) -> Iterator[CudaStub]:
             self.frames.copy_(frames)
             self.embeddings.copy_(embeddings)
 
-    def clone(tensor: Tensor) -> Tensor:
-        stub.fail_clone()
-        return torch.empty_like(tensor).copy_(tensor)
+    def copied(frames: Tensor) -> Tensor:
+        stub.fail_copy()
+        return frames.to(torch.float32, copy=True)
 
     def pinned(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype)
 
     patch.setattr(graphs, "_Captured", Captured)
     patch.setattr(graphs, "_pinned", pinned)
-    patch.setattr(graphs, "compiled", lambda: EAGER)
-    patch.setattr(torch, "compile", lambda function, **_: function)
-    patch.setattr(Tensor, "clone", clone)
+    patch.setattr(graphs, "_copied", copied)
+    patch.setattr(gpu_tuning, "tune_gpu", lambda *_, **__: None)  # has tests of its own
     patch.setattr(Tensor, "record_stream", lambda tensor, stream: None)
     for name, value in {
         "Stream": _Stream,
         "Event": _Event,
-        "CUDAGraph": object,
+        "CUDAGraph": _Graph,
         "graph": lambda *_, **__: nullcontext(),
         "stream": lambda _: nullcontext(),
         "current_stream": _Stream,

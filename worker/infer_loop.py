@@ -1,5 +1,6 @@
 """The infer thread's work: clips become tapes, tapes run on the device, and results go on."""
 
+import gc
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -111,6 +112,9 @@ class InferLoop:
         started = self._clock()
         tape_seconds = self._infer.warm_up()
         self._stalled_seconds = max(_STALLED_SECONDS, _STALLED_TAPES * tape_seconds)
+        # What is there now stays: a full collection, which stops all threads, need not look at it.
+        gc.collect()
+        gc.freeze()
         log.info(
             "pipeline.warm",
             seconds=round(self._clock() - started, 2),

@@ -16,8 +16,10 @@ from tests.unit.model.parity import clip_of, loaded, noise, segments_of, wavefor
 from worker import engine as engine_module
 from worker.clip import Window
 from worker.engine import Engine
+from worker.model.convolutions import FrontEndConv
 from worker.model.model import Model
 from worker.model.network import FRONT_END_FRAMES_CPU, Network
+from worker.model.operations import TorchOperations
 from worker.tape import Segment, TapeLayout
 from worker.tape_memory import MAX_TAPE_SLOTS_CPU
 from worker.tapes import SegmentOutput
@@ -214,14 +216,16 @@ def test_warm_up_fails_where_a_window_does_not_fit(model: Model) -> None:
 
 def test_the_front_end_runs_a_bounded_number_of_frames_at_a_time(model: Model) -> None:
     """On a tape of 40,000 slots too: its first layer has 64 wide rows for each of them."""
-    network = model.network
     rows: list[int] = []
 
-    def record(_module: object, _inputs: object, output: Tensor) -> None:
-        rows.append(len(output))
+    class Recording(TorchOperations):
+        def front_end(self, conv: FrontEndConv, x: Tensor) -> Tensor:
+            """As ever, and noted."""
+            out = super().front_end(conv, x)
+            rows.append(len(out))
+            return out
 
-    hook = network.front_end[0].register_forward_hook(record)
-    with hook, torch.inference_mode():
-        frames = network.frames(torch.zeros(320 * 40_000 + 80), 40_000)
+    with torch.inference_mode():
+        frames = model.network.frames(torch.zeros(320 * 40_000 + 80), 40_000, Recording())
     assert frames.shape == (40_000, 32)
     assert max(rows) <= 64 * FRONT_END_FRAMES_CPU + 15

@@ -12,10 +12,10 @@ from tests.unit.test_graphs import SHORT
 from tests.unit.test_parity import assert_parity, parity_segments
 from worker.engine import Engine, Started
 from worker.errors import DeviceLost
-from worker.graphs import GraphLadder, rungs
+from worker.graphs import GraphLadder
+from worker.ladder import rungs
 from worker.model.model import Model
 
-pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 TAPE_SLOTS = 300
 
 
@@ -81,7 +81,7 @@ def test_a_tape_that_does_not_get_away_leaves_its_place(stub: CudaStub, model: M
         for failure in failures:
             failure()
 
-    stub.fail_clone = fail_once
+    stub.fail_copy = fail_once
     outputs = engine.run(parity_segments(SHORT))
     assert_parity(engine, "tiny", SHORT, outputs)
     ladder = engine._tapes
@@ -131,6 +131,6 @@ def test_a_lost_device_is_no_fault_of_the_clips(stub: CudaStub, model: Model) ->
     engine = engine_of(model)
     warm(engine)
     stub.lost = True
-    stub.fail_clone = out_of_memory
+    stub.fail_copy = out_of_memory
     with pytest.raises(DeviceLost, match="illegal memory access"):
         engine.run(parity_segments(SHORT))

@@ -15,7 +15,7 @@ from worker.bench.report import EngineReport, Latency, Limits, Rung
 from worker.bench.timing import LEAST_RUNS, median_seconds, repeat
 from worker.clip import SAMPLE_RATE_HZ, Waveform, frame_samples
 from worker.engine import Engine, Started
-from worker.graphs import rungs
+from worker.ladder import rungs
 from worker.prediction import Prediction
 from worker.stages.normalize import Normalize
 from worker.tape import Segment, num_fitting
@@ -34,7 +34,7 @@ def measure_engine(engine: Engine, *, lengths: Lengths, seconds: float) -> Engin
     """
     (warm_up_seconds,) = repeat(engine.warm_up, seconds=0, least_runs=1)
     drawn = segments_of([Waveform(samples) for samples in draw(lengths, _DRAWN_CLIPS)])
-    full = _fill(engine, drawn)
+    full = fill(engine, drawn)
     device_seconds = engine.device_seconds
     tape_seconds = repeat(lambda: predict(engine, full), seconds=seconds)
 
@@ -106,7 +106,7 @@ def tape_fill(engine: Engine, segments: Sequence[Segment]) -> float:
     return (engine.slots_used - used) / (engine.slots_run - run)
 
 
-def _fill(engine: Engine, drawn: Sequence[Segment]) -> list[Segment]:
+def fill(engine: Engine, drawn: Sequence[Segment]) -> list[Segment]:
     """The clips in turn, until one more would not fit the tape."""
     supply = cycle(drawn)
     fitting = [next(supply)]

@@ -2,17 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 
 import structlog
 import torch
 from torch import Tensor
 
+from worker.model.convolutions import PositionalConv
 from worker.model.linear import pack, packed_linear
 from worker.model.model import Model
-from worker.model.network import FRONT_END_FRAMES_GPU, Block, PositionalConv
-from worker.tape import num_samples
+from worker.model.network import Block
 
 log = structlog.get_logger(__name__)
 
@@ -27,20 +26,22 @@ LEAST_PACKED_WEIGHTS = 1_000_000
 
 @torch.inference_mode()
 def tune(model: Model, *, rows: int = 1024) -> None:
-    """Settle how the network computes: what, depends on the device.
+    """Settle how the network computes on a CPU.
 
     Takes about a second for the large model; on the thread that will run it. `rows` is about how
-    many slots a tape has. Raises what the device raises; whatever is not settled by then stays as
-    it was.
+    many slots a tape has. Raises what torch raises; what is not settled by then stays as it was.
     """
     if model.network.tuned:
         return
     model.network.tuned = True
     x = torch.randn(rows, model.config.embed_dim, device=model.device).to(model.dtype)
-    _tune_positional(model, x)
-    if model.device.type == "cuda":
-        _tune_front_end(model, rows)
-    elif can_pack(model.dtype):
+    conv = model.network.positional[0]
+    assert isinstance(conv, PositionalConv)
+    ways = {name: partial(way, x) for name, way in conv.ways().items()}
+    winner, milliseconds = fastest(ways, model.device)
+    model.network.convolve(winner)
+    log.info("model.tuned", what="positional", chosen=winner, milliseconds=milliseconds)
+    if can_pack(model.dtype):
         _tune_linear(model, x)
 
 
@@ -92,34 +93,3 @@ def _tune_linear(model: Model, x: Tensor) -> None:
     if winner == "packed":
         model.network.pack(len(x))
     log.info("model.tuned", what="linear", chosen=winner, milliseconds=milliseconds)
-
-
-def _tune_positional(model: Model, x: Tensor) -> None:
-    conv = model.network.positional[0]
-    assert isinstance(conv, PositionalConv)
-    ways = {name: partial(way, x) for name, way in conv.ways().items()}
-    winner, milliseconds = fastest(ways, model.device)
-    model.network.convolve(winner)
-    log.info("model.tuned", what="positional", chosen=winner, milliseconds=milliseconds)
-
-
-def _tune_front_end(model: Model, slots: int) -> None:
-    """By how many frames it takes at a time; those for which there is no memory are passed over."""
-    network = model.network
-    samples = torch.randn(num_samples(slots), device=model.device)
-
-    def run(frames: int) -> None:
-        network.front_end_frames = frames
-        network.frames(samples, slots)
-
-    ways = {}
-    for frames in FRONT_END_FRAMES_GPU:
-        with suppress(torch.OutOfMemoryError):
-            run(frames)
-            ways[str(frames)] = partial(run, frames)
-    network.front_end_frames = None
-    if not ways:
-        return
-    winner, milliseconds = fastest(ways, model.device)
-    network.front_end_frames = int(winner)
-    log.info("model.tuned", what="front_end", chosen=winner, milliseconds=milliseconds)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from worker.model.network import Block, FrontEndConv, Network, PositionalConv
+from worker.model.convolutions import FrontEndConv, PositionalConv
+from worker.model.network import Block, Network
 
 
 class Bound(NamedTuple):

@@ -3,21 +3,27 @@
 import gc
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
+import structlog
 import torch
 
 from tests.unit.model.parity import CHECKPOINTS, CPU, loaded
-from tests.unit.test_parity import NAMES, assert_parity, parity_segments
-from worker.clip import frame_samples
+from tests.unit.test_graphs import Run, assert_reference, run_short_clips
+from tests.unit.test_parity import (
+    HALF_TOLERANCE,
+    NAMES,
+    SCORE_TOLERANCE,
+    assert_parity,
+    parity_segments,
+)
 from worker.engine import Engine
-from worker.model.fused import Fused
-from worker.model.model import Model
-from worker.model.network import FRONT_END_FRAMES_GPU, POSITIONAL_SLOTS
-from worker.model.tuning import _tune_front_end, can_pack, fastest, tune
+from worker.model.convolutions import POSITIONAL_SLOTS
+from worker.model.gpu_tuning import _parts, tune_gpu
+from worker.model.tape_operations import GpuNetwork
+from worker.model.tuning import can_pack, fastest, tune
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
@@ -84,35 +90,6 @@ def test_noise_changes_nothing() -> None:
     assert fastest(ways, CPU, watch)[0] == "usual"
 
 
-@pytest.mark.parametrize("frames", [1, 7, *FRONT_END_FRAMES_GPU])
-def test_any_run_of_the_front_end_is_the_reference(frames: int, tmp_path: Path) -> None:
-    """However many frames it takes at a time."""
-    model = loaded("tiny", tmp_path)
-    model.network.front_end_frames = frames
-    engine = Engine(model, tape_slots=4096)
-    assert_parity(engine, "tiny", NAMES[:3], engine.run(parity_segments(NAMES[:3])))
-
-
-def test_the_front_end_of_a_gpu_is_tried_in_several_runs(tmp_path: Path) -> None:
-    """The fastest is kept of those that fit the device."""
-    network = loaded("tiny", tmp_path).network
-    model = cast(Model, SimpleNamespace(network=network, device=CPU))
-    _tune_front_end(model, 4_500)
-    assert network.front_end_frames in FRONT_END_FRAMES_GPU
-
-    def fail(_module: object, inputs: tuple[torch.Tensor, Fused]) -> None:
-        if len(inputs[0]) > most_samples:
-            raise torch.OutOfMemoryError
-
-    network.front_end[0].register_forward_pre_hook(fail)
-    most_samples = frame_samples(600)
-    _tune_front_end(model, 4_500)
-    assert network.front_end_frames == 512
-    most_samples = 0
-    _tune_front_end(model, 4_500)
-    assert network.front_end_frames is None
-
-
 def test_a_model_that_is_let_go_is_gone_at_once(tmp_path: Path) -> None:
     """Its memory is wanted for another: nothing in it may hold itself until a collection."""
     network = loaded("tiny", tmp_path).network
@@ -131,3 +108,52 @@ def test_tuning_a_model_leaves_it_exact(tmp_path: Path) -> None:
     tune(model)
     engine = Engine(model, tape_slots=4096)
     assert_parity(engine, "tiny", NAMES, engine.run(parity_segments()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_gpu_is_left_exact_whatever_is_chosen(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Each part's ways are timed; the rung that is made then is the reference."""
+    model = loaded("tiny", tmp_path, dtype)
+    gpu = GpuNetwork(model)
+    with structlog.testing.capture_logs() as logs:
+        tune_gpu(model, gpu, rows=64)
+    tuned = {entry["what"]: entry for entry in logs}
+    assert list(tuned) == ["positional", *["gelu"] * (dtype is torch.float16), "front_end"]
+    assert (
+        f"{gpu.ways.front_end}, {gpu.ways.front_end_frames} frames" == tuned["front_end"]["chosen"]
+    )
+    assert gpu.ways.positional == tuned["positional"]["chosen"]
+    within = SCORE_TOLERANCE if dtype is torch.float32 else HALF_TOLERANCE
+    assert_reference(model, "tiny", run_short_clips(Run(model, gpu=gpu)), within)
+
+
+@pytest.mark.parametrize("part", ["positional", "gelu", "front_end"])
+def test_every_way_of_a_gpu_is_the_reference(part: str, tmp_path: Path) -> None:
+    """In float16, which has the most of them."""
+    model = loaded("tiny", tmp_path, torch.float16)
+    gpu = GpuNetwork(model)
+    for ways in next(choices for what, _, choices in _parts(model, gpu, 64) if what == part):
+        gpu.ways = ways
+        assert_reference(model, "tiny", run_short_clips(Run(model, gpu=gpu)), HALF_TOLERANCE)
+
+
+def test_a_way_without_memory_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The front end in long runs, say, on a small GPU; where none fits, the usual way stays."""
+    model = loaded("tiny", tmp_path)
+    gpu = GpuNetwork(model)
+    usual = gpu.ways
+
+    def frames(*_: object) -> None:
+        if gpu.ways.front_end_frames > most:
+            raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(model.network, "frames", frames)
+    most = 0
+    tune_gpu(model, gpu, rows=64)
+    assert gpu.ways.front_end_frames == usual.front_end_frames
+    most = 1024
+    gpu.ways = replace(usual, front_end_frames=4096)
+    tune_gpu(model, gpu, rows=64)
+    assert gpu.ways.front_end_frames == 1024

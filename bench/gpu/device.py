@@ -1,0 +1,106 @@
+"""The device at hand, and how long something takes on it."""
+
+import math
+import statistics
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from worker.model.model import Model
+from worker.model.synthetic import synthetic
+
+_ROUNDS = 5
+_ROUND_MS = 20.0
+_MOST_RUNS = 50
+
+
+def device() -> torch.device:
+    """The first GPU; the CPU where there is none."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def model(dtype: torch.dtype | None = None) -> Model:
+    """`random:large`, in float16; `random:tiny` on a CPU."""
+    large = torch.cuda.is_available()
+    dtype = dtype or torch.float16
+    return synthetic("large" if large else "tiny", device=device(), dtype=dtype)
+
+
+def microseconds(call: Callable[[], object]) -> float:
+    """Of one call, as part of a captured graph; NaN on a CPU, where it is called once."""
+    if not torch.cuda.is_available():
+        call()
+        return math.nan
+    stream = torch.cuda.Stream()
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        call()
+        began.record()
+        call()
+        ended.record()
+    ended.synchronize()
+    runs = max(1, min(_MOST_RUNS, int(_ROUND_MS / max(0.02, began.elapsed_time(ended)))))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream):
+        for _ in range(runs):
+            call()
+    took = []
+    with torch.cuda.stream(stream):
+        for _ in range(_ROUNDS):
+            began.record()
+            graph.replay()
+            ended.record()
+            ended.synchronize()
+            took.append(1000 * began.elapsed_time(ended) / runs)
+    return statistics.median(took)
+
+
+def facts() -> dict[str, Any]:
+    """What `nvidia-smi` says of the device."""
+    asked = ("name", "driver_version", "clocks.max.sm", "power.limit", "memory.total")
+    command = ["nvidia-smi", f"--query-gpu={','.join(asked)}", "--format=csv,noheader"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return dict(zip(asked, (each.strip() for each in said.splitlines()[0].split(",")), strict=True))
+
+
+@contextmanager
+def watched() -> Iterator[dict[str, float]]:
+    """While it lasts, what NVML says five times a second; the means are there when it has ended."""
+    seen: dict[str, float] = {}
+    try:
+        import pynvml  # noqa: PLC0415 (there beside a GPU)
+
+        pynvml.nvmlInit()
+    except Exception:  # no library, no driver: nothing is said
+        yield seen
+        return
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    over = threading.Event()
+    rows: list[tuple[float, float, float]] = []
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            rows.append(
+                (
+                    pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+                    pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+                    pynvml.nvmlDeviceGetUtilizationRates(handle).gpu,
+                )
+            )
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+        if rows:
+            names = ("watts", "sm_mhz", "utilization_percent")
+            means = (statistics.mean(column) for column in zip(*rows, strict=True))
+            seen.update(zip(names, means, strict=True))

@@ -1,0 +1,189 @@
+"""The whole service on the GPU: Redis, a directory of files, one worker process and two."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.gpu.found import Found
+from storage.connection import Client, connect
+from storage.embedded import EmbeddedRedis, free_port
+from storage.messages import Job, Keys, Lane
+from storage.submission import Submissions
+from worker.bench.audio import write_wav
+from worker.bench.clips import Lengths, draw
+from worker.bench.command import SAMPLES
+
+_FILES = 32
+_BACKLOG = 6_000  # jobs that wait, so that no worker ever does
+_READY_SECONDS = 60.0
+_MOST_SECONDS = 25.0
+_PREFIX = "emo"
+
+
+def measure(found: Found, *, dry: bool) -> None:
+    """Each row is a service of its own, with jobs that wait when it is ready."""
+    jobs = 60 if dry else 24_000
+    with TemporaryDirectory() as name:
+        place = Path(name)
+        _write_files(place / "wav", ".wav", 4 if dry else _FILES)
+        _write_files(place / "mp3", ".mp3", 4 if dry else _FILES)
+        for workers in (1, 2):
+            with _service(place, place / "wav", workers, dry=dry) as service:
+                if workers == 1:
+                    found.step("latency_wav", lambda: service.latency(5 if dry else 40))
+                found.step(f"wav_{workers}", lambda: service.load(jobs))
+                if not dry:
+                    found.step(f"wav_{workers}_again", lambda: service.load(jobs))
+        with _service(place, place / "mp3", 1, dry=dry) as service:
+            found.step("mp3_1", lambda: service.load(jobs // 6))
+
+
+def _write_files(directory: Path, suffix: str, count: int) -> None:
+    directory.mkdir()
+    for number, samples in enumerate(draw(Lengths.FIVE, count)):
+        target = directory / f"{number}{suffix}"
+        if suffix == ".wav":
+            write_wav(target, samples)
+        else:
+            shutil.copy(SAMPLES / "excited_en.mp3", target)
+
+
+class _Service:
+    """Workers that are ready, and what they are given to do."""
+
+    def __init__(
+        self, client: Client, files: list[str], processes: list[psutil.Process], ports: list[int]
+    ) -> None:
+        self._client = client
+        self._keys = Keys(_PREFIX)
+        self._submissions = Submissions(client, keys=self._keys, max_backlog=sys.maxsize)
+        self._files, self._processes, self._ports = files, processes, ports
+        self._number = 0
+
+    def latency(self, jobs: int) -> dict[str, float]:
+        """Milliseconds from the submission to the result's hash, one job at a time."""
+        took = []
+        for _ in range(jobs):
+            job, at = self._submit(), time.time()
+            while (
+                result := self._submissions.status(job)
+            ) is None or "finished_at_ms" not in result:
+                time.sleep(0.0005)  # the time is the worker's own
+            took.append(float(result["finished_at_ms"]) - 1000 * at)
+        took.sort()
+        result_ms = {"p50_ms": statistics.median(took), "least_ms": took[0], "most_ms": took[-1]}
+        print(result_ms, flush=True)
+        return result_ms
+
+    def load(self, jobs: int) -> dict[str, Any]:
+        """Submit while they work; what counts is the middle of the run."""
+        before = self._seen()
+        marks: list[tuple[float, int]] = []
+        started = time.monotonic()
+        sent = 0
+        lane = self._keys.lane(Lane.NORMAL)
+        while time.monotonic() - started < _MOST_SECONDS:
+            while sent < jobs and self._client.xlen(lane) < _BACKLOG:
+                for _ in range(min(_BACKLOG // 6, jobs - sent)):
+                    self._submit()
+                    sent += 1
+            left = self._client.xlen(lane)
+            marks.append((time.monotonic() - started, sent - left))
+            if sent == jobs and not left:
+                break
+            time.sleep(0.02)
+        after = self._seen()
+        wall, done = marks[-1]
+        result = {name: after[name] - before[name] for name in after}
+        # Of the middle: workers begin and end with tapes that are not full.
+        middle = [(t, n) for t, n in marks if 0.2 * done <= n <= 0.9 * done]
+        rate = (middle[-1][1] - middle[0][1]) / max(1e-9, middle[-1][0] - middle[0][0])
+        row = {
+            "jobs": done,
+            "jobs_a_second": done / wall,
+            "jobs_a_second_middle": rate,
+            "device_busy": result["device_seconds"] / wall,
+            "worker_cpu_ms_a_job": 1000 * result["worker_cpu"] / done,
+            "decode_cpu_ms_a_job": 1000 * result["decode_cpu"] / done,
+            "clips_a_tape": done / max(1, result["tapes"]),
+        }
+        print({name: round(value, 3) for name, value in row.items()}, flush=True)
+        return row
+
+    def _submit(self) -> str:
+        self._number += 1
+        job = Job(f"job-{self._number}", self._files[self._number % len(self._files)])
+        self._submissions.submit(job, Lane.NORMAL)
+        return job.id
+
+    def _seen(self) -> dict[str, float]:
+        seen = dict.fromkeys(("device_seconds", "tapes"), 0.0)
+        for port in self._ports:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+                for family in text_string_to_metric_families(page.read().decode()):
+                    for sample in family.samples:
+                        if sample.name == "emostream_device_seconds_total":
+                            seen["device_seconds"] += sample.value
+                        elif sample.name == "emostream_stage_seconds_count":
+                            seen["tapes"] += sample.value * (sample.labels["stage"] == "infer")
+        seen["worker_cpu"] = sum(map(_cpu, self._processes))
+        children = [child for process in self._processes for child in process.children()]
+        seen["decode_cpu"] = sum(map(_cpu, children))
+        return seen
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+@contextmanager
+def _service(place: Path, store: Path, workers: int, *, dry: bool) -> Iterator[_Service]:
+    with ExitStack() as running:
+        home = Path(running.enter_context(TemporaryDirectory(dir=place)))
+        server = running.enter_context(EmbeddedRedis(home / "redis"))
+        client = running.enter_context(connect(server.url, name="bench-gpu"))
+        ports, processes, logs = [], [], []
+        for number in range(workers):
+            port, log = free_port(), home / f"worker-{number}.log"
+            settings = {
+                "REDIS_URL": server.url,
+                "PREFIX": _PREFIX,
+                "STORE": store.as_uri(),
+                "OUTPUT_STORE": home.as_uri(),
+                "METRICS_ADDRESS": f"127.0.0.1:{port}",
+                "LOG_LEVEL": "info",
+                "MODEL": f"random:{'tiny' if dry else 'large'}",
+            }
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "worker", "run"],
+                    env={**os.environ, **{f"EMO_{k}": v for k, v in settings.items()}},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                )
+            running.callback(process.kill)
+            ports.append(port)
+            logs.append(log)
+            processes.append(psutil.Process(process.pid))
+        deadline = time.monotonic() + _READY_SECONDS
+        for log in logs:
+            while "worker.ready" not in (said := log.read_text(errors="replace")):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(said[-1500:])
+                time.sleep(0.05)
+        files = sorted(path.name for path in store.iterdir())
+        yield _Service(client, files, processes, ports)
