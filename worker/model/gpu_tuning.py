@@ -31,15 +31,14 @@ def tune_gpu(model: Model, gpu: GpuNetwork, *, rows: int) -> None:
     """
     for what, run, choices in _parts(model, gpu, rows):
         usual = gpu.ways
-        # The usual one first: it is kept, where another gains little.
-        ways = {choice: run for choice in sorted(choices, key=lambda choice: choice != usual)}
         runs: dict[str, Callable[[], object]] = {}
         named: dict[str, Ways] = {}
-        for choice in ways:
-            gpu.ways = choice
+        # The usual one first: it is kept, where another gains little.
+        for choice in sorted(choices, key=lambda choice: choice != usual):
             with suppress(torch.OutOfMemoryError):
                 name = _name(what, choice)
-                runs[name], named[name] = _captured(run, model.device), choice
+                runs[name] = _captured(partial(_run_as, gpu, choice, run), model.device)
+                named[name] = choice
         gpu.ways = usual
         if runs:
             winner, milliseconds = fastest(runs, model.device)
@@ -85,6 +84,11 @@ def _parts(
             for way, frames in product(first.ways(), FRONT_END_FRAMES)
         ],
     )
+
+
+def _run_as(gpu: GpuNetwork, ways: Ways, run: Callable[[], object]) -> None:
+    gpu.ways = ways
+    run()
 
 
 def _name(what: str, ways: Ways) -> str:
