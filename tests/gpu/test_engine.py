@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -21,9 +23,11 @@ from tests.unit.test_parity import (
 )
 from worker import ladder
 from worker.engine import Engine
-from worker.model import gpu_tuning
 from worker.model.model import Model
 from worker.model.synthetic import synthetic
+
+if TYPE_CHECKING:
+    from worker.model.tape_operations import GpuNetwork
 
 pytestmark = [
     pytest.mark.gpu,
@@ -97,7 +101,8 @@ def test_half_precision_agrees_on_the_large_model(
     ]
     del exact
     engine = warm_engine(synthetic("large", device=CUDA, dtype=dtype), graphs=graphs)
-    assert_agreement(engine, engine.run(segments), expected, tolerance)
+    # Where scores may move by so much, a label that is less sure may change.
+    assert_agreement(engine, engine.run(segments), expected, tolerance, sure_by=tolerance)
 
 
 def test_a_nan_stays_in_its_clip(graphs: bool, tmp_path: Path) -> None:
@@ -195,9 +200,14 @@ def test_running_out_of_memory_halves_the_tape() -> None:
 
 def test_a_ladder_that_does_not_fit_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     """The warm-up ends with a ladder that fits, and says so."""
+    gpu_tuning = pytest.importorskip("worker.model.gpu_tuning")
     model = synthetic("large", device=CUDA, dtype=torch.bfloat16)
-    # The usual ways, whose memory is known.
-    monkeypatch.setattr(gpu_tuning, "tune_gpu", lambda *_, **__: None)
+
+    def take_little(_model: Model, gpu: "GpuNetwork", *, rows: int) -> None:
+        # As tuning does where memory is short; what a run takes is no less for a shorter tape.
+        gpu.ways = replace(gpu.ways, front_end_frames=256)
+
+    monkeypatch.setattr(gpu_tuning, "tune_gpu", take_little)
     wanted = peak_bytes(Engine(model, tape_slots=16_384).warm_up)
     engine = Engine(model, tape_slots=16_384)
     with only_free(wanted // 2), structlog.testing.capture_logs() as logs:

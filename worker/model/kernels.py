@@ -155,16 +155,13 @@ def _first_conv_kernel(
     w = tl.load(taps + k[:, None] * CP + c[None, :])
     g = tl.load(weight + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
     b = tl.load(bias + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
-    # Weights are read once for many blocks of rows: they are as large as a block of results.
-    for block in range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0)):
-        r = tl.cast(block, tl.int64) * ROWS + tl.arange(0, ROWS)
-        there = (r < rows)[:, None] & (k < K)[None, :]
-        x = tl.load(samples + r[:, None] * STRIDE + k[None, :], mask=there, other=0.0)
-        y = tl.dot(x.to(w.dtype), w, input_precision="ieee")
-        inside = (r < rows)[:, None] & (c < C)[None, :]
-        y, _ = _normalized(y, (c < C)[None, :], eps, C)
-        y = _gelu(y * g + b, EXACT)
-        tl.store(out + r[:, None] * C + c[None, :], y.to(out.dtype.element_ty), mask=inside)
+    r = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    there = (r < rows)[:, None] & (k < K)[None, :]
+    x = tl.load(samples + r[:, None] * STRIDE + k[None, :], mask=there, other=0.0)
+    y = tl.dot(x.to(w.dtype), w, input_precision="ieee")
+    y, _ = _normalized(y, (c < C)[None, :], eps, C)
+    y = _gelu(y * g + b, EXACT).to(out.dtype.element_ty)
+    tl.store(out + r[:, None] * C + c[None, :], y, mask=(r < rows)[:, None] & (c < C)[None, :])
 
 
 def first_conv(
@@ -185,10 +182,7 @@ def first_conv(
     channels = len(weight)
     out = torch.empty(rows, channels, dtype=taps.dtype, device=samples.device)
     block = _block(samples, rows, 16)
-    programs = triton.cdiv(rows, block)
-    if samples.is_cuda:
-        programs = min(programs, 8 * _multiprocessors(samples.device.index))
-    _first_conv_kernel[(programs,)](
+    _first_conv_kernel[(triton.cdiv(rows, block),)](
         samples, taps, weight, bias, out, rows, eps,
         C=channels, CP=taps.shape[1], K=kernel, KP=taps.shape[0], STRIDE=stride,
         ROWS=block, EXACT=_exact(taps), num_warps=8,
@@ -257,14 +251,24 @@ def grouped_taps(weight: Tensor, groups: int) -> Tensor:
 
 
 @triton.jit
+def _attended(score, shift, v, top, total, acc):
+    """Online softmax: a block of keys with `score` + `shift` (queries,) goes into the mean."""
+    higher = tl.maximum(top, tl.max(score, 1) + shift)
+    fade = tl.math.exp2(top - higher)
+    p = tl.math.exp2(score - (higher - shift)[:, None])
+    acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
+    return higher, total * fade + tl.sum(p, 1), acc
+
+
+@triton.jit
 def _attention_kernel(
     qkv, first_seen, after_last, slope, out, slots, extra, scale,
-    HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
-    QUERIES: tl.constexpr, KEYS: tl.constexpr,
+    HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     # Heads vary fastest: the programs of one block of slots read the same lines of memory.
     h = tl.program_id(0) % HEADS
-    m = (tl.program_id(0) // HEADS) * QUERIES + tl.arange(0, QUERIES)
+    own = tl.program_id(0) // HEADS
+    m = own * BLOCK + tl.arange(0, BLOCK)
     d = tl.arange(0, DP)
     row: tl.constexpr = 3 * HEADS * D
     log2e: tl.constexpr = 1.4426950408889634
@@ -272,37 +276,59 @@ def _attention_kernel(
     first = tl.load(first_seen + q_slot)
     last = tl.load(after_last + q_slot)
     q = tl.load(qkv + q_slot[:, None] * row + h * D + d[None, :], mask=d[None, :] < D, other=0.0)
+    keys = qkv + (HEADS + h) * D
+    values = keys + HEADS * D
+    unit = scale * log2e
     bias = tl.load(slope + h) * log2e
-    # Places as float32, exact below 2^24, so that distances and comparisons are an instruction
-    # each. An extra token's query has no bias: its frames begin beyond all.
-    place = q_slot.to(tl.float32)
-    frames = tl.where(q_slot >= first + extra, first + extra, 1 << 24).to(tl.float32)
-    first_place = first.to(tl.float32)
-    last_place = last.to(tl.float32)
-    top = tl.full((QUERIES,), -1e30, tl.float32)  # finite: a block may be hidden from a whole row
-    total = tl.zeros((QUERIES,), tl.float32)
-    acc = tl.zeros((QUERIES, DP), tl.float32)
+    # Places are counted from the block's own, in float32: distances and comparisons are an
+    # instruction each. An extra token's query has no bias: its frames begin beyond all.
+    place = (q_slot - own * BLOCK).to(tl.float32)
+    frames = tl.where(q_slot >= first + extra, first + extra - own * BLOCK, 1 << 24)
+    frames_from = frames.to(tl.float32)
+    seen_from = (first - own * BLOCK).to(tl.float32)
+    seen_to = (last - own * BLOCK).to(tl.float32)
+    top = tl.full((BLOCK,), -1e30, tl.float32)  # finite: a block may be hidden from a whole row
+    total = tl.zeros((BLOCK,), tl.float32)
+    acc = tl.zeros((BLOCK, DP), tl.float32)
     # Both ends only grow along the tape: a block of queries sees one run of blocks of keys.
-    for start in range(tl.min(first, 0) // KEYS * KEYS, tl.max(last, 0), KEYS):
-        n = start + tl.arange(0, KEYS)
+    start = tl.min(first, 0)
+    first_block = start // BLOCK
+    blocks = tl.cdiv(tl.max(last, 0), BLOCK) - first_block
+    # Where all queries are frames of one segment, only the blocks of its tokens and their own one
+    # need distances and bounds of every pair.
+    one = (tl.max(first, 0) == start) & (tl.min(q_slot, 0) >= start + extra)
+    tokens = tl.minimum(tl.cdiv(start + extra, BLOCK), own) - first_block
+    paired = tl.where(one, tokens + 1, blocks)
+    for number in range(0, paired):
+        block = tl.where(one & (number == tokens), own, first_block + number)
+        n = block * BLOCK + tl.arange(0, BLOCK)
         there = (n < slots)[None, :] & (d < D)[:, None]
-        k = tl.load(qkv + n[None, :] * row + (HEADS + h) * D + d[:, None], mask=there, other=0.0)
-        key = n.to(tl.float32)[None, :]
+        k = tl.load(keys + n[None, :] * row + d[:, None], mask=there, other=0.0)
+        key = (n - own * BLOCK).to(tl.float32)[None, :]
         far = tl.abs(place[:, None] - key) * bias
-        score = tl.dot(q, k, input_precision="ieee") * (scale * log2e)
-        score -= tl.where(key >= frames[:, None], far, 0.0)
-        seen = (key >= first_place[:, None]) & (key < last_place[:, None])
+        score = tl.dot(q, k, input_precision="ieee") * unit
+        score -= tl.where(key >= frames_from[:, None], far, 0.0)
+        seen = (key >= seen_from[:, None]) & (key < seen_to[:, None])
         score = tl.where(seen, score, float("-inf"))
-        higher = tl.maximum(top, tl.max(score, 1))
-        fade = tl.math.exp2(top - higher)
-        p = tl.math.exp2(score - higher[:, None])
-        total = total * fade + tl.sum(p, 1)
         there = (n < slots)[:, None] & (d < D)[None, :]
-        v = tl.load(
-            qkv + n[:, None] * row + (2 * HEADS + h) * D + d[None, :], mask=there, other=0.0
-        )
-        acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
-        top = higher
+        v = tl.load(values + n[:, None] * row + d[None, :], mask=there, other=0.0)
+        top, total, acc = _attended(score, tl.zeros_like(top), v, top, total, acc)
+    # In all other blocks every key is on the same side of every query. There the distance is a
+    # difference: one term for each key, and one for each query, which leaves the pairs alone.
+    end = (tl.max(last, 0) - own * BLOCK).to(tl.float32)
+    for number in range(0, blocks - paired):
+        block = first_block + tokens + number
+        block += (block >= own).to(tl.int32)
+        slope_there = tl.where(block < own, bias, -bias)
+        n = block * BLOCK + tl.arange(0, BLOCK)
+        there = (n < slots)[None, :] & (d < D)[:, None]
+        k = tl.load(keys + n[None, :] * row + d[:, None], mask=there, other=0.0)
+        key = (n - own * BLOCK).to(tl.float32)
+        of_key = tl.where(key < end, key * slope_there, float("-inf"))
+        score = tl.dot(q, k, input_precision="ieee") * unit + of_key[None, :]
+        there = (n < slots)[:, None] & (d < D)[None, :]
+        v = tl.load(values + n[:, None] * row + d[None, :], mask=there, other=0.0)
+        top, total, acc = _attended(score, -place * slope_there, v, top, total, acc)
     acc = acc / total[:, None]
     at = m[:, None] * (HEADS * D) + h * D + d[None, :]
     tl.store(out + at, acc.to(out.dtype.element_ty), mask=(m < slots)[:, None] & (d < D)[None, :])
@@ -318,11 +344,10 @@ def attention(qkv: Tensor, spans: Tensor, slopes: Tensor, extra_tokens: int) -> 
     slots, _, heads, width = qkv.shape
     out = torch.empty(slots, heads * width, dtype=qkv.dtype, device=qkv.device)
     # No more than the registers hold, in float32 as well.
-    keys = (64 if qkv.element_size() == 2 else 32) if qkv.is_cuda else _INTERPRETED_KEYS
-    queries = keys
-    _attention_kernel[(triton.cdiv(slots, queries) * heads,)](
+    block = (64 if qkv.element_size() == 2 else 32) if qkv.is_cuda else _INTERPRETED_KEYS
+    _attention_kernel[(triton.cdiv(slots, block) * heads,)](
         qkv, spans[0], spans[1], slopes, out, slots, extra_tokens, width**-0.5,
-        HEADS=heads, D=width, DP=_padded(width), QUERIES=queries, KEYS=keys,
+        HEADS=heads, D=width, DP=_padded(width), BLOCK=block,
         num_warps=4, num_stages=2,
     )  # fmt: skip
     return out
@@ -375,7 +400,3 @@ def _exact(x: Tensor) -> bool:
 def _padded(size: int) -> int:
     padded: int = triton.next_power_of_2(size)
     return max(LEAST_DOT, padded)
-
-
-def _multiprocessors(device: int) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count

@@ -151,7 +151,7 @@ def test_attention(
 ) -> None:
     """Each segment as alone, with its tokens and ALiBi, across and within blocks."""
     monkeypatch.setattr(kernels, "_INTERPRETED_KEYS", block)
-    layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 1, 55), tail=9)
+    layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 1, 150, 3, 40), tail=9)
     qkv = drawn(layout.slots, 3, heads, width)
     spans = torch.from_numpy(layout.spans()).to(DEVICE)
     slope = 0.7 * torch.tensor(slopes(heads), device=DEVICE)
