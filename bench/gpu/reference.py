@@ -1,8 +1,8 @@
 """Ours beside the reference on the same device: a clip at a time, and in padded batches.
 
 The reference is FunASR's network, its class alone: what its package needs beside it is not asked
-for. A clip at a time it runs as its own `inference` does it; in padded batches as one would by hand,
-sorted by length, under autocast in float16.
+for. A clip at a time it runs as its own `inference` does it; in padded batches as one would by
+hand, sorted by length, under autocast in float16. All sides start from samples in memory.
 """
 
 import importlib.util
@@ -59,9 +59,9 @@ def measure(found: Found, *, dry: bool) -> None:
     engine.warm_up()
     for lengths in Lengths:
         clips = draw(lengths, many)
-        segments = segments_of([Waveform(clip) for clip in clips])
 
         def ours() -> Scores:
+            segments = segments_of([Waveform(clip) for clip in clips])
             return np.array([list(each.scores.values()) for each in predict(engine, segments)])
 
         found.step(f"{lengths}_ours", lambda: _timed(ours, clips, scores, lengths))
