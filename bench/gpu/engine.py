@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 import torch
 
-from bench.gpu.device import device, facts, model, watched
+from bench.gpu.device import device, event, facts, model, watched
 from bench.gpu.found import Found
 from worker.bench.clips import Lengths, draw
 from worker.bench.engine import fill, predict, segments_of
@@ -140,7 +140,7 @@ def _rung(
 ) -> dict[str, float]:
     captured, segments = ladder._rungs[slots], _tape_of(engine, slots, five)
     predict(engine, segments)
-    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    began, ended = event(), event()
     runs = max(20, 100_000 // slots)
     with torch.cuda.stream(ladder._compute):
         captured.graph.replay()
@@ -176,10 +176,10 @@ def _profile(
             torch.cuda.synchronize()
     kernels: dict[str, list[float]] = defaultdict(list)
     spans = []
-    for event in profiled.events() or ():
-        if str(event.device_type).endswith("CUDA"):
-            kernels[event.name].append(event.time_range.elapsed_us())
-            spans.append((event.time_range.start, event.time_range.end))
+    for each in profiled.events() or ():
+        if str(each.device_type).endswith("CUDA"):
+            kernels[each.name].append(each.time_range.elapsed_us())
+            spans.append((each.time_range.start, each.time_range.end))
     rows = sorted(kernels.items(), key=lambda item: -sum(item[1]))
     result = {
         "kernels": sum(map(len, kernels.values())) / runs,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from bench.gpu.device import microseconds, model
 from bench.gpu.found import Found
-from worker.clip import frame_samples, num_frames
+from worker.clip import SAMPLE_RATE_HZ, frame_samples, num_frames
 from worker.graphs import Rung
 from worker.model import kernels
 from worker.model.convolutions import FrontEndConv, PositionalConv
 from worker.model.gpu_tuning import FRONT_END_FRAMES
+from worker.model.model import Model
 from worker.model.network import Block
 from worker.model.tape_operations import GpuNetwork
 from worker.tape import TapeLayout, num_samples
@@ -26,11 +28,12 @@ def measure(found: Found, *, dry: bool) -> None:
     slots = 400 if dry else 16_384
     for name, call in _CEILINGS.items():
         found.step(name, call)
-    one = model()
-    gpu = GpuNetwork(one)
     with torch.inference_mode():
-        for name, rows in _rows(one, gpu, slots):
-            found.step(name, rows)
+        bench = _Bench(model(), slots)
+        for add in (bench.blocks, bench.tape, bench.convolutions):
+            add()
+        for name, row in bench.rows.items():
+            found.step(name, row)
 
 
 def _copy() -> dict[str, float]:
@@ -62,92 +65,98 @@ def _row(call: Callable[[], object], *, flop: float = 0, moved: float = 0) -> di
     return row
 
 
-def _rows(one: Any, gpu: GpuNetwork, slots: int) -> list[tuple[str, Callable[[], Any]]]:
-    network, config = one.network, one.config
-    conv, block, first = network.positional[0], network.blocks[0], network.front_end[0]
-    assert isinstance(conv, PositionalConv)
-    assert isinstance(block, Block)
-    assert isinstance(first, FrontEndConv)
-    dim, heads = config.embed_dim, config.num_heads
+class _Bench:
+    """A model's parts, and a row for each way to compute them."""
 
-    def random(*shape: int) -> Tensor:
-        return torch.randn(shape, device=one.device).to(one.dtype)
+    def __init__(self, one: Model, slots: int) -> None:
+        self.rows: dict[str, Callable[[], dict[str, float]]] = {}
+        self._model, self._gpu, self._slots = one, GpuNetwork(one), slots
+        self._rung = Rung(one, self._gpu, slots)
+        self._ops = self._rung._operations
+        self._usual = self._gpu.ways
+        self._x = self._random(slots, one.config.embed_dim)
 
-    x, hidden = random(slots, dim), random(slots, config.mlp_dim)
-    samples = torch.randn(num_samples(slots), device=one.device)
-    rung = Rung(one, gpu, slots)
-    ops = rung._operations
-    roles = torch.zeros(slots, dtype=torch.int32, device=one.device)
-    qkv = random(slots, 3, heads, dim // heads)
-    rows: list[tuple[str, Callable[[], Any]]] = []
+    def blocks(self) -> None:
+        """The products of a block, and what stands between them."""
+        block, x, ops = self._model.network.blocks[0], self._x, self._ops
+        assert isinstance(block, Block)
+        hidden = self._random(self._slots, self._model.config.mlp_dim)
+        products = {"qkv": block.attn.qkv, "proj": block.attn.proj, "fc1": block.fc1}
+        for name, linear in {**products, "fc2": block.fc2}.items():
+            flop = 2.0 * self._slots * linear.weight.numel()
+            into = hidden if name == "fc2" else x
+            self._add(f"product {name}", partial(linear, into), flop=flop)
+        norm = block.norm1
+        self._add("add and norm", lambda: ops.add_norm(x, x, norm), moved=6.0 * x.numel())
+        self._add("add and norm, torch", lambda: norm(x + x), moved=6.0 * x.numel())
+        for way in ("epilogue", "apart"):
+            run = partial(ops.linear_gelu, block.fc1, x)
+            self._add(f"fc1 with GELU: {way}", self._with(run, gelu=way))
 
-    def add(name: str, call: Callable[[], object], *, flop: float = 0, moved: float = 0) -> None:
-        rows.append((name, lambda: _row(call, flop=flop, moved=moved)))
+    def tape(self) -> None:
+        """Attention and means, with short clips and with whole windows."""
+        config, slots = self._model.config, self._slots
+        dim, heads = config.embed_dim, config.num_heads
+        qkv = self._random(slots, 3, heads, dim // heads)
+        lost = torch.zeros(slots, device=self._model.device)
+        for seconds in (5, 30):
+            frames = min(num_frames(SAMPLE_RATE_HZ * seconds), slots - config.gap)
+            count = slots // (config.gap + frames)
+            layout = TapeLayout(
+                gap=config.gap,
+                extra_tokens=config.num_extra_tokens,
+                frames=(frames,) * count,
+                tail=slots - count * (config.gap + frames),
+            )
+            about = torch.from_numpy(self._rung.describe(layout)).to(self._model.device)
+            spans = about[slots : 3 * slots].view(2, slots)
+            edges = about[3 * slots :].view(2, self._rung.segments)
+            attend = partial(kernels.attention, qkv, spans, self._gpu.slopes[0])
+            self._add(
+                f"attention, clips of {seconds} s",
+                partial(attend, config.num_extra_tokens),
+                flop=4.0 * count * (config.num_extra_tokens + frames) ** 2 * dim,
+            )
+            mean = partial(kernels.means, self._x, edges, lost)
+            self._add(f"means, clips of {seconds} s", mean, moved=2.0 * self._x.numel())
 
-    weights = {"qkv": block.attn.qkv, "proj": block.attn.proj, "fc1": block.fc1, "fc2": block.fc2}
-    for name, linear in weights.items():
-        into = hidden if name == "fc2" else x
-        flop = 2.0 * slots * linear.weight.numel()
-        add(f"product {name}", lambda linear=linear, into=into: linear(into), flop=flop)
-    norm = block.norm1
-    add("add and norm", lambda: ops.add_norm(x, x, norm), moved=6.0 * x.numel())
-    add("add and norm, torch", lambda: norm(x + x), moved=6.0 * x.numel())
-    usual = gpu.ways
+    def convolutions(self) -> None:
+        """The front end as a whole and its first layer, and a positional layer."""
+        network, ops = self._model.network, self._ops
+        conv, first = network.positional[0], network.front_end[0]
+        assert isinstance(conv, PositionalConv)
+        assert isinstance(first, FrontEndConv)
+        roles = torch.zeros(self._slots, dtype=torch.int32, device=self._model.device)
+        for way in ("kernel", "convolution", "channels_last"):
+            run = self._with(partial(ops.positional, conv, self._x, roles), positional=way)
+            self._add(f"positional with norm, GELU and mask: {way}", run)
+        samples = torch.randn(num_samples(self._slots), device=self._model.device)
+        for way, frames in product(("convolution", "products"), FRONT_END_FRAMES):
+            run = partial(network.frames, samples, self._slots, ops)
+            ways = {"front_end": way, "front_end_frames": frames}
+            self._add(f"front end: {way}, {frames} frames", self._with(run, **ways))
+        piece = samples[: frame_samples(min(self._slots, FRONT_END_FRAMES[-1])), None]
+        wide, norm = ops.front_end(first, piece), first.norm
+        moved = 2.0 * wide.numel()
+        self._add("first convolution", lambda: ops.front_end(first, piece), moved=moved)
+        affine = partial(kernels.norm_gelu, wide, norm.weight, norm.bias, norm.eps)
+        self._add("norm and GELU", affine, moved=2 * moved)
+        self._add("norm and GELU, torch", lambda: F.gelu(norm(wide)), moved=2 * moved)
 
-    def with_ways(name: str, call: Callable[[], object], **ways: Any) -> None:
+    def _random(self, *shape: int) -> Tensor:
+        return torch.randn(shape, device=self._model.device).to(self._model.dtype)
+
+    def _with(self, call: Callable[[], object], **ways: Any) -> Callable[[], object]:
         def run() -> object:
-            gpu.ways = replace(usual, **ways)
+            self._gpu.ways = replace(self._usual, **ways)
             try:
                 return call()
             finally:
-                gpu.ways = usual
+                self._gpu.ways = self._usual
 
-        add(name, run)
+        return run
 
-    for way in ("epilogue", "apart"):
-        with_ways(f"fc1 with GELU: {way}", lambda: ops.linear_gelu(block.fc1, x), gelu=way)
-    for way in ("kernel", "convolution", "channels_last"):
-        with_ways(
-            f"positional with norm, GELU and mask: {way}",
-            lambda: ops.positional(conv, x, roles),
-            positional=way,
-        )
-    for seconds in (5, 30):
-        frames = min(num_frames(16_000 * seconds), slots - config.gap)
-        count = slots // (config.gap + frames)
-        layout = TapeLayout(
-            gap=config.gap,
-            extra_tokens=config.num_extra_tokens,
-            frames=(frames,) * count,
-            tail=slots - count * (config.gap + frames),
-        )
-        about = torch.from_numpy(rung.describe(layout)).to(one.device)
-        spans = about[slots : 3 * slots].view(2, slots)
-        edges = about[3 * slots :].view(2, rung.segments)
-        flop = 4.0 * count * (config.num_extra_tokens + frames) ** 2 * dim
-        add(
-            f"attention, clips of {seconds} s",
-            lambda spans=spans: kernels.attention(qkv, spans, gpu.slopes[0], 10),
-            flop=flop,
-        )
-        lost = torch.zeros(slots, device=one.device)
-        add(
-            f"means, clips of {seconds} s",
-            lambda edges=edges, lost=lost: kernels.means(x, edges, lost),
-            moved=2.0 * x.numel(),
-        )
-    for way, frames in product(("convolution", "products"), FRONT_END_FRAMES):
-        with_ways(
-            f"front end: {way}, {frames} frames",
-            lambda: network.frames(samples, slots, ops),
-            front_end=way,
-            front_end_frames=frames,
-        )
-    part = min(slots, FRONT_END_FRAMES[-1])
-    piece = samples[: frame_samples(part), None]
-    wide = ops.front_end(first, piece)
-    add("first convolution", lambda: ops.front_end(first, piece), moved=2.0 * wide.numel())
-    affine = (first.norm.weight, first.norm.bias, first.norm.eps)
-    add("norm and GELU", lambda: kernels.norm_gelu(wide, *affine), moved=4.0 * wide.numel())
-    add("norm and GELU, torch", lambda: F.gelu(first.norm(wide)), moved=4.0 * wide.numel())
-    return rows
+    def _add(
+        self, name: str, call: Callable[[], object], *, flop: float = 0, moved: float = 0
+    ) -> None:
+        self.rows[name] = partial(_row, call, flop=flop, moved=moved)

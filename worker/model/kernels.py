@@ -344,7 +344,9 @@ def attention(qkv: Tensor, spans: Tensor, slopes: Tensor, extra_tokens: int) -> 
     slots, _, heads, width = qkv.shape
     out = torch.empty(slots, heads * width, dtype=qkv.dtype, device=qkv.device)
     # No more than the registers hold, in float32 as well.
-    block = (64 if qkv.element_size() == 2 else 32) if qkv.is_cuda else _INTERPRETED_KEYS
+    block = 64 if qkv.element_size() == 2 else 32
+    if _interpreted(qkv):
+        block = _INTERPRETED_KEYS
     _attention_kernel[(triton.cdiv(slots, block) * heads,)](
         qkv, spans[0], spans[1], slopes, out, slots, extra_tokens, width**-0.5,
         HEADS=heads, D=width, DP=_padded(width), BLOCK=block,
@@ -389,7 +391,11 @@ def means(x: Tensor, edges: Tensor, lost: Tensor) -> Tensor:
 
 def _block(x: Tensor, rows: int, on_gpu: int) -> int:
     """Rows that a program takes, of so many."""
-    return on_gpu if x.is_cuda else min(_INTERPRETED_ROWS, _padded(rows))
+    return min(_INTERPRETED_ROWS, _padded(rows)) if _interpreted(x) else on_gpu
+
+
+def _interpreted(x: Tensor) -> bool:
+    return x.device.type == "cpu"
 
 
 def _exact(x: Tensor) -> bool:
