@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from worker import graphs
 from worker.model import gpu_tuning
+from worker.model.operations import TorchOperations
+from worker.model.tape_operations import GpuNetwork
 
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 20.00 MiB."
 
@@ -61,6 +64,33 @@ class _Event:
 class _Graph:
     def replay(self) -> None:
         """What was captured has run already."""
+
+
+class _TapeOperations(TorchOperations):
+    """A tape's operations in torch: what the kernels compute is tested where they are."""
+
+    def __init__(self, network: GpuNetwork, *, roles: Tensor, spans: Tensor, edges: Tensor) -> None:
+        self._slopes, self._extra = network.slopes, network.extra_tokens
+        self._spans, self._edges = spans, edges
+
+    def __call__(self, qkv: Tensor, layer: int) -> Tensor:
+        """Attention within segments: (slots, 3, heads, head_dim) to (slots, heads × head_dim)."""
+        place = torch.arange(len(qkv))
+        first, last = self._spans[:, :, None]
+        seen = (place >= first) & (place < last)  # (slots, slots)
+        frames = first + self._extra
+        among = (place[:, None] >= frames) & (place >= frames)
+        distance = (place[:, None] - place).abs() * among
+        slope = self._slopes[layer if len(self._slopes) > 1 else 0]
+        bias = (-slope[:, None, None] * distance).masked_fill(~seen, -torch.inf)
+        q, k, v = qkv.permute(1, 2, 0, 3)  # 3 × (heads, slots, head_dim)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(qkv.dtype))
+        return out.transpose(0, 1).flatten(1)
+
+    def means(self, x: Tensor) -> Tensor:
+        """Each segment's mean: float32 (segments, dim)."""
+        runs = self._edges.T.tolist()
+        return torch.stack([x[start : max(stop, 1)].float().mean(dim=0) for start, stop in runs])
 
 
 class CudaStub:
@@ -112,6 +142,7 @@ def cuda_stub(patch: pytest.MonkeyPatch) -> Iterator[CudaStub]:
 
     patch.setattr(graphs, "_Captured", Captured)
     patch.setattr(graphs, "_pinned", pinned)
+    patch.setattr(graphs, "TapeOperations", _TapeOperations)
     patch.setattr(graphs, "_copied", copied)
     patch.setattr(gpu_tuning, "tune_gpu", lambda *_, **__: None)  # has tests of its own
     patch.setattr(Tensor, "record_stream", lambda tensor, stream: None)

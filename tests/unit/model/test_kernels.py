@@ -140,7 +140,7 @@ def test_the_positional_convolution(
 
 @dtypes
 @pytest.mark.parametrize(("heads", "width"), [(4, 16), (2, 64), (3, 20)])
-@pytest.mark.parametrize("block", [16, 512])
+@pytest.mark.parametrize("block", [32, 512])
 def test_attention(
     dtype: torch.dtype,
     drawn: Callable[..., Tensor],
@@ -151,7 +151,7 @@ def test_attention(
 ) -> None:
     """Each segment as alone, with its tokens and ALiBi, across and within blocks."""
     monkeypatch.setattr(kernels, "_INTERPRETED_KEYS", block)
-    layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 1, 150, 3, 40), tail=9)
+    layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 1, 120, 3, 40), tail=9)
     qkv = drawn(layout.slots, 3, heads, width)
     spans = torch.from_numpy(layout.spans()).to(DEVICE)
     slope = 0.7 * torch.tensor(slopes(heads), device=DEVICE)
