@@ -40,10 +40,14 @@ def _gelu(x, EXACT: tl.constexpr):
 
 
 @triton.jit
-def _normalized(y, inside, eps, C: tl.constexpr):
-    """Rows (rows, channels) with mean 0 and variance 1, and each row's variance (rows,)."""
-    mean = tl.sum(tl.where(inside, y, 0.0), 1) / C
-    d = tl.where(inside, y - mean[:, None], 0.0)
+def _normalized(y, c, eps, C: tl.constexpr, CP: tl.constexpr):
+    """Rows (rows, channels) with mean 0 and variance 1, and each row's variance (rows,).
+
+    Channels from C to CP are padding, and are zero.
+    """
+    d = y - (tl.sum(y, 1) / C)[:, None]
+    if C < CP:  # else every row would pay for a comparison
+        d = tl.where((c < C)[None, :], d, 0.0)
     variance = tl.sum(d * d, 1) / C
     return d * tl.rsqrt(variance + eps)[:, None], variance
 
@@ -58,7 +62,7 @@ def _norm_gelu_kernel(
     c = tl.arange(0, CP)
     inside = (r < rows)[:, None] & (c < C)[None, :]
     at = r[:, None] * C + c[None, :]
-    y, _ = _normalized(tl.load(x + at, mask=inside, other=0.0).to(tl.float32), inside, eps, C)
+    y, _ = _normalized(tl.load(x + at, mask=inside, other=0.0).to(tl.float32), c, eps, C, CP)
     if AFFINE:
         y = y * tl.load(weight + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
         y += tl.load(bias + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
@@ -103,7 +107,7 @@ def _add_norm_kernel(
         of_token = tl.where(is_token, token, 0)[:, None] * C + c[None, :]
         held = tl.load(tokens + of_token, mask=inside & is_token[:, None], other=0.0)
         z = tl.where(is_token[:, None], held.to(tl.float32), z)
-    z, variance = _normalized(z, inside, eps, C)
+    z, variance = _normalized(z, c, eps, C, CP)
     z = z * tl.load(weight + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
     z += tl.load(bias + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
     finite = variance < float("inf")  # false for NaN as well
@@ -153,14 +157,15 @@ def _first_conv_kernel(
     k = tl.arange(0, KP)
     c = tl.arange(0, CP)
     w = tl.load(taps + k[:, None] * CP + c[None, :])
-    g = tl.load(weight + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
-    b = tl.load(bias + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
     r = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     there = (r < rows)[:, None] & (k < K)[None, :]
     x = tl.load(samples + r[:, None] * STRIDE + k[None, :], mask=there, other=0.0)
     y = tl.dot(x.to(w.dtype), w, input_precision="ieee")
-    y, _ = _normalized(y, (c < C)[None, :], eps, C)
-    y = _gelu(y * g + b, EXACT).to(out.dtype.element_ty)
+    y, _ = _normalized(y, c, eps, C, CP)
+    # Loaded no sooner: registers that wait would leave room for fewer programs.
+    y = y * tl.load(weight + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
+    y += tl.load(bias + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
+    y = _gelu(y, EXACT).to(out.dtype.element_ty)
     tl.store(out + r[:, None] * C + c[None, :], y, mask=(r < rows)[:, None] & (c < C)[None, :])
 
 
