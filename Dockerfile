@@ -23,7 +23,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     esac
 
 FROM ${PYTHON_IMAGE}
-# gcc: on a GPU, attention is compiled when a worker starts.
+# gcc: on a GPU, Triton builds what calls the kernels when a worker first starts.
 # A named volume takes its owner from the directory it covers, so /models is made here.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ffmpeg gcc libc6-dev \

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bench.chart import chart
+from bench.gpu.report import markdown as gpu_markdown
 from bench.report import markdown
 from bench.result import read_results
 from storage.settings import table
@@ -42,8 +43,8 @@ usual `_bucket`, `_sum` and `_count`. Which of them to watch, and why, says
 """
 
 
-_BEGIN = "<!-- Made by `make docs` from bench/results/: begin -->"
-_END = "<!-- Made by `make docs` from bench/results/: end -->"
+_MARK = "<!-- Made by `make docs` from {source}: {edge} -->"
+_RESULTS, _GPU_RESULTS = "bench/results/", "bench/results/*/"
 
 
 def pages() -> dict[Path, str]:
@@ -51,7 +52,13 @@ def pages() -> dict[Path, str]:
     performance, results = ROOT / "docs" / "performance.md", read_results()
     return {
         performance: between(
-            performance.read_text(encoding="utf-8"), markdown(results, performance.parent)
+            between(
+                performance.read_text(encoding="utf-8"),
+                markdown(results, performance.parent),
+                source=_RESULTS,
+            ),
+            gpu_markdown(),
+            source=_GPU_RESULTS,
         ),
         **{path.with_suffix(".svg"): chart(result) for path, result in results.items()},
         ROOT / "docs" / "settings.md": _SETTINGS.format(
@@ -64,12 +71,13 @@ def pages() -> dict[Path, str]:
     }
 
 
-def between(page: str, made: str) -> str:
+def between(page: str, made: str, *, source: str) -> str:
     """The page with what was made between its markers. Raises ValueError where they are not."""
-    before, begin, rest = page.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
+    marks = [_MARK.format(source=source, edge=edge) for edge in ("begin", "end")]
+    before, begin, rest = page.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise ValueError(f"the page must hold these two lines, in order: {_BEGIN} {_END}")
+        raise ValueError(f"the page must hold these two lines, in order: {' '.join(marks)}")
     return f"{before}{begin}\n\n{made}\n\n{end}{after}"
 
 

@@ -15,7 +15,6 @@ from storage.errors import OutOfMemory
 from tests.unit.model.parity import CHECKPOINTS, clip_of, loaded, noise, references, segments_of
 from tests.unit.test_parity import (
     FRAME_TOLERANCE,
-    HALF_TOLERANCE,
     NAMES,
     assert_agreement,
     assert_parity,

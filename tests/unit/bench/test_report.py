@@ -104,9 +104,12 @@ def test_only_what_is_between_the_markers_is_made() -> None:
     """Text around them stays; a page that lost one is refused, not overwritten."""
     begin = "<!-- Made by `make docs` from bench/results/: begin -->"
     end = "<!-- Made by `make docs` from bench/results/: end -->"
-    assert between(f"a\n{begin}\nold\n{end}\nb\n", "new") == f"a\n{begin}\n\nnew\n\n{end}\nb\n"
+    assert (
+        between(f"a\n{begin}\nold\n{end}\nb\n", "new", source="bench/results/")
+        == f"a\n{begin}\n\nnew\n\n{end}\nb\n"
+    )
     with pytest.raises(ValueError, match="must hold"):
-        between(f"a\n{begin}\nold\n", "new")
+        between(f"a\n{begin}\nold\n", "new", source="bench/results/")
 
 
 @pytest.mark.parametrize(
