@@ -1,5 +1,6 @@
 """The ladder of graphs and the engine around it, with a stub in CUDA's place."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,16 @@ def test_without_graphs_it_runs_on_and_says_so(stub: CudaStub, model: Model) -> 
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
     stub.fail_capture = fail
+    engine = engine_of(model)
+    assert warm(engine) == ["engine.failed", "engine.no_graphs"]
+    assert_parity(engine, "tiny", SHORT, engine.run(parity_segments(SHORT)))
+
+
+def test_without_triton_it_runs_on_and_says_so(
+    stub: CudaStub, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes with torch's builds for CUDA; a wrong mixture of wheels must not stop a worker."""
+    monkeypatch.setitem(sys.modules, "worker.graphs", None)
     engine = engine_of(model)
     assert warm(engine) == ["engine.failed", "engine.no_graphs"]
     assert_parity(engine, "tiny", SHORT, engine.run(parity_segments(SHORT)))
