@@ -65,8 +65,10 @@ def launched(
         kernels.first_conv(torch.empty(slots * 320 + 80), taps, *first, kernel=10, stride=5)
         if dtype is not torch.float32:
             kernels.positional(x, half(16, 19, 64, 64), half(dim))
-        kernels.attention(half(slots, 3, heads, dim // heads), spans, torch.empty(heads), 10)
-        kernels.means(x, edges, lost)
+        qkv = half(slots, 3, heads, dim // heads)
+        for finite in (True, False):
+            kernels.attention(qkv, spans, torch.empty(heads), 10, finite=finite)
+        kernels.means(x, edges, lost, 10)
     return seen
 
 

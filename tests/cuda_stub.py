@@ -100,6 +100,7 @@ class CudaStub:
         self.captured: list[int] = []  # slots of each rung, in order
         self.fail_capture: Callable[[int], None] = lambda slots: None
         self.fail_copy: Callable[[], None] = lambda: None
+        self.capability = (9, 0)
         self.lost = False  # every call that asks the device fails
         self.capture_broke_off = False  # the allocator believes that a capture is under way
 
@@ -155,6 +156,7 @@ def cuda_stub(patch: pytest.MonkeyPatch) -> Iterator[CudaStub]:
         "current_stream": _Stream,
         "graph_pool_handle": lambda: None,
         "set_device": lambda _: None,
+        "get_device_capability": lambda _: stub.capability,
         "synchronize": stub.synchronize,
         "empty_cache": stub.empty_cache,
     }.items():

@@ -97,8 +97,8 @@ class Engine:
         self.slots_run = 0
         self.device_seconds = 0.0  # that it worked on tapes which are finished
         if self._cuda:
-            # In float32, cuDNN would round the convolutions' inputs to 10 bits; and cuBLAS and
-            # FlexAttention those of products, where TORCH_ALLOW_TF32_CUBLAS_OVERRIDE is set.
+            # In float32, cuDNN would round the convolutions' inputs to 10 bits; and cuBLAS
+            # those of products, where TORCH_ALLOW_TF32_CUBLAS_OVERRIDE is set.
             torch.backends.cudnn.allow_tf32 = False
             torch.set_float32_matmul_precision("highest")
             # In half precision, cuBLAS would add up parts of a long sum in 16 bits.

@@ -26,6 +26,8 @@ from worker.tapes import SegmentOutput, layout_of, outputs_of
 
 log = structlog.get_logger(__name__)
 
+# Before it, Triton multiplies without the tensor cores, and runs out of registers.
+LEAST_CAPABILITY = (8, 0)
 # Tapes that have been started and not yet collected: one computes, one waits behind it.
 TAPES_IN_FLIGHT = 2
 
@@ -130,7 +132,16 @@ class GraphTape:
 
 
 def prepared(model: Model) -> GpuNetwork:
-    """What all ladders of a model share; on the thread that will run them."""
+    """What all ladders of a model share; on the thread that will run them.
+
+    Raises RuntimeError for a GPU that the kernels are not made for.
+    """
+    capability = torch.cuda.get_device_capability(model.device)
+    if capability < LEAST_CAPABILITY:
+        raise RuntimeError(
+            f"{model.device} has compute capability {capability[0]}.{capability[1]}; the kernels "
+            "need 8.0, an Ampere GPU"
+        )
     torch.cuda.set_device(model.device)
     return GpuNetwork(model)
 

@@ -1,6 +1,7 @@
 """From a model's name to an engine."""
 
 import time
+from dataclasses import replace
 
 import structlog
 import torch
@@ -58,7 +59,7 @@ def _load_model(settings: WorkerSettings) -> Model:
         "model.range_too_wide", where=bound.where, values_up_to=bound.value, dtype=str(wider)
     )
     if wider is dtype:
-        return model
+        return replace(model, may_overflow=True)
     del model
     if device.type == "cuda":
         torch.cuda.empty_cache()  # or the tapes would be made shorter for want of it

@@ -56,7 +56,7 @@ class WorkerSettings(SharedSettings):
         "", description="Where `.npy` outputs go, as `EMO_STORE`; empty for the same store."
     )
     output_prefix: str = Field("emostream/", description="Key prefix of the outputs.")
-    tape_slots: Annotated[int, Field(ge=1)] | None = Field(
+    tape_slots: Annotated[int, Field(ge=1, le=262_144)] | None = Field(
         None,
         description="Frame slots on one tape (50 a second, 10 more a clip); empty: from memory.",
     )

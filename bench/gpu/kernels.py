@@ -117,7 +117,7 @@ class _Bench:
                 partial(attend, config.num_extra_tokens),
                 flop=4.0 * count * (config.num_extra_tokens + frames) ** 2 * dim,
             )
-            mean = partial(kernels.means, self._x, edges, lost)
+            mean = partial(kernels.means, self._x, edges, lost, config.num_extra_tokens)
             self._add(f"means, clips of {seconds} s", mean, moved=2.0 * self._x.numel())
 
     def convolutions(self) -> None:

@@ -117,6 +117,18 @@ def test_without_graphs_it_runs_on_and_says_so(stub: CudaStub, model: Model) -> 
     assert_parity(engine, "tiny", SHORT, engine.run(parity_segments(SHORT)))
 
 
+def test_an_old_gpu_runs_without_graphs(stub: CudaStub, model: Model) -> None:
+    """Before compute capability 8.0 the kernels would crawl; it is said, and clips still come."""
+    stub.capability = (7, 5)
+    engine = engine_of(model)
+    with structlog.testing.capture_logs() as logs:
+        engine.warm_up()
+    assert "compute capability 7.5" in next(
+        entry["error"] for entry in logs if entry["event"] == "engine.no_graphs"
+    )
+    assert_parity(engine, "tiny", SHORT, engine.run(parity_segments(SHORT)))
+
+
 def test_without_triton_it_runs_on_and_says_so(
     stub: CudaStub, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

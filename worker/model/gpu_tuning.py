@@ -1,7 +1,6 @@
 """Chooses the ways of a `GpuNetwork` on the device at hand, in the form in which they will run."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -13,7 +12,7 @@ from worker.model.convolutions import FrontEndConv, PositionalConv
 from worker.model.model import Model
 from worker.model.network import Block
 from worker.model.tape_operations import GpuNetwork, TapeOperations, Ways
-from worker.model.tuning import fastest
+from worker.model.tuning import chosen, fastest
 from worker.tape import num_samples
 
 log = structlog.get_logger(__name__)
@@ -26,22 +25,28 @@ FRONT_END_FRAMES = (1024, 2048, 4096)
 def tune_gpu(model: Model, gpu: GpuNetwork, *, rows: int) -> None:
     """Settle `gpu.ways` for tapes of about `rows` slots, one part after the other.
 
-    Ways for which there is no memory are passed over. Raises what else the device raises; what is
-    not settled by then is the usual way.
+    Ways that fail here, or for which there is no memory, are passed over. Raises what else the
+    device raises; what is not settled by then is the usual way.
     """
     for what, run, choices in _parts(model, gpu, rows):
         usual = gpu.ways
-        runs: dict[str, Callable[[], object]] = {}
+        milliseconds: dict[str, float] = {}
         named: dict[str, Ways] = {}
-        # The usual one first: it is kept, where another gains little.
-        for choice in sorted(choices, key=lambda choice: choice != usual):
-            with suppress(torch.OutOfMemoryError):
+        try:
+            # The usual one first: it is kept, where another gains little. One after the other, so
+            # that none lacks the memory that another holds.
+            for choice in sorted(choices, key=lambda choice: choice != usual):
                 name = _name(what, choice)
-                runs[name] = _captured(partial(_run_as, gpu, choice, run), model.device)
-                named[name] = choice
-        gpu.ways = usual
-        if runs:
-            winner, milliseconds = fastest(runs, model.device)
+                try:
+                    once = _captured(partial(_run_as, gpu, choice, run), model.device)
+                    milliseconds |= fastest({name: once}, model.device)[1]
+                    named[name] = choice
+                except RuntimeError as error:
+                    log.warning("model.way_failed", what=what, way=name, error=str(error))
+        finally:
+            gpu.ways = usual
+        if named:
+            winner = chosen(milliseconds, model.device)
             gpu.ways = named[winner]
             log.info("model.tuned", what=what, chosen=winner, milliseconds=milliseconds)
 

@@ -269,6 +269,7 @@ def _attended(score, shift, v, top, total, acc):
 def _attention_kernel(
     qkv, first_seen, after_last, slope, out, slots, extra, scale,
     HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
+    FINITE: tl.constexpr,
 ):  # fmt: skip
     # Heads vary fastest: the programs of one block of slots read the same lines of memory.
     h = tl.program_id(0) % HEADS
@@ -317,6 +318,7 @@ def _attention_kernel(
         score = tl.where(seen, score, float("-inf"))
         there = (n < slots)[:, None] & (d < D)[None, :]
         v = tl.load(values + n[:, None] * row + d[None, :], mask=there, other=0.0)
+        v = v if FINITE else tl.where(tl.abs(v.to(tl.float32)) < float("inf"), v, 0.0)
         top, total, acc = _attended(score, tl.zeros_like(top), v, top, total, acc)
     # In all other blocks every key is on the same side of every query. There the distance is a
     # difference: one term for each key, and one for each query, which leaves the pairs alone.
@@ -331,20 +333,29 @@ def _attention_kernel(
         key = (n - own * BLOCK).to(tl.float32)
         of_key = tl.where(key < end, key * slope_there, float("-inf"))
         score = tl.dot(q, k, input_precision="ieee") * unit + of_key[None, :]
+        score = score if FINITE else tl.where((key < end)[None, :], score, float("-inf"))
         there = (n < slots)[:, None] & (d < D)[None, :]
         v = tl.load(values + n[:, None] * row + d[None, :], mask=there, other=0.0)
+        v = v if FINITE else tl.where(tl.abs(v.to(tl.float32)) < float("inf"), v, 0.0)
         top, total, acc = _attended(score, -place * slope_there, v, top, total, acc)
     acc = acc / total[:, None]
+    if not FINITE:  # what was taken out is missed in its own row
+        mine = values + q_slot[:, None] * row + d[None, :]
+        v = tl.load(mine, mask=d[None, :] < D, other=0.0).to(tl.float32)
+        acc += v - v
     at = m[:, None] * (HEADS * D) + h * D + d[None, :]
     tl.store(out + at, acc.to(out.dtype.element_ty), mask=(m < slots)[:, None] & (d < D)[None, :])
 
 
-def attention(qkv: Tensor, spans: Tensor, slopes: Tensor, extra_tokens: int) -> Tensor:
+def attention(
+    qkv: Tensor, spans: Tensor, slopes: Tensor, extra_tokens: int, *, finite: bool = True
+) -> Tensor:
     """Attention within segments, with ALiBi.
 
     (slots, 3, heads, head_dim) to (slots, heads × head_dim). `spans` is int32 (2, slots), see
-    `TapeLayout.spans`; `slopes` float32 (heads,). Values have to be finite: what a slot does not
-    see is in its blocks with weight 0, and 0 × NaN is NaN.
+    `TapeLayout.spans`; `slopes` float32 (heads,). What a slot does not see is in its blocks with
+    weight 0, and 0 × NaN is NaN: where not all of qkv is known to be `finite`, values that are not
+    are taken out, and leave NaN in their own rows; that takes a fifth longer.
     """
     slots, _, heads, width = qkv.shape
     out = torch.empty(slots, heads * width, dtype=qkv.dtype, device=qkv.device)
@@ -354,7 +365,7 @@ def attention(qkv: Tensor, spans: Tensor, slopes: Tensor, extra_tokens: int) -> 
         block = _INTERPRETED_KEYS
     _attention_kernel[(triton.cdiv(slots, block) * heads,)](
         qkv, spans[0], spans[1], slopes, out, slots, extra_tokens, width**-0.5,
-        HEADS=heads, D=width, DP=_padded(width), BLOCK=block,
+        HEADS=heads, D=width, DP=_padded(width), BLOCK=block, FINITE=finite,
         num_warps=4, num_stages=2,
     )  # fmt: skip
     return out
@@ -362,7 +373,7 @@ def attention(qkv: Tensor, spans: Tensor, slopes: Tensor, extra_tokens: int) -> 
 
 @triton.jit
 def _means_kernel(
-    x, edges, lost, out, segments,
+    x, edges, lost, out, segments, extra,
     C: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     segment = tl.program_id(0)
@@ -370,26 +381,37 @@ def _means_kernel(
     start = tl.load(edges + segment)
     stop = tl.load(edges + segments + segment)
     acc = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for first in range(start, stop, ROWS):
-        r = first + tl.arange(0, ROWS)
-        there = (r < stop)[:, None] & (c < C)[None, :]
+    # Its tokens are no part of the mean, but its frames have seen them.
+    for first in range(tl.where(start < stop, start - extra, stop), stop, ROWS):
+        r = (first + tl.arange(0, ROWS)).to(tl.int64)
+        there = ((r >= start) & (r < stop))[:, None] & (c < C)[None, :]
         acc += tl.load(x + r[:, None] * C + c[None, :], mask=there, other=0.0).to(tl.float32)
         acc += tl.load(lost + r, mask=r < stop, other=0.0)[:, None]
     mean = tl.sum(acc, 0) / tl.maximum(stop - start, 1)
     tl.store(out + segment * C + c, mean, mask=c < C)
 
 
-def means(x: Tensor, edges: Tensor, lost: Tensor) -> Tensor:
+def means(x: Tensor, edges: Tensor, lost: Tensor, extra_tokens: int) -> Tensor:
     """The mean of each segment's rows of x (slots, dim): float32 (segments, dim).
 
     `edges` is int32 (2, segments): the first row of each, and the one after the last; 0 for those
-    that are not there. A segment with a row that is `lost` (slots,) has no mean but NaN.
+    that are not there. A segment has no mean but NaN where one of its rows, or of the extra tokens
+    before them, is `lost` (slots,).
     """
     segments, channels = edges.shape[1], x.shape[1]
     out = torch.empty(segments, channels, dtype=torch.float32, device=x.device)
     columns = 64
     _means_kernel[(segments, triton.cdiv(channels, columns))](
-        x, edges, lost, out, segments, C=channels, COLUMNS=columns, ROWS=64, num_warps=4
+        x,
+        edges,
+        lost,
+        out,
+        segments,
+        extra_tokens,
+        C=channels,
+        COLUMNS=columns,
+        ROWS=64,
+        num_warps=4,
     )
     return out
 

@@ -51,12 +51,14 @@ class GpuNetwork:
         config = model.config
         self.ways = Ways.usual(model.dtype)
         self.extra_tokens = config.num_extra_tokens
+        self.finite = not model.may_overflow
         slope = torch.tensor(slopes(config.num_heads), device=model.device)  # (heads,)
         scale = network.alibi_scale[:, 0, :, 0, 0].clamp(min=0).float()
         self.slopes = (slope * scale).contiguous()  # (layers or 1, heads)
-        first, positional = network.front_end[0], list(network.positional)
-        assert isinstance(first, FrontEndConv)
-        self.first_taps = kernels.padded_taps(first.weight)
+        positional = list(network.positional)
+        self.first = network.front_end[0]
+        assert isinstance(self.first, FrontEndConv)
+        self.first_taps = kernels.padded_taps(self.first.weight)
         self.positional_taps: dict[PositionalConv, Tensor] = {}
         if model.dtype is not torch.float32:
             for conv in positional:
@@ -86,7 +88,7 @@ class TapeOperations:
     def front_end(self, conv: FrontEndConv, x: Tensor) -> Tensor:
         """GELU(norm(conv(x))): (time, channels_in), contiguous, to (time_out, channels)."""
         norm = conv.norm
-        if conv.channels_in == 1:
+        if conv is self._network.first:
             return kernels.first_conv(
                 x[:, 0],
                 self._network.first_taps,
@@ -124,7 +126,7 @@ class TapeOperations:
         """norm(x + y), (slots, dim).
 
         So that attention brings no value that is not finite to a neighbour, such a row goes on as
-        zeros, and its segment's mean will be NaN.
+        zeros, and the mean of its segment will be NaN.
         """
         return kernels.add_norm(x, y, norm.weight, norm.bias, norm.eps, self._lost)
 
@@ -138,8 +140,9 @@ class TapeOperations:
         """Attention within segments: (slots, 3, heads, head_dim) to (slots, heads × head_dim)."""
         slope = self._network.slopes
         slope = slope[layer if len(slope) > 1 else 0]  # (heads,)
-        return kernels.attention(qkv, self._spans, slope, self._network.extra_tokens)
+        extra, finite = self._network.extra_tokens, self._network.finite
+        return kernels.attention(qkv, self._spans, slope, extra, finite=finite)
 
     def means(self, x: Tensor) -> Tensor:
         """Of what the network gives, (slots, dim), each segment's mean: float32 (segments, dim)."""
-        return kernels.means(x, self._edges, self._lost)
+        return kernels.means(x, self._edges, self._lost, self._network.extra_tokens)

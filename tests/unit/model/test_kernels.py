@@ -151,7 +151,9 @@ def test_attention(
 ) -> None:
     """Each segment as alone, with its tokens and ALiBi, across and within blocks."""
     monkeypatch.setattr(kernels, "_INTERPRETED_KEYS", block)
-    layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 1, 120, 3, 40), tail=9)
+    # On a GPU a block is 64 slots, whatever is asked for.
+    long = (400,) * DEVICE.type.count("cuda")
+    layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 1, 120, 3, 40, *long), tail=9)
     qkv = drawn(layout.slots, 3, heads, width)
     spans = torch.from_numpy(layout.spans()).to(DEVICE)
     slope = 0.7 * torch.tensor(slopes(heads), device=DEVICE)
@@ -168,16 +170,44 @@ def test_attention(
 
 
 @dtypes
+@pytest.mark.parametrize("part", ["query", "key", "value"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_attention_where_values_overflow(
+    dtype: torch.dtype,
+    drawn: Callable[..., Tensor],
+    part: str,
+    bad: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is not finite stays in its segment, and shows there; the neighbours are as without."""
+    monkeypatch.setattr(kernels, "_INTERPRETED_KEYS", 32)
+    layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 70, 90), tail=9)
+    qkv = drawn(layout.slots, 3, 2, 16)
+    spans = torch.from_numpy(layout.spans()).to(DEVICE)
+    slope = torch.tensor(slopes(2), device=DEVICE)
+    expected = kernels.attention(qkv, spans, slope, 10, finite=False)
+    assert_close(expected, kernels.attention(qkv, spans, slope, 10).float(), dtype)
+    before, middle, after = layout.attention_slots()
+    qkv[middle.start + 30, ["query", "key", "value"].index(part), 0, 3] = bad
+    found = kernels.attention(qkv, spans, slope, 10, finite=False)
+    for slots in (before, after):
+        assert torch.equal(found[slots], expected[slots])
+    assert not found[middle].isfinite().all()
+
+
+@dtypes
 def test_means(dtype: torch.dtype, drawn: Callable[..., Tensor]) -> None:
     """Of each segment's rows alone, up to the last that fits; NaN where one of them was lost."""
     x, lost = drawn(400, 96), torch.zeros(400, device=DEVICE)
     runs = [(10, 20), (30, 31), (41, 300), (310, 400), (0, 0)]
     x[300:310] = torch.nan  # nobody's
     edges = torch.tensor(np.array(runs, dtype=np.int32).T.copy(), device=DEVICE)
-    found = kernels.means(x, edges, lost)
+    found = kernels.means(x, edges, lost, 10)
     for (start, stop), mean in zip(runs[:4], found, strict=False):
         assert torch.allclose(mean, x[start:stop].float().mean(dim=0), atol=1e-6)
-    lost[399] = torch.nan
-    again = kernels.means(x, edges, lost)
-    assert again[3].isnan().all()
-    assert torch.equal(again[:3], found[:3])
+    for slot in (399, 309, 300):  # its last frame, and two tokens before it
+        lost.zero_()
+        lost[slot] = torch.nan
+        again = kernels.means(x, edges, lost, 10)
+        assert again[3].isnan().all()
+        assert torch.equal(again[:3], found[:3])

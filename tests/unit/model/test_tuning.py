@@ -145,23 +145,41 @@ def test_every_way_of_a_gpu_is_the_reference(
         assert_reference(model, "tiny", outputs, HALF_TOLERANCE)
 
 
-def test_a_way_without_memory_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("out of memory"), RuntimeError("CUDNN_STATUS_NOT_SUPPORTED")]
+)
+def test_a_way_that_fails_is_passed_over(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The front end in long runs, say, on a small GPU; where none fits, the usual way stays."""
+    """The front end in long runs, say, on a small GPU; where none works, the usual way stays."""
     model = loaded("tiny", tmp_path)
     gpu = GpuNetwork(model)
     usual = gpu.ways
 
     def frames(*_: object) -> None:
         if gpu.ways.front_end_frames > most:
-            raise torch.OutOfMemoryError
+            raise error
 
     monkeypatch.setattr(model.network, "frames", frames)
     most = 0
-    tune_gpu(model, gpu, rows=64)
+    with structlog.testing.capture_logs() as logs:
+        tune_gpu(model, gpu, rows=64)
     assert gpu.ways.front_end_frames == usual.front_end_frames
+    assert [entry["event"] for entry in logs].count("model.way_failed") == 6
     most = 1024
     gpu.ways = replace(usual, front_end_frames=4096)
     tune_gpu(model, gpu, rows=64)
     assert gpu.ways.front_end_frames == 1024
+
+
+def test_what_breaks_off_leaves_the_usual_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault that is no way's own: the ladder is captured as if nothing had been tried."""
+    model = loaded("tiny", tmp_path)
+    gpu = GpuNetwork(model)
+    usual = gpu.ways
+    monkeypatch.setattr(gpu_tuning, "fastest", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tune_gpu(model, gpu, rows=64)
+    assert gpu.ways == usual
