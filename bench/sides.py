@@ -47,7 +47,7 @@ def ours(
 
     from worker.bench.engine import device_name, predict, tape_fill  # noqa: PLC0415
     from worker.clip import Waveform  # noqa: PLC0415
-    from worker.engine import Engine  # noqa: PLC0415
+    from worker.engine.engine import Engine  # noqa: PLC0415
     from worker.model.device import resolve_device, resolve_dtype  # noqa: PLC0415
     from worker.model.weights import load  # noqa: PLC0415
     from worker.stages.normalize import Normalize  # noqa: PLC0415

@@ -7,8 +7,8 @@ from bench.gpu.report import markdown as gpu_markdown
 from bench.report import markdown
 from bench.result import read_results
 from storage.settings import table
-from worker.metrics import catalogue
 from worker.settings import WorkerSettings
+from worker.telemetry.metrics import catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,7 +66,7 @@ def pages() -> dict[Path, str]:
             table=table(WorkerSettings),
         ),
         ROOT / "docs" / "metrics.md": _METRICS.format(
-            note=_NOTE.format(source="worker/metrics.py"), table=catalogue()
+            note=_NOTE.format(source="worker/telemetry/metrics.py"), table=catalogue()
         ),
     }
 

@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.panel import Panel
 
 from producer.show import results_table
-from storage.connection import RedisError, connect
-from storage.embedded import EmbeddedRedis, NoServer
-from storage.local_files import is_audio
 from storage.messages import Job, Keys, Lane, Status
-from storage.submission import Submissions
+from storage.objects.local_files import is_audio
+from storage.queue.submission import Submissions
+from storage.redis.connection import RedisError, connect
+from storage.redis.embedded import EmbeddedRedis, NoServer
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "samples"

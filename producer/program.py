@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from storage.connection import Client, RedisError, UnfitServer, check_server, connect
+from storage.queue.submission import BacklogFull
+from storage.redis.connection import Client, RedisError, UnfitServer, check_server, connect
 from storage.settings import InvalidSettings, SharedSettings, load
-from storage.submission import BacklogFull
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2

@@ -8,8 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from storage.dead import Letter
-from storage.lanes import LaneState, Overview
+from storage.queue.dead import Letter
+from storage.queue.lanes import LaneState, Overview
 
 STAGES = ("queue_ms", "fetch_ms", "decode_ms", "normalize_ms", "infer_ms")
 _HOURS_A_DAY = 24

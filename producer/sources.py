@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from storage.objects import ObjectStore
+from storage.objects.store import ObjectStore
 
 UPLOAD_PREFIX = "uploads/"
 

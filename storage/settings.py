@@ -13,8 +13,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from storage.objects import open_store
-from storage.redis_url import Kind, is_hash_tagged, parse_redis_url
+from storage.objects.store import open_store
+from storage.redis.url import Kind, is_hash_tagged, parse_redis_url
 
 ENV_PREFIX = "EMO_"
 _LONGEST_TTL_SECONDS = 10 * 365 * 86_400

@@ -11,10 +11,10 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from storage.connection import connect
-from storage.embedded import EmbeddedRedis
 from storage.messages import Keys
-from tests.redis_servers import NEWEST, binary
+from storage.redis.connection import connect
+from storage.redis.embedded import EmbeddedRedis
+from tests.support.redis_servers import NEWEST, binary
 
 
 @pytest.fixture(scope="session")

@@ -14,28 +14,29 @@ from types import FrameType
 
 import structlog
 
-from storage.connection import Client, RedisError, check_server, connect, uptime_seconds
 from storage.errors import JobError
 from storage.messages import Keys
-from storage.objects import ObjectSource, ObjectStore, open_store
-from storage.streams import Delivery, JobStreams
+from storage.objects.store import ObjectSource, ObjectStore, open_store
+from storage.queue.streams import Delivery, JobStreams
+from storage.redis.connection import Client, RedisError, check_server, connect, uptime_seconds
 from worker.audio.processes import DecodeProcesses
-from worker.budget import ByteBudget
-from worker.capacity import affordable_jobs, jobs_for
 from worker.clip import SAMPLE_RATE_HZ
-from worker.engine import Engine
-from worker.health import HealthServer
-from worker.intake import Intake
-from worker.leases import Heartbeat, Leases
-from worker.memory import Trimmer
-from worker.metrics import Metrics
-from worker.pipeline import Pipeline, SettleTasks, Stage
+from worker.delivery.heartbeat import Heartbeat
+from worker.delivery.intake import Intake
+from worker.delivery.leases import Leases
+from worker.delivery.settle import Settle
+from worker.engine.engine import Engine
+from worker.pipeline.budget import ByteBudget
+from worker.pipeline.capacity import affordable_jobs, jobs_for
+from worker.pipeline.threads import Pipeline, SettleTasks, Stage
 from worker.settings import WorkerSettings
-from worker.settle import Settle
 from worker.stages.decode import Decode
 from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
 from worker.stages.normalize import Normalize
+from worker.telemetry.health import HealthServer
+from worker.telemetry.metrics import Metrics
+from worker.telemetry.trimmer import Trimmer
 
 EXIT_SECOND_SIGNAL = 130
 # What a drain takes at most beyond the grace period, together: docs/delivery.md says so.

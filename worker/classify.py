@@ -5,15 +5,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from storage.blob import Blob
 from storage.errors import AccessDenied, Internal, JobError, ObjectNotFound, ObjectTooLarge
 from storage.messages import Job
+from storage.objects.blob import Blob
 from worker.app import assemble
-from worker.engine import Engine
-from worker.metrics import Metrics
+from worker.engine.engine import Engine
+from worker.pipeline.task import Task
 from worker.settings import WorkerSettings
 from worker.stages.infer import Classified
-from worker.task import Task
+from worker.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,17 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
-from storage.local_files import named_files
+from storage.objects.local_files import named_files
 from storage.settings import InvalidSettings, load, table, unknown_variables
-from worker import logs
 from worker.bench.clips import Lengths
 from worker.bench.report import Part
-from worker.capacity import raise_limit
+from worker.pipeline.capacity import raise_limit
 from worker.settings import WorkerSettings
+from worker.telemetry import logs
 
 if TYPE_CHECKING:
     from worker.classify import FileResult
-    from worker.engine import Engine
+    from worker.engine.engine import Engine
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
@@ -56,8 +56,8 @@ def run() -> None:
     _require_spool(settings)
     raise_limit()
     # The light commands start fast: what is heavy is imported by those that need it.
-    from storage.connection import RedisError, UnfitServer  # noqa: PLC0415
     from storage.errors import JobError  # noqa: PLC0415
+    from storage.redis.connection import RedisError, UnfitServer  # noqa: PLC0415
     from worker.app import Stop, Worker, check_services, drain_on_signals  # noqa: PLC0415
 
     try:
@@ -154,8 +154,8 @@ def bench(
     """Measure the engine, the decode stage or the whole service on this machine."""
     settings = _settings(model=model, device=device, dtype=dtype)
     _configure_logs("warning" if settings.log_level == "info" else settings.log_level)
-    from storage.embedded import NoServer  # noqa: PLC0415
     from storage.errors import JobError  # noqa: PLC0415
+    from storage.redis.embedded import NoServer  # noqa: PLC0415
     from worker.bench.command import measure  # noqa: PLC0415
     from worker.bench.service import ServiceFailed  # noqa: PLC0415
     from worker.bench.show import sheets  # noqa: PLC0415
@@ -186,7 +186,7 @@ def settings() -> None:
 @app.command()
 def metrics() -> None:
     """Print every metric as a Markdown table: docs/metrics.md."""
-    from worker.metrics import catalogue  # noqa: PLC0415 (only here)
+    from worker.telemetry.metrics import catalogue  # noqa: PLC0415 (only here)
 
     print(catalogue())
 
@@ -218,7 +218,7 @@ def _configure_logs(level: str) -> None:
 
 
 def _engine(settings: WorkerSettings) -> "Engine":
-    from worker.loading import load_engine  # noqa: PLC0415 (imports torch)
+    from worker.engine.loading import load_engine  # noqa: PLC0415 (imports torch)
     from worker.model.config import ModelError  # noqa: PLC0415
     from worker.model.manifest import ModelUnavailable  # noqa: PLC0415
     from worker.model.probe import HubUnreachable  # noqa: PLC0415

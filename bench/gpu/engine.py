@@ -16,8 +16,8 @@ from worker.bench.clips import Lengths, draw
 from worker.bench.engine import fill, predict, segments_of
 from worker.bench.timing import repeat
 from worker.clip import Waveform
-from worker.engine import Engine
-from worker.graphs import GraphLadder
+from worker.engine.engine import Engine
+from worker.engine.graphs import GraphLadder
 from worker.tape import Segment
 
 _KERNELS_SHOWN = 30

@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.gpu.device import microseconds, model
 from bench.gpu.found import Found
 from worker.clip import SAMPLE_RATE_HZ, frame_samples, num_frames
-from worker.graphs import Rung
+from worker.engine.graphs import Rung
 from worker.model import kernels
 from worker.model.convolutions import FrontEndConv, PositionalConv
 from worker.model.gpu_tuning import FRONT_END_FRAMES

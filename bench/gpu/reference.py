@@ -24,7 +24,7 @@ from tests.unit.model.directories import LARGE, write_directory
 from worker.bench.clips import Lengths, draw
 from worker.bench.engine import predict, segments_of
 from worker.clip import Samples, Waveform
-from worker.engine import Engine
+from worker.engine.engine import Engine
 from worker.model.config import ModelConfig
 from worker.model.synthetic import TOKENS, random_tensor
 from worker.model.weights import checkpoint_shapes

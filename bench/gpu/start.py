@@ -12,7 +12,7 @@ import torch
 
 from bench.gpu.device import model
 from bench.gpu.found import Found
-from worker.engine import Engine
+from worker.engine.engine import Engine
 
 _TIMED = "import json, bench.gpu.start as s; print(json.dumps(s.start()))"
 

@@ -12,9 +12,9 @@ from producer.program import (
     tell,
     unknown,
 )
-from storage.cancellation import Cancellations, Cancelled, Verdict
-from storage.connection import RedisError
 from storage.messages import Keys, Status
+from storage.queue.cancellation import Cancellations, Cancelled, Verdict
+from storage.redis.connection import RedisError
 
 
 def cancel(jobs: list[str], *, as_json: AsJson = False) -> None:

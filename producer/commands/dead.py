@@ -23,10 +23,10 @@ from producer.program import (
     stdout,
     tell,
 )
-from storage.connection import RedisError
-from storage.dead import DeadLetters, Letter, Replayed, Selection, Verdict
 from storage.messages import Keys, Status
-from storage.submission import BacklogFull, Submissions
+from storage.queue.dead import DeadLetters, Letter, Replayed, Selection, Verdict
+from storage.queue.submission import BacklogFull, Submissions
+from storage.redis.connection import RedisError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PURGED_AT_ONCE = 500

@@ -19,9 +19,9 @@ from producer.program import (
     tell,
     unknown,
 )
-from storage.connection import RedisError
 from storage.messages import Keys, Status
-from storage.submission import Submissions
+from storage.queue.submission import Submissions
+from storage.redis.connection import RedisError
 
 Timeout = Annotated[float | None, typer.Option(help="Seconds to wait at most; exit status 4.")]
 

@@ -9,9 +9,9 @@ from rich.live import Live
 
 from producer import show
 from producer.program import EXIT_INTERRUPTED, AsJson, fail, server, settings, stdout
-from storage.connection import RedisError
-from storage.lanes import Lanes, Overview
 from storage.messages import Keys
+from storage.queue.lanes import Lanes, Overview
+from storage.redis.connection import RedisError
 
 _EVERY_SECONDS = 2.0
 

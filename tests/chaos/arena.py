@@ -10,15 +10,15 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from storage.connection import connect
-from storage.embedded import EmbeddedRedis
 from storage.messages import GROUP, Keys, Status
+from storage.redis.connection import connect
+from storage.redis.embedded import EmbeddedRedis
 from tests.chaos.fleet import Fleet, Nursery
 from tests.chaos.kinds import write_objects
 from tests.chaos.patience import eventually
 from tests.chaos.plan import LEASE_SECONDS
 from tests.chaos.store_proxy import StoreProxy, store_proxy
-from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
+from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
 
 _BUCKET = "audio"
 # With fsync by the second, a write may be answered while an fsync runs and before it is in the

@@ -17,10 +17,10 @@ from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from storage.embedded import free_port
+from storage.redis.embedded import free_port
 from tests.chaos.patience import eventually
 from tests.chaos.worker import DIED_OF_JOB
-from tests.worker_process import ROOT
+from tests.support.worker_process import ROOT
 
 START_SECONDS = 60.0
 _RESTART_SECONDS = 0.2

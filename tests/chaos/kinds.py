@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.messages import Status
-from tests.audio_files import encode, pcm16, wav
+from tests.support.audio_files import encode, pcm16, wav
 
 SAMPLE_RATE_HZ = 16_000
 KILL_DECODER_MARK = b"chaos: kill the decode process\n"

@@ -10,10 +10,10 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from storage.cancellation import Cancellations, Verdict
-from storage.connection import connect
 from storage.messages import Job, Lane
-from storage.submission import Submissions
+from storage.queue.cancellation import Cancellations, Verdict
+from storage.queue.submission import Submissions
+from storage.redis.connection import connect
 from tests.chaos.arena import RESULT_TTL_SECONDS, RESULTS_MAXLEN, Arena
 from tests.chaos.kinds import Kind
 from tests.chaos.plan import PlannedJob, Way

@@ -10,7 +10,7 @@ from tests.chaos.checks import Check, check, is_done, require
 from tests.chaos.fleet import Nursery
 from tests.chaos.kinds import clips
 from tests.chaos.patience import eventually
-from tests.worker_process import worker_process
+from tests.support.worker_process import worker_process
 
 STEP_JOBS = 1_000
 ALL_JOBS = 10_000

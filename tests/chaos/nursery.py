@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 
 # Loaded now so that no worker has to.
-import storage.s3
-import worker.engine
-import worker.loading
+import storage.objects.s3
+import worker.engine.engine
+import worker.engine.loading
 from tests.chaos.worker import run
 
-PRELOADED = (storage.s3, worker.engine, worker.loading)
+PRELOADED = (storage.objects.s3, worker.engine.engine, worker.engine.loading)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Waiting for what takes seconds: looks less often than `tests.polling`, since a look costs."""
+"""Waiting for what takes seconds: less often than `tests.support.polling`, a look costs."""
 
 import threading
 import time

@@ -8,7 +8,7 @@ from storage.messages import Status
 from tests.chaos.fleet import Nursery
 from tests.chaos.plan import Fault, draw
 from tests.chaos.random_run import Report, run
-from tests.worker_process import ROOT
+from tests.support.worker_process import ROOT
 
 PAGE = ROOT / "docs" / "delivery.md"
 _BEGIN, _END = "<!-- chaos: begin -->", "<!-- chaos: end -->"

@@ -16,9 +16,9 @@ import typer
 
 import worker.app
 import worker.audio.processes
-import worker.intake
-from storage.blob import Blob
+import worker.delivery.intake
 from storage.messages import Job
+from storage.objects.blob import Blob
 from tests.chaos.kinds import KILL_DECODER_MARK
 from worker import cli
 from worker.audio.processes import DecodeProcess
@@ -94,7 +94,7 @@ def _patches() -> Sequence[tuple[Any, str, Any]]:
         (worker.app, "Fetch", DeadlyFetch),
         (worker.app, "Infer", DeadlyInfer),
         (worker.audio.processes, "DecodeProcess", MortalDecodeProcess),
-        (worker.intake, "_REAP_SECONDS", _REAP_SECONDS),
+        (worker.delivery.intake, "_REAP_SECONDS", _REAP_SECONDS),
     ]
 
 

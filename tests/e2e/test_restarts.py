@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.embedded import EmbeddedRedis
+from storage.redis.embedded import EmbeddedRedis
 from tests.e2e.test_jobs import wav
-from tests.polling import until
-from tests.worker_process import worker_process
+from tests.support.polling import until
+from tests.support.worker_process import worker_process
 
 JOBS = 50
 WAIT_SECONDS = 60.0

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from storage.embedded import EmbeddedRedis
-from tests.polling import until
-from tests.worker_process import SAMPLES, worker_process
+from storage.redis.embedded import EmbeddedRedis
+from tests.support.polling import until
+from tests.support.worker_process import SAMPLES, worker_process
 
 GRACE_SECONDS = 1.0
 BEYOND_GRACE_SECONDS = 10.0  # as docs/delivery.md promises

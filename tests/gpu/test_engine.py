@@ -12,16 +12,16 @@ import structlog
 import torch
 
 from storage.errors import OutOfMemory
-from tests.unit.model.parity import CHECKPOINTS, clip_of, loaded, noise, references, segments_of
-from tests.unit.test_parity import (
+from tests.unit.engine.test_parity import (
     FRAME_TOLERANCE,
     NAMES,
     assert_agreement,
     assert_parity,
     parity_segments,
 )
-from worker import ladder
-from worker.engine import Engine
+from tests.unit.model.parity import CHECKPOINTS, clip_of, loaded, noise, references, segments_of
+from worker.engine import ladder
+from worker.engine.engine import Engine
 from worker.model.model import Model
 from worker.model.synthetic import synthetic
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from storage.messages import Keys
-from storage.streams import JobStreams
-from tests.redis_servers import SERVERS
-from tests.stream_workers import Worker, new_streams
+from storage.queue.streams import JobStreams
+from tests.support.redis_servers import SERVERS
+from tests.support.stream_workers import Worker, new_streams
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.pipeline_bench import Bench, MakeBench
+from tests.support.pipeline_bench import Bench, MakeBench
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from docs.generate import pages
 from storage.errors import JobError
 from storage.settings import variable
-from worker.metrics import catalogue
 from worker.settings import WorkerSettings
+from worker.telemetry.metrics import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

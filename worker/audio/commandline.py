@@ -19,8 +19,8 @@ import ffmpeg
 import imageio_ffmpeg
 import structlog
 
-from storage.blob import Blob
 from storage.errors import DecodeCrashed, Internal, NotAudio, StageTimeout
+from storage.objects.blob import Blob
 from worker.audio.formats import FORMATS, resample_options
 from worker.audio.limits import AudioLimits, too_long
 from worker.audio.spool import SAMPLE_BYTES, spool_failed, unnamed_file

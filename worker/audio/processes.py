@@ -19,8 +19,8 @@ from pathlib import Path
 
 import structlog
 
-from storage.blob import Blob
 from storage.errors import DecodeCrashed, Internal, JobError, StageTimeout
+from storage.objects.blob import Blob
 from worker.audio.limits import AudioLimits
 from worker.audio.protocol import (
     MAX_MESSAGE_BYTES,

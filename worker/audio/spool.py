@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from storage.blob import write_all
 from storage.errors import Internal
+from storage.objects.blob import write_all
 
 SAMPLE_BYTES = 4  # float32
 _PENDING_BYTES = 256 * 1024

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from storage.blob import Blob
+from storage.objects.blob import Blob
 from worker.audio.riff import FORMAT_FLOAT, FORMAT_PCM, read_header
 from worker.audio.waveform import require_one_frame
 from worker.clip import SAMPLE_RATE_HZ, Samples, Waveform

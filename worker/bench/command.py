@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.local_files import is_audio
+from storage.objects.local_files import is_audio
 from storage.settings import InvalidSettings
 from worker.bench.clips import LONGEST_SECONDS, Lengths
 from worker.bench.decode import measure_decode
@@ -15,7 +15,7 @@ from worker.bench.report import DecodeReport, EndToEndReport, EngineReport, Part
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from worker.engine import Engine
+    from worker.engine.engine import Engine
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 

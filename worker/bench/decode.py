@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from storage.blob import Blob
+from storage.objects.blob import Blob
 from worker.audio.processes import DecodeProcesses
 from worker.bench.audio import prolong
 from worker.bench.report import DecodeReport, FormatReport, Latency

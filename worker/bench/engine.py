@@ -14,9 +14,9 @@ from worker.bench.rates import Device
 from worker.bench.report import EngineReport, Latency, Limits, Rung
 from worker.bench.timing import LEAST_RUNS, median_seconds, repeat
 from worker.clip import SAMPLE_RATE_HZ, Waveform, frame_samples
-from worker.engine import Engine, Started
-from worker.ladder import rungs
-from worker.prediction import Prediction
+from worker.engine.engine import Engine, Started
+from worker.engine.ladder import rungs
+from worker.engine.prediction import Prediction
 from worker.stages.normalize import Normalize
 from worker.tape import Segment, num_fitting
 

@@ -1,6 +1,6 @@
 """The second stage: from encoded bytes to a waveform."""
 
-from storage.blob import Blob
+from storage.objects.blob import Blob
 from worker.audio.commandline import decode_isolated
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from storage.blob import Blob
 from storage.messages import Job
-from storage.objects import ObjectSource
+from storage.objects.blob import Blob
+from storage.objects.store import ObjectSource
 
 
 class Fetch:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from storage.errors import InvalidJob
 from storage.messages import Job, Want
 from worker.clip import SAMPLE_RATE_HZ, Clip, num_frames
-from worker.engine import Engine, Started
-from worker.prediction import Prediction
+from worker.engine.eager import SegmentOutput
+from worker.engine.engine import Engine, Started
+from worker.engine.prediction import Prediction
 from worker.tape import Segment
-from worker.tapes import SegmentOutput
 
 LONGEST_FRAMES_SECONDS = 600.0
 _FLOAT32_BYTES = 4

@@ -11,7 +11,7 @@ from worker.bench.clips import Lengths, draw
 from worker.bench.engine import measure_engine, predict, segments_of
 from worker.bench.report import EngineReport
 from worker.clip import Waveform
-from worker.engine import Engine
+from worker.engine.engine import Engine
 from worker.model.synthetic import synthetic
 
 

@@ -18,7 +18,7 @@ PRODUCTS = {"_first_conv_kernel", "_positional_kernel", "_attention_kernel"}
 def compiled(capability: int, dtype: str) -> dict[str, list[dict[str, Any]]]:
     """What became of each kernel, in a process whose kernels are not interpreted."""
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "tests.compiled_kernels", str(capability), dtype]
+    command = [sys.executable, "-m", "tests.support.compiled_kernels", str(capability), dtype]
     said = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr[-2000:]
     found: dict[str, list[dict[str, Any]]] = {}

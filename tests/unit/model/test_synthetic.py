@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from tests.unit.model.parity import CPU, clip_of, segments_of, waveforms
-from worker.engine import Engine
+from worker.engine.engine import Engine
 from worker.model.synthetic import synthetic
 
 

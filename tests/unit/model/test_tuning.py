@@ -10,16 +10,16 @@ import pytest
 import structlog
 import torch
 
-from tests.unit.model.parity import CHECKPOINTS, CPU, loaded
-from tests.unit.test_graphs import SHORT, Run, assert_reference, run_short_clips
-from tests.unit.test_parity import (
+from tests.unit.engine.test_graphs import SHORT, Run, assert_reference, run_short_clips
+from tests.unit.engine.test_parity import (
     HALF_TOLERANCE,
     NAMES,
     SCORE_TOLERANCE,
     assert_parity,
     parity_segments,
 )
-from worker.engine import Engine
+from tests.unit.model.parity import CHECKPOINTS, CPU, loaded
+from worker.engine.engine import Engine
 from worker.model import gpu_tuning, tuning
 from worker.model.convolutions import POSITIONAL_SLOTS
 from worker.model.gpu_tuning import _parts, tune_gpu

@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from storage.settings import load
 from tests.unit.model.directories import save
 from tests.unit.model.parity import CHECKPOINTS, CPU, clip_of, copied, loaded, noise, segments_of
-from worker import loading
 from worker.clip import Samples
-from worker.engine import Engine
+from worker.engine import loading
+from worker.engine.engine import Engine
 from worker.model.checkpoint import CHECKPOINT_FILE
 from worker.model.config import ConvLayer, ModelConfig
 from worker.model.model import Model

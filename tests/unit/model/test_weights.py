@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.unit.model.directories import read_weights, save, write_directory, write_large
 from tests.unit.model.parity import CPU, clip_of, copied, loaded, noise, segments_of
-from worker.engine import Engine
+from worker.engine.engine import Engine
 from worker.model.config import ModelError
 from worker.model.weights import load
 

@@ -1,0 +1,1 @@
+"""Where audio lies: S3 and directories."""

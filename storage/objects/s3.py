@@ -1,0 +1,221 @@
+"""An S3 server as an object store, by the minio SDK."""
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from xml.etree import ElementTree
+
+from minio import Minio
+from minio.error import InvalidResponseError, S3Error, ServerError
+from minio.helpers import check_bucket_name
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from storage.errors import (
+    AccessDenied,
+    InvalidJob,
+    JobError,
+    ObjectNotFound,
+    ObjectTooLarge,
+    StageTimeout,
+    StorageUnavailable,
+)
+from storage.objects.blob import Blob, write_all
+from storage.objects.bounded_http import bounded_pool
+
+CHUNK_BYTES = 256 * 1024
+PART_BYTES = 64 * 1024 * 1024  # larger outputs go up in parts
+PROBE_KEY = "emostream-probe"  # `check` asks for it; it need not exist
+
+_NOT_FOUND = {"NoSuchKey", "NoSuchBucket", "KeyTooLongError", "InvalidBucketName"}
+_DENIED = {  # with status 400; the last is rclone's for a request without a signature
+    "ExpiredToken",
+    "InvalidToken",
+    "AuthorizationHeaderMalformed",
+    "UnsupportedAlgorithm",
+}
+
+
+class S3Store:
+    """See `ObjectStore`. One GET for each fetch; connections are kept and used again."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        bucket: str,
+        *,
+        secure: bool,
+        access_key: str,
+        secret_key: str,
+        region: str,
+        timeout_seconds: float,
+        connections: int,
+    ) -> None:
+        """`endpoint` is `host[:port]`. Without keys, requests are anonymous. Raises ValueError."""
+        check_bucket_name(bucket)
+        self._endpoint = endpoint
+        self._bucket = bucket
+        # Without a region the SDK asks every server for it first; Amazon's is in its host names.
+        host = endpoint.partition(":")[0]
+        self._client = Minio(
+            endpoint,
+            access_key=access_key or None,
+            secret_key=secret_key or None,
+            secure=secure,
+            region=region or (None if host.endswith(".amazonaws.com") else "us-east-1"),
+            http_client=bounded_pool(timeout_seconds=timeout_seconds, connections=connections),
+        )
+
+    def fetch(
+        self,
+        key: str,
+        *,
+        bucket: str | None = None,
+        max_bytes: int,
+        admit: Callable[[int], None] | None = None,
+    ) -> Blob:
+        """See `ObjectStore.fetch`."""
+        bucket = bucket or self._bucket
+        where = f"bucket {bucket!r}, key {key!r}"
+        with _translated(where):
+            response = self._client.get_object(bucket, key)
+        with _released(response):
+            size = response.length_remaining
+            if response.status != HTTPStatus.OK or size is None:
+                raise StorageUnavailable(
+                    f"{where}: status {response.status} and length {size} are no whole object;"
+                    " look for a proxy in between"
+                )
+            if size > max_bytes:
+                raise ObjectTooLarge(
+                    f"{where}: {size} bytes; EMO_MAX_OBJECT_BYTES allows {max_bytes}"
+                )
+            if admit is not None:
+                admit(size)
+            with _translated(where, timeout=StageTimeout):
+                return _read(response, size)
+
+    def put(
+        self,
+        key: str,
+        data: bytes | memoryview,
+        *,
+        content_type: str,
+        bucket: str | None = None,
+    ) -> None:
+        """See `ObjectStore.put`."""
+        bucket = bucket or self._bucket
+        body = io.BytesIO(data)
+        with _translated(f"bucket {bucket!r}, key {key!r}"):
+            self._client.put_object(
+                bucket,
+                key,
+                body,
+                length=body.getbuffer().nbytes,
+                content_type=content_type,
+                part_size=PART_BYTES,
+                num_parallel_uploads=1,  # the SDK would start threads of its own
+            )
+
+    def check(self) -> None:
+        """See `ObjectStore.check`. Asks for an object, so the rights to fetch are enough."""
+        where = f"bucket {self._bucket!r} at {self._endpoint}"
+        with _translated(where):
+            try:
+                response = self._client.get_object(self._bucket, PROBE_KEY)
+            except (S3Error, InvalidResponseError) as error:
+                answer = _answer(error)
+                if answer.code == "NoSuchKey":
+                    return
+                if answer.status == HTTPStatus.NOT_FOUND:
+                    raise StorageUnavailable(
+                        f"{where}: there is none ({answer.text}); create it, or correct EMO_STORE"
+                    ) from error
+                raise
+        with _released(response):
+            pass  # somebody did store an object of that name
+
+
+def _read(response: BaseHTTPResponse, size: int) -> Blob:
+    """Copy the body, `size` bytes, into a memfd. urllib3 raises where it is shorter."""
+    blob = Blob(os.memfd_create("object"), size)
+    try:
+        while chunk := response.read(CHUNK_BYTES, decode_content=False):
+            write_all(blob.fd, chunk)
+    except BaseException:
+        blob.close()
+        raise
+    return blob
+
+
+@contextmanager
+def _released(response: BaseHTTPResponse) -> Iterator[None]:
+    """Give the connection back; one with an unread body is closed first."""
+    try:
+        yield
+    finally:
+        response.close()
+        response.release_conn()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An error as the server told it; `code` is S3's word for it, where it gave one."""
+
+    status: int
+    code: str
+    message: str
+
+    @property
+    def text(self) -> str:
+        return ": ".join(filter(None, [self.code or f"status {self.status}", self.message]))
+
+
+def _answer(error: S3Error | InvalidResponseError | ServerError) -> _Answer:
+    if isinstance(error, S3Error):
+        return _Answer(error.response.status, error.code or "", error.message or "")
+    if isinstance(error, ServerError):
+        return _Answer(error.status_code, "", "")
+    # Some servers send S3's XML as text/xml, which the SDK does not read. These attributes have
+    # no public names.
+    body = error._body or ""
+    code, message = (re.search(rf"<{tag}>([^<]*)</{tag}>", body) for tag in ("Code", "Message"))
+    return _Answer(error._code, code[1] if code else "", message[1] if message else "")
+
+
+def _verdict(where: str, answer: _Answer) -> JobError:
+    """What the server's answer means for the job."""
+    if answer.code in _NOT_FOUND or answer.status == HTTPStatus.NOT_FOUND:
+        return ObjectNotFound(f"{where}: there is none ({answer.text}); correct the job")
+    if answer.code in _DENIED or answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return AccessDenied(
+            f"{where}: refused ({answer.text}); check EMO_S3_ACCESS_KEY, EMO_S3_SECRET_KEY,"
+            " EMO_S3_REGION, and that they may read and list the bucket"
+        )
+    return StorageUnavailable(f"{where}: not served ({answer.text}); look at the S3 server")
+
+
+@contextmanager
+def _translated(where: str, *, timeout: type[JobError] = StorageUnavailable) -> Iterator[None]:
+    """Turn what the SDK and urllib3 raise into what it means for the job."""
+    try:
+        yield
+    except (S3Error, InvalidResponseError, ServerError) as error:
+        raise _verdict(where, _answer(error)) from error
+    except HTTPError as error:
+        kind = timeout if isinstance(error, ReadTimeoutError) else StorageUnavailable
+        raise kind(
+            f"{where}: {error}; check EMO_STORE and its server, or raise EMO_FETCH_TIMEOUT_SECONDS"
+        ) from error
+    except (ElementTree.ParseError, UnicodeDecodeError) as error:
+        raise StorageUnavailable(
+            f"{where}: the answer is not S3's ({error}); check EMO_STORE"
+        ) from error
+    except ValueError as error:  # the SDK looks at names before it asks the server
+        raise InvalidJob(
+            f"{where}: no S3 name ({error or 'it is blank'}); correct the job"
+        ) from error

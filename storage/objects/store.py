@@ -1,0 +1,95 @@
+"""Object stores: where the audio is read from and outputs are written to."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from storage.objects.blob import Blob
+
+
+class ObjectSource(Protocol):
+    """Objects by key, to be read. Thread-safe; shared by every thread of a process."""
+
+    def fetch(
+        self,
+        key: str,
+        *,
+        bucket: str | None = None,
+        max_bytes: int,
+        admit: Callable[[int], None] | None = None,
+    ) -> Blob:
+        """Open the object; `bucket` stands in for the store's own.
+
+        `admit` is called at most once, with the size in bytes, after the size was found to be
+        allowed and before the body is read. It may block: that time is not counted as waiting for
+        the store. A fetch that fails later does not take the call back; its caller does.
+
+        Raises ObjectNotFound, ObjectTooLarge, AccessDenied, InvalidJob, StorageUnavailable,
+        StageTimeout.
+        """
+
+
+class ObjectStore(ObjectSource, Protocol):
+    """Objects by key, to be read and written. Thread-safe, as its source is."""
+
+    def put(
+        self,
+        key: str,
+        data: bytes | memoryview,
+        *,
+        content_type: str,
+        bucket: str | None = None,
+    ) -> None:
+        """Store `data` under the key, all of it or nothing. Raises as `fetch` does."""
+
+    def check(self) -> None:
+        """Raise AccessDenied or StorageUnavailable, saying what to do, unless it can be read."""
+
+
+def open_store(
+    url: str,
+    *,
+    access_key: str = "",
+    secret_key: str = "",
+    region: str = "",
+    timeout_seconds: float = 60,
+    connections: int = 32,
+) -> ObjectStore:
+    """The store that `s3://host:port/bucket`, `s3s://…` (TLS) or `file:///directory` names.
+
+    Connects to nothing. Raises ValueError where the URL cannot be understood.
+    """
+    parts = urlsplit(url)
+    if parts.query or parts.fragment:
+        raise ValueError(f"{url}: write '?' and '#' in a store's name as %3F and %23")
+    match parts.scheme:
+        case "file":
+            from storage.objects.directory import DirectoryStore  # noqa: PLC0415 (only the store in use)
+
+            if parts.netloc or not parts.path.startswith("/"):
+                raise ValueError(f"{url}: the directory must be absolute: file:///directory")
+            return DirectoryStore(Path(unquote(parts.path)))
+        case "s3" | "s3s":
+            from storage.objects.s3 import S3Store  # noqa: PLC0415 (the SDK takes 0.2 s to import)
+
+            bucket = parts.path.strip("/")
+            if not parts.hostname or not bucket or "/" in bucket:
+                raise ValueError(f"{url}: write {parts.scheme}://host:port/bucket")
+            if "@" in parts.netloc or bool(access_key) != bool(secret_key):
+                raise ValueError(
+                    f"{parts.scheme}://{parts.hostname}/{bucket}: credentials belong in"
+                    " EMO_S3_ACCESS_KEY and EMO_S3_SECRET_KEY, in both or in neither"
+                )
+            return S3Store(
+                parts.netloc,
+                bucket,
+                secure=parts.scheme == "s3s",
+                access_key=access_key,
+                secret_key=secret_key,
+                region=region,
+                timeout_seconds=timeout_seconds,
+                connections=connections,
+            )
+        case _:
+            raise ValueError(f"{url}: write s3://host:port/bucket, s3s://… or file:///directory")

@@ -1,0 +1,1 @@
+"""The delivery protocol on Redis streams, each step one Lua script."""

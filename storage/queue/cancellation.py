@@ -1,0 +1,51 @@
+"""Cancelling jobs: whatever works on one is fenced, and its result is dropped."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import redis
+
+from storage.messages import GROUP, Keys, Status, default_entry
+from storage.queue.streams import load_script
+
+
+class Verdict(StrEnum):
+    """What cancelling a job came to."""
+
+    CANCELLED = "CANCELLED"
+    ENDED = "ENDED"  # it had ended before; nothing changed
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What became of a cancellation, and the job's status before; None for an unknown job."""
+
+    job_id: str
+    verdict: Verdict
+    was: Status | None
+
+
+class Cancellations:
+    """Cancels jobs. Thread-safe as redis-py's client is."""
+
+    def __init__(
+        self, client: redis.Redis, *, keys: Keys, result_ttl_seconds: float, results_maxlen: int
+    ) -> None:
+        self._keys = keys
+        self._settling: list[str | int] = [
+            keys.prefix,
+            GROUP,
+            round(result_ttl_seconds * 1000),
+            results_maxlen,
+        ]
+        self._cancel = load_script(client, "cancel")
+
+    def cancel(self, job_id: str) -> Cancelled:
+        """End a job as `cancelled` unless it has ended; repeating it is safe."""
+        # A job enqueued by plain XADD has no hash until a worker begins it.
+        lane, entry = default_entry(job_id) or ("", "")
+        verdict, was = self._cancel(
+            keys=self._keys.lanes, args=[*self._settling, job_id, lane, entry]
+        )
+        return Cancelled(job_id, Verdict(verdict.decode()), Status(was.decode()) if was else None)

@@ -1,0 +1,377 @@
+"""The delivery protocol: at least once, with exactly one visible result.
+
+Every step that changes more than one key is one Lua script in `storage/queue/lua/`, and checks the
+fence (owner, delivery count) before it writes. See docs/delivery.md.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.commands.core import Script
+from redis.exceptions import ResponseError
+
+from storage.messages import GROUP, Keys, Lane, Status, pairs
+from storage.redis.connection import RedisError, stream_entries
+
+MAX_DELIVERIES = 10
+HEARTBEAT_CHUNK = 500
+LANE_SHARES = {Lane.HIGH: 7, Lane.NORMAL: 2, Lane.BULK: 1}  # of ten free places
+_DAY_MS = 86_400_000
+_FROM_THE_START = "-"
+_LUA = Path(__file__).parent / "lua"
+
+Fields = Mapping[str, str | int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One entry handed to this worker; (entry, count) is the fence."""
+
+    lane: Lane
+    entry: str
+    count: int
+    fields: Mapping[bytes, bytes]
+
+
+class Verdict(StrEnum):
+    """What begin says of an entry. RUN is to be run, SUSPECT alone; the rest is dealt with."""
+
+    RUN = "RUN"
+    SUSPECT = "SUSPECT"  # it may only run alone; it is still ours, and nothing has changed
+    ENDED = "ENDED"  # its job is terminal
+    REPEATED = "REPEATED"  # its job lives under another entry
+    EXPIRED = "EXPIRED"
+    FENCED = "FENCED"
+    GONE = "GONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A delivery that begin looked at, with what Redis knows of its job."""
+
+    delivery: Delivery
+    verdict: Verdict
+    job_id: str
+    attempts: int = 1
+    deliveries: int = 1
+    crashes: int = 0
+    run: int = 1
+    enqueued_ms: int = 0
+
+
+class Outcome(StrEnum):
+    """What became of a finish or a retry."""
+
+    SETTLED = "SETTLED"
+    RETRYING = "RETRYING"
+    EXPIRED = "EXPIRED"
+    ALREADY = "ALREADY"  # the job was terminal; nothing changed
+    FENCED = "FENCED"  # the entry is no longer ours; nothing changed
+    GONE = "GONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ends. `dead_reason` makes it a dead letter as well."""
+
+    status: Status
+    fields: Fields
+    dead_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What a look for abandoned entries found; `dead` are the jobs that are dead letters now.
+
+    `held_up`: it was long on its way, or the server's clock jumped ahead. No lease can be trusted
+    for as long as one lasts, and this look took only what was given back.
+    """
+
+    deliveries: list[Delivery] = field(default_factory=list)
+    gone: int = 0
+    dead: list[str] = field(default_factory=list)
+    held_up: bool = False
+
+
+class JobStreams:
+    """One worker's side of the protocol. Thread-safe as redis-py's client is, but for reclaim.
+
+    `clock` gives seconds, from anywhere.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        owner: str,
+        keys: Keys,
+        lease_seconds: float,
+        result_ttl_seconds: float,
+        results_maxlen: int,
+        max_crashes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.owner = owner
+        self.keys = keys
+        self._client = client
+        self._max_crashes = max_crashes
+        self._clock = clock
+        # What reclaim knows: the server's clock less ours, and where it goes on in each lane.
+        self._ahead_ms: float | None = None
+        self._from = dict.fromkeys(Lane, _FROM_THE_START)
+        self._lease_ms = round(lease_seconds * 1000)
+        # The first arguments of every script that can end a job.
+        self._settling: list[str | int] = [
+            keys.prefix,
+            GROUP,
+            round(result_ttl_seconds * 1000),
+            results_maxlen,
+        ]
+        self._begin = load_script(client, "begin")
+        self._finish = load_script(client, "finish")
+        self._give_back = load_script(client, "give_back")
+        self._heartbeat = load_script(client, "heartbeat")
+        self._promote = load_script(client, "promote")
+        self._reap = load_script(client, "reap")
+        self._reclaim = load_script(client, "reclaim")
+        self._retry = load_script(client, "retry")
+
+    def create_group(self) -> None:
+        """Create the consumer group at 0 on every lane: what was enqueued earlier counts."""
+        for stream in self.keys.lanes:
+            try:
+                self._client.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    def read(self, free: int) -> list[Delivery]:
+        """At most `free` new entries, without waiting; unused shares go to the other lanes."""
+        taken: list[Delivery] = []
+        hungry = list(Lane)
+        while hungry and len(taken) < free:
+            room, shares = free - len(taken), sum(LANE_SHARES[lane] for lane in hungry)
+            for lane in list(hungry):
+                # Rounded at random: of three free places, too, bulk gets its share in the long run.
+                quota = int(room * LANE_SHARES[lane] / shares + random.random())
+                try:
+                    got = self._read([lane], quota) if quota else []
+                except RedisError:
+                    if not taken:
+                        raise
+                    return taken  # these are ours to look after; the error comes again
+                taken += got
+                room, shares = room - quota, shares - LANE_SHARES[lane]
+                if len(got) < quota:
+                    hungry.remove(lane)
+        return taken
+
+    def read_blocking(self, free: int, *, block_seconds: float) -> list[Delivery]:
+        """Wait for new entries in any lane. COUNT is per stream, so a third of `free` for each."""
+        return self._read(list(Lane), max(1, free // len(Lane)), block_seconds)
+
+    def begin(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> list[Begun]:
+        """Begin a batch, in order; only those with Verdict.RUN are to be run.
+
+        `alone` promises that nothing else is armed in this process, and nothing will be meanwhile.
+        """
+        reply = self._begin(
+            keys=[self.keys.lane(delivery.lane) for delivery in deliveries],
+            args=[
+                *self._settling,
+                self.owner,
+                "alone" if alone else "company",
+                *(x for d in deliveries for x in (d.lane.value, d.entry, d.count)),
+            ],
+        )
+        return [
+            Begun(delivery, Verdict(verdict.decode()), job.decode(), *map(int, rest))
+            for delivery, (verdict, job, *rest) in zip(deliveries, reply, strict=True)
+        ]
+
+    def heartbeat(
+        self, held: Sequence[tuple[Delivery, str]], *, renew: bool = True
+    ) -> list[Delivery]:
+        """Renew the leases of entries (with job ids, '' if not begun); returns those not ours.
+
+        Without `renew` the leases run on: of those that were lost, the evidence is withdrawn.
+        """
+        lost: list[Delivery] = []
+        for first in range(0, len(held), HEARTBEAT_CHUNK):
+            chunk = held[first : first + HEARTBEAT_CHUNK]
+            places = self._heartbeat(
+                keys=[self.keys.lane(delivery.lane) for delivery, _ in chunk],
+                args=[
+                    self.keys.prefix,
+                    GROUP,
+                    self.owner,
+                    int(renew),
+                    *(x for d, job_id in chunk for x in (d.entry, d.count, job_id)),
+                ],
+            )
+            lost += [chunk[place - 1][0] for place in places]
+        return lost
+
+    def reclaim(self, limit: int, *, suspects: int = 1, given_back_only: bool = False) -> Reclaimed:
+        """Take over at most `limit` entries whose lease ran out, or that were given back.
+
+        At most `suspects` of them are suspects; the others of those stay where they are.
+        """
+        found, patient = Reclaimed(), given_back_only
+        if self._ahead_ms is None:
+            self._reclaim_lane(Lane.HIGH, 0, 0, True)  # learns the server's time
+        for lane in Lane:
+            room = limit - len(found.deliveries)
+            if not room:
+                break
+            try:
+                part, suspects, given_back_only = self._reclaim_lane(
+                    lane, room, suspects, given_back_only
+                )
+            except RedisError:
+                if found == Reclaimed():
+                    raise
+                break  # what was found is to be looked after; the error comes again
+            found = Reclaimed(
+                found.deliveries + part.deliveries,
+                found.gone + part.gone,
+                found.dead + part.dead,
+                held_up=given_back_only and not patient,
+            )
+        return found
+
+    def finish(self, endings: Iterable[tuple[Begun, Ending]]) -> list[Outcome | RedisError]:
+        """End jobs, in order, in one round trip; an error for each that the server refused."""
+        pipeline = self._client.pipeline(transaction=False)
+        for begun, ending in endings:
+            self._finish(
+                keys=[self.keys.lane(begun.delivery.lane)],
+                args=[
+                    *self._settling,
+                    self.owner,
+                    begun.delivery.entry,
+                    begun.delivery.count,
+                    begun.job_id,
+                    ending.status.value,
+                    begun.delivery.lane.value,
+                    ending.dead_reason,
+                    *(x for pair in ending.fields.items() for x in pair),
+                ],
+                client=pipeline,
+            )
+        return [
+            reply if isinstance(reply, RedisError) else Outcome(reply.decode())
+            for reply in pipeline.execute(raise_on_error=False)
+        ]
+
+    def retry(self, begun: Begun, *, delay_seconds: float, code: str, message: str) -> Outcome:
+        """Put a job aside until `delay_seconds` have passed."""
+        reply = self._retry(
+            keys=[self.keys.lane(begun.delivery.lane)],
+            args=[
+                *self._settling,
+                self.owner,
+                begun.delivery.entry,
+                begun.delivery.count,
+                begun.job_id,
+                begun.delivery.lane.value,
+                round(delay_seconds * 1000),
+                code,
+                message,
+            ],
+        )
+        return Outcome(reply.decode())
+
+    def promote(self, limit: int = 1000) -> int:
+        """Move retries that are due back to their lanes; returns how many."""
+        return int(self._promote(keys=[self.keys.delayed], args=[*self._settling, limit]))
+
+    def give_back(self, held: Sequence[tuple[Delivery, str]]) -> int:
+        """Hand entries (with job ids, '' if not begun) to whoever reads next; returns how many."""
+        if not held:
+            return 0
+        reply = self._give_back(
+            keys=[self.keys.lane(delivery.lane) for delivery, _ in held],
+            args=[
+                self.keys.prefix,
+                GROUP,
+                self.owner,
+                *(x for d, job_id in held for x in (d.lane.value, d.entry, d.count, job_id)),
+            ],
+        )
+        return int(reply)
+
+    def reap(self, *, idle_seconds: float) -> int:
+        """Remove consumers that hold nothing and have been silent; returns how many."""
+        return int(self._reap(keys=self.keys.lanes, args=[GROUP, "", round(idle_seconds * 1000)]))
+
+    def leave(self) -> None:
+        """Remove this worker from the group, where it holds nothing."""
+        self._reap(keys=self.keys.lanes, args=[GROUP, self.owner, _DAY_MS])
+
+    def _reclaim_lane(
+        self, lane: Lane, limit: int, suspects: int, given_back_only: bool
+    ) -> tuple[Reclaimed, int, bool]:
+        """What was taken over in one lane; `suspects` and `given_back_only` for the next."""
+        sent_ms = round(1000 * self._clock() + (self._ahead_ms or 0))
+        entries, gone, dead, self._from[lane], suspects, only, now_ms = self._reclaim(
+            keys=[self.keys.lane(lane)],
+            args=[
+                *self._settling,
+                self.owner,
+                lane.value,
+                self._lease_ms,
+                limit,
+                suspects,
+                self._from[lane],
+                sent_ms,
+                MAX_DELIVERIES,
+                self._max_crashes,
+                int(given_back_only),
+            ],
+        )
+        self._ahead_ms = now_ms - 1000 * self._clock()
+        deliveries = [
+            Delivery(lane, entry.decode(), int(count), pairs(fields))
+            for entry, count, fields in entries
+        ]
+        found = Reclaimed(deliveries, gone, [job.decode() for job in dead])
+        return found, suspects, bool(only)
+
+    def _read(
+        self, lanes: Sequence[Lane], count: int, block_seconds: float | None = None
+    ) -> list[Delivery]:
+        by_stream = {self.keys.lane(lane).encode(): lane for lane in lanes}
+        reply: Any = self._client.xreadgroup(
+            GROUP,
+            self.owner,
+            {self.keys.lane(lane): ">" for lane in lanes},
+            count=count,
+            block=None if block_seconds is None else round(block_seconds * 1000),
+        )
+        return [
+            Delivery(by_stream[stream], entry.decode(), 1, fields or {})
+            for stream, (entry, fields) in stream_entries(reply)
+        ]
+
+
+def load_script(client: redis.Redis, name: str) -> Script:
+    """The script of that name, with the prelude in front."""
+    text = (_LUA / "prelude.lua").read_text() + (_LUA / f"{name}.lua").read_text()
+    return client.register_script(text)
+
+
+def as_field(value: Any) -> str:
+    """A value as a result hash shows it: text as it is, numbers plain, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

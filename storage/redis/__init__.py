@@ -1,0 +1,1 @@
+"""How a server is reached, whatever kind of Redis it is."""

@@ -1,0 +1,1 @@
+"""What the tests share: servers that they start themselves, stubs, and audio files."""

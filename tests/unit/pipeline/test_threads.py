@@ -1,0 +1,269 @@
+"""The pipeline: how tasks flow, wait, and end with it."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from storage.errors import InvalidJob
+from tests.support.pipeline_bench import Bench, Clock, MakeBench
+from tests.support.polling import TIMEOUT_SECONDS, until
+from worker.pipeline.threads import SETTLE_BATCH, Stage
+
+
+def test_stages_come_in_order(bench: MakeBench) -> None:
+    """Each stage gets what the one before made, then the network, then settle."""
+    stages = [
+        Stage("fetch", lambda value: [*value, 1], threads=2),
+        Stage("decode", lambda value: [*value, 2], threads=2),
+        Stage("normalize", lambda value: [*value, 3], threads=1),
+    ]
+    running = bench(stages=stages)
+    (task,) = running.submit("a", value=[])
+    running.finish()
+    assert running.settled.values == {"a": [10, 20, 30]}
+    assert running.settled.errors == {"a": None}
+    assert list(task.milliseconds) == ["fetch", "decode", "normalize", "infer"]
+    assert task.batch_clips == 1
+
+
+def test_a_task_that_runs_alone_is_isolated(bench: MakeBench) -> None:
+    """A stage that has another way for it goes that way; the others know no difference."""
+    stages = [
+        Stage("fetch", lambda value: [*value, 1], threads=1),
+        Stage("decode", lambda value: [*value, 2], threads=1, isolated=lambda value: [*value, 3]),
+    ]
+    running = bench(stages=stages)
+    running.submit("suspect", value=[], alone=True)
+    running.submit("other", value=[])
+    running.finish()
+    assert running.settled.values == {"suspect": [10, 30], "other": [10, 20]}
+
+
+def test_the_windows_of_a_long_clip_come_back_in_order(bench: MakeBench) -> None:
+    """A clip larger than the tape is run in pieces and concluded once."""
+    running = bench(tape_slots=4)
+    running.submit("long", value=list(range(11)))
+    running.submit("a")
+    running.finish()
+    assert running.settled.values["long"] == [10 * n for n in range(11)]
+    assert running.settled.values["a"] == [10]
+    assert all(len(tape) <= 4 for tape in running.network.tapes)
+
+
+def test_capacity_is_respected(bench: MakeBench) -> None:
+    """A full pipeline has no room and takes nothing, until something is settled."""
+    running = bench(capacity=3)
+    running.settled.free.clear()
+    running.submit("a", "bb", "ccc")
+    assert running.pipeline.room() == 0
+    with pytest.raises(RuntimeError, match="full"):
+        running.submit("dddd")
+    assert running.pipeline.in_flight == 3
+    running.settled.free.set()
+    running.pipeline.wait_for_room(3, TIMEOUT_SECONDS)
+    assert running.pipeline.room() == 3
+    running.submit("dddd")
+    running.finish()
+    assert sorted(running.settled.values) == ["a", "bb", "ccc", "dddd"]
+
+
+def test_waiting_for_room_ends_with_the_time_out(bench: MakeBench) -> None:
+    """Whoever waits for room gets to look after other things."""
+    running = bench(capacity=1)
+    running.settled.free.clear()
+    running.submit("a")
+    running.pipeline.wait_for_room(1, 0.001)
+    assert running.pipeline.room() == 0
+
+
+def test_a_closed_pipeline_drains(bench: MakeBench) -> None:
+    """After close nothing more is taken, and what is in it comes to its end."""
+    running = bench()
+    running.settled.free.clear()
+    running.submit("a")
+    running.pipeline.close()
+    assert running.pipeline.room() == 0
+    with pytest.raises(RuntimeError):
+        running.submit("bb")
+    assert not running.pipeline.join(0.001)
+    running.settled.free.set()
+    running.finish()
+    assert running.settled.values == {"a": [10]}
+
+
+def test_terminate_abandons_what_is_in_flight(bench: MakeBench) -> None:
+    """Threads end after the call they are in; nothing is settled any more."""
+    gate = threading.Event()
+    calls: list[Any] = []
+
+    def work(value: Any) -> Any:
+        calls.append(value)
+        assert gate.wait(TIMEOUT_SECONDS)
+        return value
+
+    running = bench(stages=[Stage("work", work, threads=1)])
+    running.submit("a", "bb", "ccc")
+    until(lambda: calls)
+    threading.Timer(0.01, gate.set).start()
+    running.pipeline.terminate()
+    assert not running.running_threads()
+    assert calls == [[1]]
+    assert running.settled.values == {}
+
+
+def test_terminate_does_not_wait_for_each_stuck_thread(bench: MakeBench) -> None:
+    """Ten fetches that hang cost a drain one second, not ten."""
+    gate = threading.Event()
+    stage = Stage("fetch", lambda value: gate.wait(TIMEOUT_SECONDS), threads=10)
+    running = bench(stages=[stage])
+    running.submit(*[f"{number}" for number in range(10)])
+    ended = threading.Event()
+
+    def terminate() -> None:
+        running.pipeline.terminate()
+        ended.set()
+
+    threading.Thread(target=terminate, daemon=True).start()
+    assert ended.wait(3.0)
+    gate.set()
+
+
+def test_terminate_wakes_those_who_wait_for_bytes(bench: MakeBench) -> None:
+    """A thread that waits for room in the budget does not outlive the pipeline."""
+
+    def fetch(size: int) -> None:
+        running.budget.admit(size)
+
+    running = bench(fetch)
+    running.budget.release(-1000)
+    (task,) = running.submit("a", value=10)
+    until(lambda: running.budget._asking)
+    running.pipeline.terminate()
+    until(lambda: task.error)
+    assert str(task.error) == "the worker is stopping"
+
+
+def test_what_piled_up_is_settled_in_batches(bench: MakeBench) -> None:
+    """One round trip serves many, but a batch has its limit."""
+    running = bench(capacity=200)
+    running.settled.free.clear()
+    running.submit("a")
+    until(lambda: running.settled.calls)
+    running.submit(*[f"{number:03}" for number in range(SETTLE_BATCH + 10)])
+    until(lambda: running.pipeline._to_settle.qsize() >= SETTLE_BATCH + 9)
+    running.settled.free.set()
+    running.finish()
+    assert max(running.settled.batches) == SETTLE_BATCH
+    assert sum(running.settled.batches) == SETTLE_BATCH + 11
+
+
+def test_a_full_budget_holds_the_fetches_back(bench: MakeBench) -> None:
+    """No more bytes are in flight than allowed, and in the end everything was done."""
+    most = 0
+
+    def fetch(value: Any) -> Any:
+        nonlocal most
+        running.budget.admit(400)
+        most = max(most, running.budget.used_bytes)
+        return value
+
+    running = bench(stages=[Stage("fetch", fetch, threads=8)], max_wait_seconds=0.0)
+    running.submit(*[f"{number:02}" for number in range(30)])
+    running.finish()
+    assert most == 800
+    assert len(running.settled.values) == 30
+
+
+def test_a_task_is_overdue_only_while_a_stage_works_on_it(bench: MakeBench) -> None:
+    """Past the stage's limit it is; waiting in a queue never makes it so."""
+    clock, gate = Clock(), threading.Event()
+    started = threading.Event()
+
+    def work(value: Any) -> Any:
+        started.set()
+        assert gate.wait(TIMEOUT_SECONDS)
+        return value
+
+    stage = Stage("work", work, threads=1, limit_seconds=60.0)
+    running = bench(stages=[stage], clock=clock)
+    working, queued = running.submit("a", "bb")
+    assert started.wait(TIMEOUT_SECONDS)
+    assert not working.overdue(clock.now + 60)
+    assert working.overdue(clock.now + 61)
+    assert not queued.overdue(clock.now + 1e9)
+    gate.set()
+    running.finish()
+    assert not working.overdue(clock.now + 1e9)
+
+
+def test_a_device_that_hangs_is_noticed(bench: MakeBench) -> None:
+    """Clips on the device and no tape for a minute: stalled, until a tape comes back."""
+    clock = Clock()
+    running = bench(clock=clock)
+    clock.now += 1000
+    assert not running.pipeline.stalled()
+    running.network.free.clear()
+    running.submit("a")
+    until(lambda: running.network.tapes)
+    assert not running.pipeline.stalled()  # the idle time before does not count
+    clock.now += 61
+    assert running.pipeline.stalled()
+    assert running.pipeline.room() == 0  # jobs that it would take are better off elsewhere
+    running.network.free.set()
+    running.finish()
+    assert not running.pipeline.stalled()
+    assert running.pipeline.room() == 100
+
+
+def test_a_slow_device_has_more_time() -> None:
+    """Where a full tape takes 30 s, one is not given up after a minute; a long start is no tape."""
+    clock = Clock()
+
+    def warm() -> None:
+        clock.now += 600  # compiling and capturing
+
+    slow = Bench(clock=clock)
+    slow.network.warming = warm
+    slow.network.full_tape_seconds = 30.0
+    slow.pipeline.start()
+    slow.network.free.clear()
+    slow.submit("a")
+    until(lambda: slow.network.tapes)
+    clock.now += 119
+    assert not slow.pipeline.stalled()
+    clock.now += 2
+    assert slow.pipeline.stalled()
+    slow.network.free.set()
+    slow.finish()
+    slow.end()
+
+
+def test_tasks_that_wait_to_be_settled_do_not_look_like_a_hang(bench: MakeBench) -> None:
+    """While Redis is away for minutes, the device has nothing to do and is healthy."""
+    clock = Clock()
+    running = bench(clock=clock)
+    running.settled.free.clear()
+    running.submit("a")
+    running.submit("bad", error=InvalidJob("field 'key': missing"))
+    until(lambda: running.network.tapes)
+    until(lambda: not running.pipeline._infer.inferring)
+    clock.now += 1000
+    assert not running.pipeline.stalled()
+    running.settled.free.set()
+    running.finish()
+
+
+def test_the_times_of_a_task_are_told(bench: MakeBench) -> None:
+    """Stage times come from the clock; every stage and tape is observed once."""
+    clock, observed = Clock(), []
+
+    def work(value: Any) -> Any:
+        clock.now += 0.25
+        return value
+
+    running = bench(work, clock=clock, observe=lambda name, seconds: observed.append(name))
+    (task,) = running.submit("a")
+    running.finish()
+    assert task.milliseconds == {"work": 250.0, "infer": 0.0}
+    assert observed == ["work", "infer"]

@@ -1,0 +1,1 @@
+"""Jobs in, results out: the only room that knows of Redis."""

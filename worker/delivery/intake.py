@@ -1,0 +1,307 @@
+"""Takes jobs out of Redis: reads, begins, reclaims, promotes; never more than there is room for.
+
+A suspect, a job that workers died with, waits until the pipeline is empty and then runs alone.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import structlog
+
+from storage.errors import CrashLoop, InvalidJob
+from storage.messages import Job, Lane, Status, parse_job
+from storage.queue.streams import Begun, Delivery, JobStreams, Verdict
+from storage.redis.connection import BLOCK_SECONDS, RedisError, is_group_missing, is_outage
+from worker.delivery.leases import Leases
+from worker.pipeline.task import Task
+from worker.pipeline.threads import Pipeline
+from worker.telemetry.metrics import Metrics
+
+_BACKOFF_SECONDS = (0.1, 5.0)
+_REAP_SECONDS = 60.0
+_LOOK_SECONDS = 0.1  # between two looks at a pipeline that is full, or not yet empty
+# Longer than any stage may take over an ordinary file. What hangs for longer may hang for ever.
+_PATIENCE_SECONDS = 600.0
+
+log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """One thread that keeps the pipeline fed. Runs until `stop`."""
+
+    def __init__(
+        self,
+        streams: JobStreams,
+        pipeline: Pipeline,
+        leases: Leases,
+        *,
+        lease_seconds: float,
+        max_job_bytes: int,
+        uptime_seconds: Callable[[], float],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._streams = streams
+        self._pipeline = pipeline
+        self._leases = leases
+        self._lease_seconds = lease_seconds
+        self._max_job_bytes = max_job_bytes
+        self._uptime_seconds = uptime_seconds
+        self._metrics = metrics
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._delivered: list[Delivery] = []  # held, and not yet begun
+        self._suspect: Delivery | None = None  # held until it has run alone
+        self._suspect_since = 0.0
+        self._suspect_runs = False
+        self._takes_suspects = True
+        self._surplus: list[Delivery] = []  # suspects to be given back
+        self._answered_at = clock()
+        self._in_outage = False
+        self._said = ""  # of the outage
+        self._upkeep_at = clock()
+        self._more_abandoned = False  # the last look took all that there was room for
+        self._reclaim_at = clock()
+        self._reap_at = clock()
+
+    def start(self) -> None:
+        """Create the group and start the thread. Raises RedisError."""
+        try:
+            self._streams.create_group()
+        except RedisError as error:
+            if not is_outage(error):
+                raise
+            # Most likely it is there, and Redis full. If not, the first round says so.
+            log.warning("redis.group_unknown", error=str(error))
+        self._mind_restart()
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float | None = None) -> bool:
+        """Submit nothing more; False where the thread has not ended in that time."""
+        self._stop.set()
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    @property
+    def connected(self) -> bool:
+        """Whether jobs are being taken: the thread runs, and Redis answered last time."""
+        return self._thread.is_alive() and not self._in_outage
+
+    def step(self) -> None:
+        """One round. Raises RedisError; what was delivered and not begun is kept for the next."""
+        # In an outage every round asks Redis: one that does not would take it to be back.
+        if self._clock() >= self._upkeep_at or self._in_outage or self._more_abandoned:
+            self._upkeep()
+        self._give_back_surplus()
+        if self._suspect:
+            self._isolate(self._suspect)
+            return
+        room = self._pipeline.room() - len(self._delivered)
+        if not self._delivered and room >= len(Lane):
+            self._receive(self._streams.read(room))
+            if not self._delivered:
+                block = min(BLOCK_SECONDS, max(0.01, self._upkeep_at - self._clock()))
+                self._receive(self._streams.read_blocking(room, block_seconds=block))
+        elif not self._delivered:
+            self._pipeline.wait_for_room(len(Lane), timeout_seconds=_LOOK_SECONDS)
+        self._begin()
+
+    def _run(self) -> None:
+        wait_seconds = _BACKOFF_SECONDS[0]
+        while not self._stop.is_set():
+            try:
+                self.step()
+            except RedisError as error:
+                if is_group_missing(error):
+                    self._rejoin()
+                else:
+                    wait_seconds = self._failed(error, wait_seconds)
+            except Exception:
+                # A worker that lives but takes no jobs would be missed by nobody: go on.
+                log.exception("intake.failed")
+                wait_seconds = self._wait(wait_seconds)
+            else:
+                wait_seconds = _BACKOFF_SECONDS[0]
+                self._answered()
+
+    def _receive(self, deliveries: Sequence[Delivery]) -> None:
+        new = self._leases.hold(deliveries)
+        # One that was lost, and has come back before it was begun, is begun once.
+        again = {(delivery.lane, delivery.entry) for delivery in new}
+        kept = [each for each in self._delivered if (each.lane, each.entry) not in again]
+        self._delivered = kept + new
+
+    def _begin(self) -> None:
+        if not self._delivered:
+            return
+        for begun in self._streams.begin(self._delivered):
+            # One at a time: what an error leaves here is begun again, which changes nothing.
+            self._delivered.remove(begun.delivery)
+            with self._or_let_go(begun.delivery):
+                if begun.verdict is Verdict.RUN:
+                    self._submit(begun)
+                elif begun.verdict is Verdict.SUSPECT:
+                    self._set_aside(begun)
+                else:
+                    self._do_not_run(begun)
+
+    @contextmanager
+    def _or_let_go(self, delivery: Delivery) -> Iterator[None]:
+        """Where it fails within, the entry is held no more: its lease runs out."""
+        try:
+            yield
+        except Exception:
+            self._leases.drop([delivery])
+            raise
+
+    def _do_not_run(self, begun: Begun) -> None:
+        self._leases.drop([begun.delivery])
+        self._metrics.dropped.labels(begun.verdict.value).inc()
+        log.info("job.not_run", job=begun.job_id, verdict=begun.verdict.value)
+
+    def _set_aside(self, begun: Begun) -> None:
+        """Hold a suspect until it can run; a second one is for another worker."""
+        if self._suspect is None and self._takes_suspects:
+            log.info("suspect.held", job=begun.job_id)
+            self._suspect, self._suspect_since = begun.delivery, self._clock()
+        else:
+            self._surplus.append(begun.delivery)
+
+    def _give_back_surplus(self) -> None:
+        """Give back suspects that this worker will not run; reclaim leaves them to others."""
+        if self._surplus:
+            self._leases.drop(self._surplus)
+            given = self._streams.give_back([(delivery, "") for delivery in self._surplus])
+            self._metrics.give_backs_fenced.inc(len(self._surplus) - given)
+            log.info("suspect.given_back", entries=[delivery.entry for delivery in self._surplus])
+            self._surplus = []
+
+    def _isolate(self, suspect: Delivery) -> None:
+        """Run a suspect with nothing else in the process: one step of it."""
+        if not self._pipeline.join(_LOOK_SECONDS):
+            if not self._suspect_runs and self._clock() > self._suspect_since + _PATIENCE_SECONDS:
+                log.error("suspect.refused", in_flight=self._pipeline.in_flight)
+                self._takes_suspects, self._suspect = False, None
+                self._surplus.append(suspect)
+            return
+        if not self._suspect_runs:
+            (begun,) = self._streams.begin([suspect], alone=True)
+            if begun.verdict is Verdict.RUN:
+                self._suspect_runs = True
+                self._metrics.suspects.inc()
+                with self._or_let_go(suspect):
+                    log.warning(
+                        "suspect.begun",
+                        job=begun.job_id,
+                        crashes=begun.crashes,
+                        deliveries=begun.deliveries,
+                    )
+                    self._submit(begun, alone=True)
+                return
+            self._do_not_run(begun)
+        self._suspect, self._suspect_runs = None, False
+        # Others come first now, or a row of suspects would keep them out.
+        self._upkeep_at = self._clock() + self._upkeep_period()
+        self._more_abandoned = False
+
+    def _submit(self, begun: Begun, *, alone: bool = False) -> None:
+        try:
+            fields = begun.delivery.fields
+            job = parse_job(begun.job_id, fields, max_job_bytes=self._max_job_bytes)
+            task = Task(job, value=job, ticket=begun, alone=alone)
+        except InvalidJob as error:
+            task = Task(Job(begun.job_id, key=""), value=None, ticket=begun, error=error)
+        task.milliseconds["queue"] = max(0.0, time.time() * 1000 - begun.enqueued_ms)
+        self._leases.begun(begun.delivery, task)
+        if not self._stop.is_set():  # else it is given back with all the rest
+            self._pipeline.submit(task)
+
+    def _upkeep(self) -> None:
+        """Promote retries that are due, take over what was abandoned, reap silent consumers."""
+        now = self._clock()
+        self._upkeep_at = now + self._upkeep_period()
+        self._streams.promote()
+        room = self._pipeline.room() - len(self._delivered)
+        if room > 0 and self._suspect is None:
+            self._reclaim(room)
+        if now >= self._reap_at:
+            self._reap_at = now + _REAP_SECONDS
+            self._streams.reap(idle_seconds=max(_REAP_SECONDS, 4 * self._lease_seconds))
+
+    def _upkeep_period(self) -> float:
+        return min(1.0, self._lease_seconds / 4) * random.uniform(0.75, 1.25)
+
+    def _reclaim(self, room: int) -> None:
+        self._takes_suspects |= not self._pipeline.in_flight
+        # Not before it is known how long Redis was away: see `_answered`.
+        patient = self._clock() < self._reclaim_at or self._in_outage
+        found = self._streams.reclaim(
+            room, suspects=int(self._takes_suspects), given_back_only=patient
+        )
+        self._receive(found.deliveries)
+        # Else what is new would stream past it, up to the next upkeep.
+        self._more_abandoned = len(found.deliveries) == room
+        if found.held_up:
+            self._pause_reclaim(self._lease_seconds)
+        self._metrics.reclaimed.inc(len(found.deliveries))
+        if found.deliveries or found.gone or found.held_up:
+            log.warning(
+                "entries.reclaimed",
+                entries=len(found.deliveries),
+                gone=found.gone,
+                held_up=found.held_up,
+            )
+        for job in found.dead:
+            self._metrics.ended.labels(Status.DEAD.value, CrashLoop.code).inc()
+            log.error("job.crash_looped", job=job)
+
+    def _failed(self, error: RedisError, wait_seconds: float) -> float:
+        """Redis did not do what was asked: say so, wait, and return the next wait."""
+        if not self._in_outage:
+            self._in_outage = True
+            self._metrics.outages.inc()
+        event = "redis.away" if is_outage(error) else "redis.refuses"
+        if event != self._said:  # once an outage
+            log.error(event, error=str(error))
+        self._said = event
+        return self._wait(wait_seconds)
+
+    def _wait(self, seconds: float) -> float:
+        """Wait, and return the next wait."""
+        self._stop.wait(seconds * random.uniform(0.75, 1.25))
+        return min(_BACKOFF_SECONDS[1], 2 * seconds)
+
+    def _answered(self) -> None:
+        """A round went well: whatever outage there was is over."""
+        # A call that hung was part of it, so it began at the last answer, not at the first error.
+        away_seconds, self._answered_at = self._clock() - self._answered_at, self._clock()
+        if not self._in_outage:
+            return
+        self._in_outage, self._said = False, ""
+        log.info("redis.back", away_seconds=round(away_seconds, 1))
+        if away_seconds > self._lease_seconds / 4:
+            self._pause_reclaim(self._lease_seconds)
+        self._mind_restart()
+
+    def _rejoin(self) -> None:
+        """The group is gone: a flushed or failed-over server."""
+        log.warning("redis.group_missing", action="create it again at 0")
+        try:
+            self._streams.create_group()
+        except RedisError as error:
+            self._failed(error, _BACKOFF_SECONDS[0])
+
+    def _mind_restart(self) -> None:
+        """After a restart all leases look run out, though their workers live."""
+        try:
+            self._pause_reclaim(self._lease_seconds - self._uptime_seconds())
+        except RedisError as error:
+            log.warning("redis.uptime_unknown", error=str(error))
+            self._pause_reclaim(self._lease_seconds)
+
+    def _pause_reclaim(self, seconds: float) -> None:
+        self._reclaim_at = max(self._reclaim_at, self._clock() + seconds)

@@ -1,0 +1,263 @@
+"""The end of every task: outputs to the store, then the result, the retry or the dead letter."""
+
+import io
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from storage.errors import DeadlineExceeded, Internal, JobError
+from storage.messages import Status, Want
+from storage.objects.store import ObjectStore
+from storage.queue.streams import Begun, Ending, JobStreams, Outcome, as_field
+from storage.redis.connection import RedisError, is_outage
+from worker.delivery.leases import Leases
+from worker.pipeline.task import Task
+from worker.stages.infer import Classified
+from worker.telemetry.metrics import Metrics
+
+_LONGEST_RETRY_SECONDS = 60.0
+_OUTAGE_WAIT_SECONDS = 0.5
+_ERROR_CHARACTERS = 500
+
+log = structlog.get_logger(__name__)
+
+Reply = TypeVar("Reply")
+
+
+class Settle:
+    """Called by the settle threads with tasks that have ended. Thread-safe.
+
+    `describe` holds the result fields that are the same for every job of this worker.
+    """
+
+    def __init__(
+        self,
+        streams: JobStreams,
+        leases: Leases,
+        *,
+        outputs: ObjectStore,
+        output_prefix: str,
+        describe: Mapping[str, str],
+        untrained: bool,
+        max_attempts: int,
+        retry_seconds: float,
+        metrics: Metrics,
+    ) -> None:
+        self._streams = streams
+        self._leases = leases
+        self._outputs = outputs
+        self._output_prefix = output_prefix
+        self._describe = dict(describe)
+        self._untrained = untrained
+        self._max_attempts = max_attempts
+        self._retry_seconds = retry_seconds
+        self._metrics = metrics
+        self._stopping = threading.Event()
+        self._waiting = False
+
+    def stop(self) -> None:
+        """Wait for no outage any more; what is unsettled stays held, to be given back."""
+        self._stopping.set()
+
+    def __call__(self, tasks: Sequence[Task]) -> None:
+        """Settle the tasks: those whose entry is another worker's by now are dropped."""
+        try:
+            self._settle(tasks)
+        except Exception:
+            log.exception("settle.failed", jobs=[task.job.id for task in tasks])
+            # One of them is to blame. Those that are settled by now are held no more.
+            for task in tasks:
+                if self._leases.holds(task.ticket.delivery):
+                    self._settle_alone(task)
+
+    def _settle_alone(self, task: Task) -> None:
+        try:
+            self._settle([task])
+        except Exception:
+            log.exception("settle.failed", jobs=[task.job.id])
+            # Its lease runs out, and it is delivered again.
+            self._leases.let_lapse(task.ticket.delivery)
+
+    def _settle(self, tasks: Sequence[Task]) -> None:
+        endings: list[tuple[Task, Ending]] = []
+        for task in tasks:
+            if task.abandoned:
+                self._metrics.fenced.inc()
+                continue
+            ending = self._ending(task)
+            if isinstance(ending, JobError):
+                self._retry(task, ending)
+            else:
+                endings.append((task, ending))
+        if endings:
+            self._finish(endings)
+
+    def _finish(self, endings: list[tuple[Task, Ending]]) -> None:
+        """End the jobs; those that the server refuses for now are asked for again."""
+        self._leases.settling([task.ticket.delivery for task, _ in endings])
+        while endings:
+            asked = [(task.ticket, ending) for task, ending in endings]
+            outcomes = self._persist(partial(self._streams.finish, asked))
+            if outcomes is None:
+                return
+            refused = []
+            for asked_for, outcome in zip(endings, outcomes, strict=True):
+                if isinstance(outcome, Outcome):
+                    self._record(*asked_for, outcome)
+                else:
+                    refused.append((asked_for, outcome))
+            if refused and self._wait(refused[-1][1]):
+                return
+            endings = [asked_for for asked_for, _ in refused]
+
+    def _ending(self, task: Task) -> Ending | JobError:
+        """How the task ends; an error where it is to be tried again."""
+        try:
+            if task.error is not None:
+                raise task.error
+            return Ending(Status.DONE, self._result(task))
+        except JobError as error:
+            task.error = error
+        except Exception as error:
+            log.exception("settle.result_failed", job=task.job.id)
+            task.error = Internal(f"settle: {type(error).__name__}: {error}")
+        return self._failure(task.error, attempts=task.ticket.attempts)
+
+    def _failure(self, error: JobError, *, attempts: int) -> Ending | JobError:
+        fields = {"error_code": error.code, "error": _message(error)}
+        if isinstance(error, DeadlineExceeded):
+            return Ending(Status.EXPIRED, fields)
+        if not error.retryable:
+            return Ending(Status.FAILED, fields)
+        if attempts >= self._max_attempts:
+            return Ending(Status.DEAD, fields, dead_reason=error.code)
+        return error
+
+    def _result(self, task: Task) -> dict[str, str]:
+        classified: Classified = task.value
+        prediction = classified.prediction
+        warnings = ["truncated"] * classified.truncated + ["untrained_model"] * self._untrained
+        fields = {
+            "label": prediction.label,
+            "score": as_field(prediction.score),
+            "scores": as_field(_rounded(prediction.scores)),
+            "duration_s": as_field(round(classified.duration_seconds, 3)),
+            **self._describe,
+            **{f"{stage}_ms": f"{ms:.1f}" for stage, ms in task.milliseconds.items()},
+            "batch_clips": str(task.batch_clips),
+        }
+        if warnings:
+            fields["warning"] = ",".join(warnings)
+        if Want.TIMELINE in task.job.want:
+            fields["timeline"] = as_field(
+                [
+                    {
+                        "start_s": round(part.start_seconds, 3),
+                        "end_s": round(part.stop_seconds, 3),
+                        "scores": _rounded(part.scores),
+                    }
+                    for part in prediction.timeline
+                ]
+            )
+        if Want.EMBEDDING in task.job.want:
+            fields["embedding_key"] = self._store(task, "embedding", prediction.embedding)
+        if Want.FRAMES in task.job.want and prediction.frames is not None:
+            fields["frames_key"] = self._store(task, "frames", prediction.frames)
+        return fields
+
+    def _store(self, task: Task, name: str, array: NDArray[np.float32]) -> str:
+        encoded = io.BytesIO()
+        np.save(encoded, array, allow_pickle=False)
+        # Keys of its own for each run: a late worker must not overwrite what a newer one wrote.
+        run = f".{task.ticket.run}" if task.ticket.run > 1 else ""
+        key = f"{self._output_prefix}{task.job.id}.{name}{run}.npy"
+        self._outputs.put(key, encoded.getvalue(), content_type="application/octet-stream")
+        return key
+
+    def _retry(self, task: Task, error: JobError) -> None:
+        begun: Begun = task.ticket
+        delay = min(_LONGEST_RETRY_SECONDS, self._retry_seconds * 2 ** (begun.attempts - 1))
+        delay *= random.uniform(0.5, 1.0)
+        self._leases.settling([begun.delivery])
+        outcome = self._persist(
+            lambda: self._streams.retry(
+                begun,
+                delay_seconds=delay,
+                code=error.code,
+                message=_message(error),
+            )
+        )
+        if outcome is None:
+            return
+        self._leases.drop([begun.delivery])
+        if outcome is Outcome.RETRYING:
+            self._metrics.retried.labels(error.code).inc()
+            log.warning(
+                "job.retry_scheduled",
+                job=begun.job_id,
+                code=error.code,
+                error=str(error),
+                attempt=begun.attempts,
+                delay_seconds=round(delay, 2),
+            )
+        elif outcome is Outcome.FENCED:
+            self._metrics.retries_fenced.inc()
+            log.warning("job.result_dropped", job=begun.job_id, outcome=outcome.value)
+        elif outcome is Outcome.EXPIRED:
+            self._metrics.ended.labels(Status.EXPIRED.value, DeadlineExceeded.code).inc()
+
+    def _record(self, task: Task, ending: Ending, outcome: Outcome) -> None:
+        begun: Begun = task.ticket
+        self._leases.drop([begun.delivery])
+        if outcome is not Outcome.SETTLED:
+            self._metrics.fenced.inc(outcome is Outcome.FENCED)
+            log.warning("job.result_dropped", job=begun.job_id, outcome=outcome.value)
+            return
+        code = task.error.code if task.error else ""
+        self._metrics.ended.labels(ending.status.value, code).inc()
+        if ending.status is Status.DONE:
+            self._metrics.audio_seconds.inc(task.value.duration_seconds)
+            self._metrics.batch_clips.observe(task.batch_clips)
+            log.debug("job.done", job=begun.job_id, label=task.value.prediction.label)
+        else:
+            log.warning(
+                "job.not_done",
+                job=begun.job_id,
+                status=ending.status.value,
+                code=code,
+                error=str(task.error),
+            )
+
+    def _persist(self, act: Callable[[], Reply]) -> Reply | None:
+        """Do it, however long Redis is away; None where the worker stops first."""
+        while True:
+            try:
+                reply = act()
+            except RedisError as error:
+                if self._wait(error):
+                    return None
+            else:
+                self._waiting = False
+                return reply
+
+    def _wait(self, error: RedisError) -> bool:
+        """Let Redis be for a moment; True where the worker stops meanwhile."""
+        if not self._waiting:  # once an outage
+            log.error("settle.waiting", outage=is_outage(error), error=str(error))
+        self._waiting = True
+        return self._stopping.wait(_OUTAGE_WAIT_SECONDS)
+
+
+def _message(error: JobError) -> str:
+    """The error's text as it can be stored: not too long, and UTF-8 whatever is quoted in it."""
+    return str(error)[:_ERROR_CHARACTERS].encode("utf-8", "backslashreplace").decode()
+
+
+def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    return {label: round(score, 6) for label, score in scores.items()}

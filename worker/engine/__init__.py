@@ -1,0 +1,1 @@
+"""Tapes on a device: packed, run, and what to make of a failure."""

@@ -1,0 +1,1 @@
+"""Threads and queues, and what is let into them; nothing of audio or tensors."""

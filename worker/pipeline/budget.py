@@ -1,0 +1,108 @@
+"""A byte budget for what is fetched, decoded and queued, over all stages."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from storage.messages import Want
+from worker.pipeline.task import Task
+
+
+class Closed(Exception):
+    """The budget was closed while a thread waited for room."""
+
+
+class ByteBudget:
+    """Admits objects while there is room for them, in the order they come. Thread-safe.
+
+    A job is charged once, before its body is fetched: its size plus `decoded_bytes`, the most that
+    decoding it leaves in memory, plus `frames_bytes` where it wants its frames. Once it is decoded,
+    what that did not take comes back. So no later stage ever waits for bytes that another job
+    holds, and nothing can lock up. An object larger than the whole budget is admitted when it is
+    alone.
+    """
+
+    def __init__(
+        self,
+        limit_bytes: int,
+        *,
+        decoded_bytes: int,
+        frames_bytes: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit_bytes = limit_bytes
+        self._decoded_bytes = decoded_bytes
+        self._frames_bytes = frames_bytes
+        self._clock = clock
+        self._used_bytes = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._asking: deque[object] = deque()
+        self._calling = threading.local()
+
+    @property
+    def used_bytes(self) -> int:
+        """What is charged now."""
+        return self._used_bytes
+
+    @contextmanager
+    def charging(self, task: Task) -> Iterator[None]:
+        """Within, what the calling thread admits is charged to `task`."""
+        self._calling.task = task
+        try:
+            yield
+        finally:
+            del self._calling.task
+
+    def admit(self, size: int) -> None:
+        """Wait until an object of `size` bytes fits, and charge it. Raises Closed.
+
+        To be called within `charging`.
+        """
+        task: Task = self._calling.task
+        charge = size + self._decoded_bytes + self._for_frames(task)
+        # Waiting for room is no work: the task's time limit stands still meanwhile.
+        asked, overdue_at, task.overdue_at = self._clock(), task.overdue_at, None
+        with self._changed:
+            turn = object()
+            self._asking.append(turn)
+            # In turn, or a large object would wait for as long as small ones keep coming.
+            self._changed.wait_for(
+                lambda: self._closed or (self._asking[0] is turn and self._fits(charge))
+            )
+            self._asking.remove(turn)
+            self._changed.notify_all()
+            if self._closed:
+                raise Closed("the pipeline has ended")
+            self._used_bytes += charge
+        task.charged_bytes += charge
+        if overdue_at is not None:
+            task.overdue_at = overdue_at + self._clock() - asked
+
+    def decoded(self, task: Task, held_bytes: int) -> None:
+        """All that is left of a task's object is a waveform of `held_bytes`: charge no more."""
+        charge = min(held_bytes, self._decoded_bytes) + self._for_frames(task)
+        spared_bytes = max(0, task.charged_bytes - charge)
+        task.charged_bytes -= spared_bytes
+        self.release(spared_bytes)
+
+    def release(self, charged_bytes: int) -> None:
+        """Give back a charge, or a part of one."""
+        if charged_bytes:
+            with self._changed:
+                self._used_bytes -= charged_bytes
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wake everyone who waits; nothing is admitted any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _for_frames(self, task: Task) -> int:
+        return self._frames_bytes if Want.FRAMES in task.job.want else 0
+
+    def _fits(self, charge: int) -> bool:
+        return not self._used_bytes or self._used_bytes + charge <= self._limit_bytes

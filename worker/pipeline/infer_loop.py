@@ -1,0 +1,232 @@
+"""The infer thread's work: clips become tapes, tapes run on the device, and results go on."""
+
+import gc
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from storage.errors import JobError
+from worker.errors import DeviceLost
+from worker.pipeline.ending import as_job_error, ending, require_wanted
+from worker.pipeline.former import Piece, TapeFormer
+from worker.pipeline.task import Task
+
+# Without any finished tape for so long, what waits for one is overdue. A slow device has longer: so
+# many times what a full tape took it when it was warmed up.
+_STALLED_SECONDS = 60.0
+_STALLED_TAPES = 4
+# While a tape is on the device, new clips and its end are both waited for; only the clips can wake.
+_DEVICE_POLL_SECONDS = 0.0005
+
+log = structlog.get_logger(__name__)
+
+Observe = Callable[[str, float], None]
+
+
+class Started(Protocol):
+    """A tape on the device."""
+
+    def ready(self) -> bool:
+        """Whether it is done."""
+
+
+class BatchStage(Protocol):
+    """The last stage: takes windows of many clips at once. Called by one thread alone."""
+
+    def warm_up(self) -> float:
+        """Prepare before the first task; returns the seconds of a full tape. May raise."""
+
+    @property
+    def tape_slots(self) -> int:
+        """Slots on one tape, now: the engine may lower it."""
+
+    def slots(self, segment: Any) -> int:
+        """Slots that a segment takes."""
+
+    def segments(self, job: Any, clip: Any) -> Sequence[Any]:
+        """The windows of a clip. Raises JobError."""
+
+    def start(self, segments: Sequence[Any]) -> Started:
+        """Start a tape, while at most one other is running."""
+
+    def finish(self, started: Any) -> Sequence[Any]:
+        """Wait for a tape: one output for each of its segments, in order."""
+
+    def conclude(self, clip: Any, outputs: Sequence[Any]) -> Any:
+        """All outputs of one clip as its result. Raises JobError."""
+
+
+class InferLoop:
+    """Runs `infer` on all that is submitted. Owned by the infer thread, unless a method says not.
+
+    `more_coming` says whether more clips are on their way; `admitted` is told of each that has
+    arrived, and `hand_on` is given each task when it has its result or its error.
+    """
+
+    def __init__(
+        self,
+        infer: BatchStage,
+        *,
+        max_wait_seconds: float,
+        more_coming: Callable[[], bool],
+        admitted: Callable[[], None],
+        hand_on: Callable[[Task], None],
+        observe: Observe,
+        clock: Callable[[], float],
+    ) -> None:
+        self.inferring = 0  # clips that wait here, or are on a tape; any thread may look
+        self._infer = infer
+        self._more_coming = more_coming
+        self._admitted = admitted
+        self._hand_on = hand_on
+        self._observe = observe
+        self._clock = clock
+        self._arrived = queue.Queue[Task | None]()  # None only wakes
+        self._tape_finished_at = clock()
+        self._stalled_seconds = _STALLED_SECONDS
+        self._former: TapeFormer[Any, Any] = TapeFormer(
+            slots=infer.slots,
+            tape_slots=lambda: infer.tape_slots,
+            max_wait_seconds=max_wait_seconds,
+        )
+
+    def submit(self, task: Task) -> None:
+        """Take a clip in. Any thread."""
+        self._arrived.put(task)
+
+    def wake(self) -> None:
+        """Look again at what is still coming, and whether to end. Any thread."""
+        self._arrived.put(None)
+
+    def stalled(self) -> bool:
+        """Whether clips wait for the device, and no tape has come back for too long. Any thread."""
+        waited_seconds = self._clock() - self._tape_finished_at
+        return self.inferring > 0 and waited_seconds > self._stalled_seconds
+
+    def warm_up(self) -> None:
+        """Prepare for the first clip. Raises what `infer.warm_up` raises."""
+        started = self._clock()
+        tape_seconds = self._infer.warm_up()
+        self._stalled_seconds = max(_STALLED_SECONDS, _STALLED_TAPES * tape_seconds)
+        # What is there now stays: a full collection, which stops all threads, need not look at it.
+        gc.collect()
+        gc.freeze()
+        log.info(
+            "pipeline.warm",
+            seconds=round(self._clock() - started, 2),
+            tape_seconds=round(tape_seconds, 3),
+        )
+
+    def run(self, terminated: Callable[[], bool]) -> None:
+        """Send tape after tape until terminated. Raises DeviceLost."""
+        running: _Tape | None = None
+        while not terminated():
+            self._admit_arrived(running)
+            done = running is not None and running.ready()
+            due = self._former.due(
+                self._clock(),
+                more_coming=self._more_coming(),
+                device_busy=running is not None and not done,
+            )
+            # Sent before the one ahead of it is looked at: the device has no gap between them.
+            following = self._start_tape() if due else None
+            if running and (done or following):
+                self._finish_tape(running)
+                running = None
+            if following and following.ready():  # a CPU runs it while it is sent
+                self._finish_tape(following)
+                following = None
+            running = following or running
+
+    def _admit_arrived(self, running: "_Tape | None") -> None:
+        """Let everything that has arrived wait in the former; wait for that if nothing has."""
+        if running is not None:
+            patience: float | None = 0.0 if running.ready() else _DEVICE_POLL_SECONDS
+        else:
+            patience = self._former.seconds_left(self._clock(), more_coming=self._more_coming())
+        try:
+            task = self._arrived.get(block=patience != 0.0, timeout=patience)
+            while True:
+                if task is not None:
+                    self._admit(task)
+                task = self._arrived.get_nowait()
+        except queue.Empty:
+            return
+
+    def _admit(self, task: Task) -> None:
+        """Let a clip wait for its tape."""
+        self._admitted()
+        with ending(task, "infer"):
+            require_wanted(task)
+            segments = self._infer.segments(task.job, task.value)
+        if task.error is not None:
+            self._hand_on(task)
+            return
+        task.inferring_since = self._clock()
+        if not self.inferring:
+            self._tape_finished_at = task.inferring_since  # the device was idle until now
+        self.inferring += 1
+        self._former.add(task, segments, task.inferring_since)
+
+    def _start_tape(self) -> "_Tape":
+        pieces: list[Piece[Any, Any]] = self._former.take()
+        segments = [piece.segment for piece in pieces]
+        tape = _Tape(pieces, started_at=self._clock())
+        with _failing(tape):
+            tape.on_device = self._infer.start(segments)
+        return tape
+
+    def _finish_tape(self, tape: "_Tape") -> None:
+        pieces = tape.pieces
+        outputs: Sequence[Any] = []
+        with _failing(tape):
+            if tape.on_device is not None:
+                outputs = self._infer.finish(tape.on_device)
+                if len(outputs) != len(pieces):
+                    raise ValueError(f"{len(outputs)} outputs for {len(pieces)} segments")
+        if tape.error is not None:
+            outputs = [tape.error] * len(pieces)
+        self._tape_finished_at = self._clock()
+        self._observe("infer", self._tape_finished_at - tape.started_at)
+        clips = len({id(piece.owner) for piece in pieces})
+        for task, whole in self._former.deliver(pieces, outputs):
+            self.inferring -= 1
+            self._conclude(task, whole, clips)
+
+    def _conclude(self, task: Any, outputs: list[Any], clips: int) -> None:
+        task.milliseconds["infer"] = 1000 * (self._clock() - task.inferring_since)
+        task.batch_clips = clips
+        with ending(task, "infer"):
+            for output in outputs:
+                if isinstance(output, JobError):
+                    raise output
+            task.value = self._infer.conclude(task.value, outputs)
+        self._hand_on(task)
+
+
+@dataclass(slots=True)
+class _Tape:
+    """A tape on the device, or one that failed on its way there."""
+
+    pieces: list[Piece[Any, Any]]
+    started_at: float
+    on_device: Started | None = None
+    error: JobError | None = None
+
+    def ready(self) -> bool:
+        return self.on_device is None or self.on_device.ready()
+
+
+@contextmanager
+def _failing(tape: _Tape) -> Iterator[None]:
+    """Whatever goes wrong within fails the tape, except that the device is lost."""
+    try:
+        yield
+    except DeviceLost:
+        raise
+    except Exception as error:
+        tape.error = as_job_error(error, "infer", segments=len(tape.pieces))

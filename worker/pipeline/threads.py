@@ -1,0 +1,250 @@
+"""The pipeline: owns every stage thread, and what joins them. Tasks flow one way, to `settle`.
+
+A stage has four verbs here, `submit`, `close`, `join` and `terminate`; the stages themselves are
+plain callables that know nothing of threads.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from worker.errors import DeviceLost
+from worker.pipeline.budget import ByteBudget
+from worker.pipeline.ending import ending, require_wanted
+from worker.pipeline.infer_loop import BatchStage, InferLoop, Observe
+from worker.pipeline.task import Task
+
+SETTLE_BATCH = 64
+_TERMINATE_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+SettleTasks = Callable[[Sequence[Task]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A callable that takes one task's value to the next, and the threads that run it.
+
+    `isolated` is called instead for a task that runs alone, where there is one. `holds` is for the
+    stage after which the fetched object is gone: the bytes that its result holds in place of it.
+    """
+
+    name: str
+    call: Callable[[Any], Any]
+    threads: int
+    limit_seconds: float | None = None
+    isolated: Callable[[Any], Any] | None = None
+    holds: Callable[[Any], int] | None = None
+
+
+class Pipeline:
+    """`stages` in order, then `infer` in batches, then `settle`.
+
+    At most `capacity` tasks are in it, so that its queues need no bounds and handing on never
+    blocks; `budget` bounds their bytes. Every task that is submitted comes to `settle` exactly
+    once, with a value or an error, unless the pipeline is terminated or its device is lost. Of the
+    latter `device_lost` is told, on the infer thread.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        infer: BatchStage,
+        *,
+        settle: SettleTasks,
+        capacity: int,
+        budget: ByteBudget,
+        max_wait_seconds: float,
+        settle_threads: int = 2,
+        observe: Observe = lambda stage, seconds: None,
+        device_lost: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.capacity = capacity
+        self._settle = settle
+        self._budget = budget
+        self._observe = observe
+        self._device_lost = device_lost
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._in_flight = 0
+        self._before_infer = 0
+        self._closed = False
+        self._terminated = False
+        self._warm = queue.SimpleQueue[Exception | None]()
+        # None only wakes whoever waits.
+        self._queues = [queue.Queue[Task | None]() for _ in stages]
+        self._to_settle = queue.Queue[Task | None]()
+        self._infer = InferLoop(
+            infer,
+            max_wait_seconds=max_wait_seconds,
+            more_coming=lambda: self._before_infer > 0,
+            admitted=self._admitted,
+            hand_on=self._to_settle.put,
+            observe=observe,
+            clock=clock,
+        )
+        self._threads: list[threading.Thread] = []
+        sinks = [*(waiting.put for waiting in self._queues[1:]), self._infer.submit]
+        for stage, source, sink in zip(stages, self._queues, sinks, strict=True):
+            for number in range(stage.threads):
+                self._add_thread(f"{stage.name}-{number}", self._run_stage, stage, source, sink)
+        self._add_thread("infer", self._run_infer)
+        for number in range(settle_threads):
+            self._add_thread(f"settle-{number}", self._run_settle)
+
+    def start(self) -> None:
+        """Warm up and start all threads. Raises what the warm-up raises."""
+        for thread in self._threads:
+            thread.start()
+        failure = self._warm.get()
+        if failure is not None:
+            raise failure
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks submitted and not yet settled."""
+        return self._in_flight
+
+    def room(self) -> int:
+        """How many more tasks may be submitted now; none to a device that hangs."""
+        return 0 if self._closed or self.stalled() else self.capacity - self._in_flight
+
+    def wait_for_room(self, tasks: int, timeout_seconds: float | None = None) -> bool:
+        """Wait until `tasks` more may be submitted; False if time is up, or it is closed, first."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.room() >= tasks or self._closed, timeout_seconds)
+            return self.room() >= tasks
+
+    def submit(self, task: Task) -> None:
+        """Take a task in; one with an error goes straight to settle. The caller minds the room."""
+        with self._changed:
+            if self._closed or self._in_flight >= self.capacity:
+                raise RuntimeError("submitted to a pipeline that is full or closed")
+            self._in_flight += 1
+            self._before_infer += task.error is None
+        (self._to_settle if task.error else self._queues[0]).put(task)
+
+    def close(self) -> None:
+        """Take nothing in any more. Does not wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def join(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until everything is settled; False where the time-out came first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._in_flight, timeout_seconds)
+
+    def terminate(self) -> None:
+        """Stop the threads as soon as each has ended its call; what is in flight is abandoned.
+
+        Waits for them, but not long: a call may take a minute, and they are daemons.
+        """
+        self.close()
+        self._terminated = True
+        self._budget.close()
+        for waiting in [*self._queues, self._to_settle]:
+            for _ in self._threads:
+                waiting.put(None)
+        self._infer.wake()
+        deadline = time.monotonic() + _TERMINATE_SECONDS
+        for thread in self._threads:
+            if thread.ident is not None and thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def stalled(self) -> bool:
+        """Whether clips wait for the device, and no tape has come back for too long."""
+        return self._infer.stalled()
+
+    def _add_thread(self, name: str, target: Callable[..., None], *args: Any) -> None:
+        # Daemons: a call that never returns must not keep the process from ending.
+        self._threads.append(threading.Thread(target=target, args=args, name=name, daemon=True))
+
+    def _tasks(self, source: queue.Queue[Task | None]) -> Iterator[Task]:
+        while not self._terminated:
+            task = source.get()
+            if task is not None:
+                yield task
+
+    def _run_stage(
+        self, stage: Stage, source: queue.Queue[Task | None], sink: Callable[[Task], None]
+    ) -> None:
+        for task in self._tasks(source):
+            call = stage.isolated if task.alone and stage.isolated else stage.call
+            started = self._clock()
+            if stage.limit_seconds is not None:
+                task.overdue_at = started + stage.limit_seconds
+            with ending(task, stage.name), self._budget.charging(task):
+                require_wanted(task)
+                task.value = call(task.value)
+                if stage.holds is not None:
+                    self._budget.decoded(task, stage.holds(task.value))
+            task.overdue_at = None
+            seconds = self._clock() - started
+            task.milliseconds[stage.name] = 1000 * seconds
+            self._observe(stage.name, seconds)
+            if task.error is None:
+                sink(task)
+            else:
+                self._end(task)
+
+    def _run_infer(self) -> None:
+        # Here and not before: what a device library prepares, it prepares for one thread.
+        try:
+            self._infer.warm_up()
+        except Exception as error:
+            self._warm.put(error)
+            return
+        self._warm.put(None)
+        try:
+            self._infer.run(lambda: self._terminated)
+        except DeviceLost as error:
+            # What was on the tape stays unsettled, to be given back with all the rest.
+            log.critical("device.lost", error=str(error))
+            self._device_lost()
+        except Exception:
+            # Without this thread the worker would take jobs that nothing runs: it ends instead.
+            log.exception("infer.failed")
+            self._device_lost()
+
+    def _admitted(self) -> None:
+        """A task has come to infer."""
+        with self._changed:
+            self._before_infer -= 1
+
+    def _end(self, task: Task) -> None:
+        """A task ends before infer."""
+        with self._changed:
+            self._before_infer -= 1
+            if not self._before_infer:
+                self._infer.wake()  # what waits there waits for nothing more
+        self._to_settle.put(task)
+
+    def _run_settle(self) -> None:
+        for task in self._tasks(self._to_settle):
+            tasks = [task]
+            while len(tasks) < SETTLE_BATCH:
+                try:
+                    another = self._to_settle.get_nowait()
+                except queue.Empty:
+                    break
+                if another is None:
+                    break
+                tasks.append(another)
+            try:
+                self._settle(tasks)
+            except Exception:
+                log.exception("settle.failed", jobs=[task.job.id for task in tasks])
+            for settled in tasks:
+                settled.release()
+                self._budget.release(settled.charged_bytes)
+            with self._changed:
+                self._in_flight -= len(tasks)
+                self._changed.notify_all()
