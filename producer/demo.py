@@ -6,6 +6,7 @@ so in a banner and uses the bundled checkpoint, which is untrained: all it shows
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -142,6 +143,8 @@ def _untrained(reason: str) -> Panel:
 @contextmanager
 def _redis(*, keep: bool) -> Iterator[str]:
     """An embedded server that ends with the demo unless kept."""
+    # What an earlier demo left is nobody's, and another server may not be able to read it.
+    shutil.rmtree(STATE / "redis", ignore_errors=True)
     try:
         server = EmbeddedRedis(STATE / "redis")
         server.start(detached=keep)

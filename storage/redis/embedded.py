@@ -21,6 +21,7 @@ from storage.redis.connection import OLDEST_SERVER, connect
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 10.0
+_LAST_WORDS = 5  # lines of its log that say why a server did not start
 
 
 class NoServer(Exception):
@@ -97,7 +98,8 @@ class EmbeddedRedis:
             while not self._answers(client):
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     self.stop()
-                    raise NoServer(f"{self._binary} did not start; see {log}")
+                    said = log.read_text(errors="replace").splitlines()[-_LAST_WORDS:]
+                    raise NoServer("\n  ".join([f"{self._binary} did not start; see {log}", *said]))
                 time.sleep(0.02)  # a server that starts tells nobody when it is up
 
     def stop(self) -> None:
