@@ -1,7 +1,4 @@
-"""Takes jobs out of Redis: reads, begins, reclaims, promotes; never more than there is room for.
-
-A suspect, a job that workers died with, waits until the pipeline is empty and then runs alone.
-"""
+"""Takes jobs out of Redis: reads, begins, reclaims, promotes; never more than there is room for."""
 
 import random
 import threading
@@ -16,15 +13,15 @@ from storage.messages import Job, Lane, Status, parse_job
 from storage.queue.streams import Begun, Delivery, JobStreams, Verdict
 from storage.redis.connection import BLOCK_SECONDS, RedisError, is_group_missing, is_outage
 from worker.delivery.leases import Leases
+from worker.delivery.outages import Outages
+from worker.delivery.suspects import Suspects
 from worker.pipeline.task import Task
 from worker.pipeline.threads import Pipeline
 from worker.telemetry.metrics import Metrics
 
 _BACKOFF_SECONDS = (0.1, 5.0)
 _REAP_SECONDS = 60.0
-_LOOK_SECONDS = 0.1  # between two looks at a pipeline that is full, or not yet empty
-# Longer than any stage may take over an ordinary file. What hangs for longer may hang for ever.
-_PATIENCE_SECONDS = 600.0
+_LOOK_SECONDS = 0.1  # between two looks at a pipeline that is full
 
 log = structlog.get_logger(__name__)
 
@@ -55,14 +52,8 @@ class Intake:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._delivered: list[Delivery] = []  # held, and not yet begun
-        self._suspect: Delivery | None = None  # held until it has run alone
-        self._suspect_since = 0.0
-        self._suspect_runs = False
-        self._takes_suspects = True
-        self._surplus: list[Delivery] = []  # suspects to be given back
-        self._answered_at = clock()
-        self._in_outage = False
-        self._said = ""  # of the outage
+        self._suspects = Suspects(streams, pipeline, leases, metrics=metrics, clock=clock)
+        self._outages = Outages(metrics=metrics, clock=clock)
         self._upkeep_at = clock()
         self._more_abandoned = False  # the last look took all that there was room for
         self._reclaim_at = clock()
@@ -89,16 +80,19 @@ class Intake:
     @property
     def connected(self) -> bool:
         """Whether jobs are being taken: the thread runs, and Redis answered last time."""
-        return self._thread.is_alive() and not self._in_outage
+        return self._thread.is_alive() and not self._outages.under_way
 
     def step(self) -> None:
         """One round. Raises RedisError; what was delivered and not begun is kept for the next."""
         # In an outage every round asks Redis: one that does not would take it to be back.
-        if self._clock() >= self._upkeep_at or self._in_outage or self._more_abandoned:
+        if self._clock() >= self._upkeep_at or self._outages.under_way or self._more_abandoned:
             self._upkeep()
-        self._give_back_surplus()
-        if self._suspect:
-            self._isolate(self._suspect)
+        self._suspects.give_back()
+        if self._suspects.held:
+            if self._suspects.step(self._run_alone, self._do_not_run):
+                # Others come first now, or a row of suspects would keep them out.
+                self._upkeep_at = self._clock() + self._upkeep_period()
+                self._more_abandoned = False
             return
         room = self._pipeline.room() - len(self._delivered)
         if not self._delivered and room >= len(Lane):
@@ -119,7 +113,8 @@ class Intake:
                 if is_group_missing(error):
                     self._rejoin()
                 else:
-                    wait_seconds = self._failed(error, wait_seconds)
+                    self._outages.failed(error)
+                    wait_seconds = self._wait(wait_seconds)
             except Exception:
                 # A worker that lives but takes no jobs would be missed by nobody: go on.
                 log.exception("intake.failed")
@@ -145,7 +140,7 @@ class Intake:
                 if begun.verdict is Verdict.RUN:
                     self._submit(begun)
                 elif begun.verdict is Verdict.SUSPECT:
-                    self._set_aside(begun)
+                    self._suspects.set_aside(begun)
                 else:
                     self._do_not_run(begun)
 
@@ -163,50 +158,9 @@ class Intake:
         self._metrics.dropped.labels(begun.verdict.value).inc()
         log.info("job.not_run", job=begun.job_id, verdict=begun.verdict.value)
 
-    def _set_aside(self, begun: Begun) -> None:
-        """Hold a suspect until it can run; a second one is for another worker."""
-        if self._suspect is None and self._takes_suspects:
-            log.info("suspect.held", job=begun.job_id)
-            self._suspect, self._suspect_since = begun.delivery, self._clock()
-        else:
-            self._surplus.append(begun.delivery)
-
-    def _give_back_surplus(self) -> None:
-        """Give back suspects that this worker will not run; reclaim leaves them to others."""
-        if self._surplus:
-            self._leases.drop(self._surplus)
-            given = self._streams.give_back([(delivery, "") for delivery in self._surplus])
-            self._metrics.give_backs_fenced.inc(len(self._surplus) - given)
-            log.info("suspect.given_back", entries=[delivery.entry for delivery in self._surplus])
-            self._surplus = []
-
-    def _isolate(self, suspect: Delivery) -> None:
-        """Run a suspect with nothing else in the process: one step of it."""
-        if not self._pipeline.join(_LOOK_SECONDS):
-            if not self._suspect_runs and self._clock() > self._suspect_since + _PATIENCE_SECONDS:
-                log.error("suspect.refused", in_flight=self._pipeline.in_flight)
-                self._takes_suspects, self._suspect = False, None
-                self._surplus.append(suspect)
-            return
-        if not self._suspect_runs:
-            (begun,) = self._streams.begin([suspect], alone=True)
-            if begun.verdict is Verdict.RUN:
-                self._suspect_runs = True
-                self._metrics.suspects.inc()
-                with self._or_let_go(suspect):
-                    log.warning(
-                        "suspect.begun",
-                        job=begun.job_id,
-                        crashes=begun.crashes,
-                        deliveries=begun.deliveries,
-                    )
-                    self._submit(begun, alone=True)
-                return
-            self._do_not_run(begun)
-        self._suspect, self._suspect_runs = None, False
-        # Others come first now, or a row of suspects would keep them out.
-        self._upkeep_at = self._clock() + self._upkeep_period()
-        self._more_abandoned = False
+    def _run_alone(self, begun: Begun) -> None:
+        with self._or_let_go(begun.delivery):
+            self._submit(begun, alone=True)
 
     def _submit(self, begun: Begun, *, alone: bool = False) -> None:
         try:
@@ -226,7 +180,7 @@ class Intake:
         self._upkeep_at = now + self._upkeep_period()
         self._streams.promote()
         room = self._pipeline.room() - len(self._delivered)
-        if room > 0 and self._suspect is None:
+        if room > 0 and not self._suspects.held:
             self._reclaim(room)
         if now >= self._reap_at:
             self._reap_at = now + _REAP_SECONDS
@@ -236,11 +190,10 @@ class Intake:
         return min(1.0, self._lease_seconds / 4) * random.uniform(0.75, 1.25)
 
     def _reclaim(self, room: int) -> None:
-        self._takes_suspects |= not self._pipeline.in_flight
         # Not before it is known how long Redis was away: see `_answered`.
-        patient = self._clock() < self._reclaim_at or self._in_outage
+        patient = self._clock() < self._reclaim_at or self._outages.under_way
         found = self._streams.reclaim(
-            room, suspects=int(self._takes_suspects), given_back_only=patient
+            room, suspects=self._suspects.wanted(), given_back_only=patient
         )
         self._receive(found.deliveries)
         # Else what is new would stream past it, up to the next upkeep.
@@ -259,17 +212,6 @@ class Intake:
             self._metrics.ended.labels(Status.DEAD.value, CrashLoop.code).inc()
             log.error("job.crash_looped", job=job)
 
-    def _failed(self, error: RedisError, wait_seconds: float) -> float:
-        """Redis did not do what was asked: say so, wait, and return the next wait."""
-        if not self._in_outage:
-            self._in_outage = True
-            self._metrics.outages.inc()
-        event = "redis.away" if is_outage(error) else "redis.refuses"
-        if event != self._said:  # once an outage
-            log.error(event, error=str(error))
-        self._said = event
-        return self._wait(wait_seconds)
-
     def _wait(self, seconds: float) -> float:
         """Wait, and return the next wait."""
         self._stop.wait(seconds * random.uniform(0.75, 1.25))
@@ -277,12 +219,9 @@ class Intake:
 
     def _answered(self) -> None:
         """A round went well: whatever outage there was is over."""
-        # A call that hung was part of it, so it began at the last answer, not at the first error.
-        away_seconds, self._answered_at = self._clock() - self._answered_at, self._clock()
-        if not self._in_outage:
+        away_seconds = self._outages.answered()
+        if away_seconds is None:
             return
-        self._in_outage, self._said = False, ""
-        log.info("redis.back", away_seconds=round(away_seconds, 1))
         if away_seconds > self._lease_seconds / 4:
             self._pause_reclaim(self._lease_seconds)
         self._mind_restart()
@@ -293,7 +232,8 @@ class Intake:
         try:
             self._streams.create_group()
         except RedisError as error:
-            self._failed(error, _BACKOFF_SECONDS[0])
+            self._outages.failed(error)
+            self._wait(_BACKOFF_SECONDS[0])
 
     def _mind_restart(self) -> None:
         """After a restart all leases look run out, though their workers live."""
