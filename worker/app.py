@@ -14,11 +14,11 @@ from types import FrameType
 
 import structlog
 
-from storage.errors import JobError
 from storage.messages import Keys
-from storage.objects.store import ObjectSource, ObjectStore, open_store
-from storage.queue.streams import Delivery, JobStreams
-from storage.redis.connection import Client, RedisError, check_server, connect, uptime_seconds
+from storage.objects.store import ObjectSource
+from storage.queue.entries import Delivery
+from storage.queue.streams import JobStreams
+from storage.redis.connection import Client, RedisError, connect, uptime_seconds
 from worker.audio.processes import DecodeProcesses
 from worker.clip import SAMPLE_RATE_HZ
 from worker.delivery.heartbeat import Heartbeat
@@ -34,6 +34,7 @@ from worker.stages.decode import Decode
 from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
 from worker.stages.normalize import Normalize
+from worker.stores import open_named_store
 from worker.telemetry.health import HealthServer
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.trimmer import Trimmer
@@ -116,21 +117,6 @@ def assemble(
     metrics.in_flight.set_function(lambda: pipeline.in_flight)
     metrics.bytes_in_flight.set_function(lambda: budget.used_bytes)
     return Assembly(pipeline, processes)
-
-
-def check_services(settings: WorkerSettings) -> None:
-    """Reach Redis and the stores, before minutes go into loading a model.
-
-    Raises RedisError, UnfitServer or JobError.
-    """
-    with connect(settings.redis_url, name="emostream-check") as client:
-        check_server(client, settings.prefix)
-    for name, url in (("EMO_STORE", settings.store), ("EMO_OUTPUT_STORE", settings.output_store)):
-        try:
-            if url:
-                open_named_store(settings, url).check()
-        except JobError as error:
-            raise type(error)(f"{name}: {error}") from error
 
 
 class Worker:
@@ -298,15 +284,3 @@ def drain_on_signals(worker: Worker) -> None:
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
-
-
-def open_named_store(settings: WorkerSettings, url: str) -> ObjectStore:
-    """The object store of a URL, with the credentials and limits of the settings."""
-    return open_store(
-        url,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        region=settings.s3_region,
-        timeout_seconds=settings.fetch_timeout_seconds,
-        connections=settings.fetch_threads,
-    )

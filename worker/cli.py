@@ -58,7 +58,8 @@ def run() -> None:
     # The light commands start fast: what is heavy is imported by those that need it.
     from storage.errors import JobError  # noqa: PLC0415
     from storage.redis.connection import RedisError, UnfitServer  # noqa: PLC0415
-    from worker.app import Stop, Worker, check_services, drain_on_signals  # noqa: PLC0415
+    from worker.app import Stop, Worker, drain_on_signals  # noqa: PLC0415
+    from worker.stores import check_services  # noqa: PLC0415
 
     try:
         check_services(settings)

@@ -6,7 +6,7 @@ from enum import StrEnum
 import redis
 
 from storage.messages import GROUP, Keys, Status, default_entry
-from storage.queue.streams import load_script
+from storage.queue.scripts import load_script
 
 
 class Verdict(StrEnum):

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from storage.messages import Keys, default_entry
-from storage.queue.streams import load_script
+from storage.queue.scripts import load_script
 from storage.queue.submission import BacklogFull
 
 _CHUNK = 200  # letters read at once; each may hold a whole job, 32 KiB

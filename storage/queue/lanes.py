@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import redis
 
 from storage.messages import GROUP, Keys, Lane
-from storage.queue.streams import load_script
+from storage.queue.scripts import load_script
 
 SAMPLE = 100  # retries (the next) and letters (the newest) asked for their lane
 

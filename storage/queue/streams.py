@@ -7,17 +7,15 @@ fence (owner, delivery count) before it writes. See docs/delivery.md.
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import redis
-from redis.commands.core import Script
 from redis.exceptions import ResponseError
 
-from storage.messages import GROUP, Keys, Lane, Status, pairs
+from storage.messages import GROUP, Keys, Lane, pairs
+from storage.queue.entries import Begun, Delivery, Ending, Outcome, Reclaimed, Verdict
+from storage.queue.scripts import load_script
 from storage.redis.connection import RedisError, stream_entries
 
 MAX_DELIVERIES = 10
@@ -25,79 +23,6 @@ HEARTBEAT_CHUNK = 500
 LANE_SHARES = {Lane.HIGH: 7, Lane.NORMAL: 2, Lane.BULK: 1}  # of ten free places
 _DAY_MS = 86_400_000
 _FROM_THE_START = "-"
-_LUA = Path(__file__).parent / "lua"
-
-Fields = Mapping[str, str | int | float]
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One entry handed to this worker; (entry, count) is the fence."""
-
-    lane: Lane
-    entry: str
-    count: int
-    fields: Mapping[bytes, bytes]
-
-
-class Verdict(StrEnum):
-    """What begin says of an entry. RUN is to be run, SUSPECT alone; the rest is dealt with."""
-
-    RUN = "RUN"
-    SUSPECT = "SUSPECT"  # it may only run alone; it is still ours, and nothing has changed
-    ENDED = "ENDED"  # its job is terminal
-    REPEATED = "REPEATED"  # its job lives under another entry
-    EXPIRED = "EXPIRED"
-    FENCED = "FENCED"
-    GONE = "GONE"
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A delivery that begin looked at, with what Redis knows of its job."""
-
-    delivery: Delivery
-    verdict: Verdict
-    job_id: str
-    attempts: int = 1
-    deliveries: int = 1
-    crashes: int = 0
-    run: int = 1
-    enqueued_ms: int = 0
-
-
-class Outcome(StrEnum):
-    """What became of a finish or a retry."""
-
-    SETTLED = "SETTLED"
-    RETRYING = "RETRYING"
-    EXPIRED = "EXPIRED"
-    ALREADY = "ALREADY"  # the job was terminal; nothing changed
-    FENCED = "FENCED"  # the entry is no longer ours; nothing changed
-    GONE = "GONE"
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a job ends. `dead_reason` makes it a dead letter as well."""
-
-    status: Status
-    fields: Fields
-    dead_reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reclaimed:
-    """What a look for abandoned entries found; `dead` are the jobs that are dead letters now.
-
-    `held_up`: it was long on its way, or the server's clock jumped ahead. No lease can be trusted
-    for as long as one lasts, and this look took only what was given back.
-    """
-
-    deliveries: list[Delivery] = field(default_factory=list)
-    gone: int = 0
-    dead: list[str] = field(default_factory=list)
-    held_up: bool = False
 
 
 class JobStreams:
@@ -360,12 +285,6 @@ class JobStreams:
             Delivery(by_stream[stream], entry.decode(), 1, fields or {})
             for stream, (entry, fields) in stream_entries(reply)
         ]
-
-
-def load_script(client: redis.Redis, name: str) -> Script:
-    """The script of that name, with the prelude in front."""
-    text = (_LUA / "prelude.lua").read_text() + (_LUA / f"{name}.lua").read_text()
-    return client.register_script(text)
 
 
 def as_field(value: Any) -> str:

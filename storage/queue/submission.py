@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from storage.messages import JOB_ID, Job, Keys, Lane, Status, default_entry
-from storage.queue.streams import load_script
+from storage.queue.scripts import load_script
 from storage.redis.connection import stream_entries
 
 _SWEEP_SECONDS = 5.0  # events are a hint: every so often the hashes are read anyway

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from storage.messages import Keys, Status
-from storage.queue.streams import Ending, JobStreams
+from storage.queue.entries import Ending
+from storage.queue.streams import JobStreams
 from storage.redis.embedded import EmbeddedRedis
 from tests.e2e.conftest import Program
 from tests.support.polling import until

@@ -8,7 +8,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
 from storage.messages import Keys, Lane
-from storage.queue.streams import Begun, Delivery, JobStreams, Reclaimed
+from storage.queue.entries import Begun, Delivery, Reclaimed
+from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
 from tests.support.polling import until
 from tests.support.stream_workers import new_streams

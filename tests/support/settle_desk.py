@@ -9,7 +9,8 @@ import numpy as np
 from storage.errors import JobError
 from storage.messages import Job, Lane, Want
 from storage.objects.blob import Blob
-from storage.queue.streams import Begun, Delivery, Ending, JobStreams, Outcome, Verdict
+from storage.queue.entries import Begun, Delivery, Ending, Outcome, Verdict
+from storage.queue.streams import JobStreams
 from storage.redis.connection import RedisError
 from worker.delivery.leases import Leases
 from worker.delivery.settle import Settle

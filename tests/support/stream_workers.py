@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from storage.messages import Keys, Status
-from storage.queue.streams import Begun, Delivery, Ending, JobStreams, Verdict
+from storage.queue.entries import Begun, Delivery, Ending, Verdict
+from storage.queue.streams import JobStreams
 from tests.support.polling import until
 
 Worker = Callable[..., JobStreams]

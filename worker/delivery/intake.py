@@ -10,7 +10,8 @@ import structlog
 
 from storage.errors import CrashLoop, InvalidJob
 from storage.messages import Job, Lane, Status, parse_job
-from storage.queue.streams import Begun, Delivery, JobStreams, Verdict
+from storage.queue.entries import Begun, Delivery, Verdict
+from storage.queue.streams import JobStreams
 from storage.redis.connection import BLOCK_SECONDS, RedisError, is_group_missing, is_outage
 from worker.delivery.leases import Leases
 from worker.delivery.outages import Outages

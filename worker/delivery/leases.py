@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from storage.messages import Lane
-from storage.queue.streams import Delivery
+from storage.queue.entries import Delivery
 from worker.pipeline.task import Task
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from storage.errors import DeadlineExceeded, Internal, JobError
 from storage.messages import Status, Want
 from storage.objects.store import ObjectStore
-from storage.queue.streams import Begun, Ending, JobStreams, Outcome, as_field
+from storage.queue.entries import Begun, Ending, Outcome
+from storage.queue.streams import JobStreams, as_field
 from storage.redis.connection import RedisError, is_outage
 from worker.delivery.leases import Leases
 from worker.pipeline.task import Task

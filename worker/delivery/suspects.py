@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import structlog
 
-from storage.queue.streams import Begun, Delivery, JobStreams, Verdict
+from storage.queue.entries import Begun, Delivery, Verdict
+from storage.queue.streams import JobStreams
 from worker.delivery.leases import Leases
 from worker.pipeline.threads import Pipeline
 from worker.telemetry.metrics import Metrics

@@ -1,10 +1,9 @@
 """The engine: packs segments of clips on tapes, and runs them whatever the device says."""
 
-import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
@@ -21,10 +20,10 @@ from worker.clip import (
     num_frames,
 )
 from worker.engine.eager import EagerTapes, RunningTape, SegmentOutput, Tapes, Vector
-from worker.engine.memory import affordable_slots, is_out_of_memory
+from worker.engine.faults import Fault, Faults
+from worker.engine.memory import affordable_slots
 from worker.engine.parts import ComputeThreads, SplitTapes, measure_costs
 from worker.engine.prediction import Prediction, pool
-from worker.errors import DeviceLost
 from worker.model.model import Model
 from worker.model.tuning import tune
 from worker.tape import Segment, num_fitting
@@ -36,15 +35,6 @@ log = structlog.get_logger(__name__)
 
 # How long a tape is, or nearly, when ways to compute are compared.
 TUNED_SLOTS, MOST_TUNED_SLOTS_GPU = 1_024, 8_192
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """Why the device did not do something. Keeps no traceback, which would keep its tensors."""
-
-    text: str
-    out_of_memory: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +42,11 @@ class Started:
     """A tape that was started, or could not be; `Engine.finish` knows what to do."""
 
     segments: Sequence[Segment]
-    tape: RunningTape | _Fault
+    tape: RunningTape | Fault
 
     def ready(self) -> bool:
         """Whether `finish` would return at once."""
-        return isinstance(self.tape, _Fault) or self.tape.ready()
+        return isinstance(self.tape, Fault) or self.tape.ready()
 
 
 class Engine:
@@ -91,6 +81,7 @@ class Engine:
             )
         self.tape_slots = tape_slots or max(least, affordable_slots(model, least))
         self._cuda = model.device.type == "cuda"
+        self._faults = Faults(model.device)
         self._graphs = graphs and self._cuda
         self._tapes: Tapes = EagerTapes(model)
         self.slots_used = 0
@@ -128,8 +119,8 @@ class Engine:
         On a CPU it is done on return; on a CUDA device it has only been sent.
         """
         used_slots = sum(self.slots(segment.window) for segment in segments)
-        tape = self._attempt(lambda: self._tapes.start(segments))
-        if not isinstance(tape, _Fault):
+        tape = self._faults.attempt(lambda: self._tapes.start(segments))
+        if not isinstance(tape, Fault):
             self.slots_used += used_slots
             self.slots_run += self._tapes.slots_run(used_slots)
         return Started(segments, tape)
@@ -137,9 +128,9 @@ class Engine:
     def finish(self, started: Started) -> list[SegmentOutput]:
         """Wait for a tape: one output for each of its segments, in order."""
         tape = started.tape
-        if not isinstance(tape, _Fault):
-            outputs = self._attempt(tape.outputs)
-            if not isinstance(outputs, _Fault):
+        if not isinstance(tape, Fault):
+            outputs = self._faults.attempt(tape.outputs)
+            if not isinstance(outputs, Fault):
                 self.device_seconds += tape.device_seconds
                 return outputs
             tape = outputs
@@ -180,7 +171,7 @@ class Engine:
 
     def _tune(self) -> None:
         """Let the fastest ways be found; without them it goes on as well."""
-        fault = self._attempt(lambda: tune(self.model, rows=TUNED_SLOTS), doing="tuning")
+        fault = self._faults.attempt(lambda: tune(self.model, rows=TUNED_SLOTS), doing="tuning")
         if fault is not None:
             log.warning("engine.not_tuned", error=fault.text, meaning="tapes may run slower")
 
@@ -194,17 +185,17 @@ class Engine:
             threads = ComputeThreads(count)
             return SplitTapes(self.model, threads, measure_costs(self.model, threads, count))
 
-        made = self._attempt(split, doing="tuning")
-        if isinstance(made, _Fault):
+        made = self._faults.attempt(split, doing="tuning")
+        if isinstance(made, Fault):
             log.warning("engine.not_tuned", error=made.text, meaning="tapes may run slower")
         else:
             self._tapes = made
 
     def _capture(self) -> None:
         """Run tapes as CUDA graphs from now on; operation by operation where that fails, loudly."""
-        gpu = self._attempt(self._prepared_gpu, doing="capture")
-        ladder = gpu if isinstance(gpu, _Fault) else self._longest_ladder(gpu)
-        if isinstance(ladder, _Fault):
+        gpu = self._faults.attempt(self._prepared_gpu, doing="capture")
+        ladder = gpu if isinstance(gpu, Fault) else self._longest_ladder(gpu)
+        if isinstance(ladder, Fault):
             log.error("engine.no_graphs", error=ladder.text, meaning="tapes run far slower")
         else:
             self._tapes = ladder
@@ -215,44 +206,30 @@ class Engine:
 
         return prepared(self.model)
 
-    def _longest_ladder(self, gpu: "GpuNetwork") -> Tapes | _Fault:
+    def _longest_ladder(self, gpu: "GpuNetwork") -> Tapes | Fault:
         """A tuned ladder of the longest tapes that fit, or why there is none."""
         from worker.engine.graphs import GraphLadder  # noqa: PLC0415
         from worker.model.gpu_tuning import tune_gpu  # noqa: PLC0415
 
         rows = min(self.tape_slots, MOST_TUNED_SLOTS_GPU)
-        tuned = self._attempt(lambda: tune_gpu(self.model, gpu, rows=rows), doing="tuning")
+        tuned = self._faults.attempt(lambda: tune_gpu(self.model, gpu, rows=rows), doing="tuning")
         if tuned is not None:
             log.warning("engine.not_tuned", error=tuned.text, meaning="tapes may run slower")
         while True:
-            self._release_memory()
-            ladder = self._attempt(
+            self._faults.release_memory()
+            ladder = self._faults.attempt(
                 lambda: GraphLadder(self.model, gpu, self.tape_slots), doing="capture"
             )
             # After another fault its memory is not asked back: of a capture that broke off, the
             # allocator might not know that it has ended.
-            if not isinstance(ladder, _Fault) or not ladder.out_of_memory:
+            if not isinstance(ladder, Fault) or not ladder.out_of_memory:
                 return ladder
             if not self._lower(self.tape_slots // 2):
                 return ladder
 
-    def _attempt(self, call: Callable[[], Result], *, doing: str = "tape") -> Result | _Fault:
-        """What the call gives, or why it failed; unless memory ran out, that is logged.
-
-        Raises DeviceLost.
-        """
-        try:
-            return call()
-        except Exception as error:
-            out_of_memory = is_out_of_memory(error)
-            if not out_of_memory:
-                log.exception("engine.failed", doing=doing)
-            self._require_device()
-            return _Fault(f"{type(error).__name__}: {error}", out_of_memory)
-
-    def _halve(self, segments: Sequence[Segment], fault: _Fault) -> list[SegmentOutput]:
+    def _halve(self, segments: Sequence[Segment], fault: Fault) -> list[SegmentOutput]:
         """After a tape failed: each half of it by itself, so that only its cause fails."""
-        self._release_memory()
+        self._faults.release_memory()
         window = segments[0].window
         slots = sum(self.slots(segment.window) for segment in segments)
         if len(segments) == 1 and not fault.out_of_memory:
@@ -281,26 +258,6 @@ class Engine:
         log.warning("engine.tape_halved", tape_slots=lowered, before=self.tape_slots)
         self.tape_slots = lowered
         return True
-
-    def _release_memory(self) -> None:
-        """Give back what a failed tape or ladder held. Raises DeviceLost."""
-        if not self._cuda:
-            return
-        gc.collect()  # what failed may hang together in a cycle
-        try:
-            torch.cuda.empty_cache()
-        except RuntimeError as error:
-            log.warning("engine.memory_kept", error=str(error))
-            self._require_device()
-
-    def _require_device(self) -> None:
-        """Raise DeviceLost where a CUDA error has made the device unusable to this process."""
-        if not self._cuda:
-            return
-        try:
-            torch.cuda.synchronize(self.model.device)
-        except RuntimeError as error:
-            raise DeviceLost(f"{self.model.device}: {error}") from error
 
 
 def _silence(window: Window) -> Segment:

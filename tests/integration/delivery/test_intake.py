@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from storage.messages import Lane
-from storage.queue.streams import Begun
+from storage.queue.entries import Begun
 from storage.redis.embedded import EmbeddedRedis
 from tests.support.intake_host import KEYS, MakeHost, hosts
 from tests.support.polling import until

@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 from structlog.testing import capture_logs
 
-from storage.queue.streams import Outcome
+from storage.queue.entries import Outcome
 from storage.redis.embedded import EmbeddedRedis
 from tests.support.intake_host import KEYS, MakeHost, hosts
 from tests.support.polling import until

@@ -9,7 +9,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
 from storage.messages import Job, Lane
-from storage.queue.streams import Delivery, JobStreams
+from storage.queue.entries import Delivery
+from storage.queue.streams import JobStreams
 from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.leases import Leases

@@ -19,7 +19,7 @@ from storage.errors import (
     StorageUnavailable,
 )
 from storage.messages import Status, Want
-from storage.queue.streams import Ending, Outcome
+from storage.queue.entries import Ending, Outcome
 from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.settle_desk import PREDICTION, SCORES, Desk
 from worker.delivery import settle as settle_module

@@ -36,7 +36,7 @@ def model(tmp_path: Path) -> Model:
 def engine_of(model: Model, tape_slots: int = TAPE_SLOTS) -> Engine:
     """An engine that takes the stub for a GPU; windows of 1 s, so that tapes may be short."""
     engine = Engine(model, tape_slots=tape_slots, window_seconds=1.0)
-    engine._cuda = engine._graphs = True
+    engine._cuda = engine._graphs = engine._faults.cuda = True
     return engine
 
 

@@ -15,6 +15,8 @@ from worker.tape import TapeLayout
 triton = pytest.importorskip("triton", reason="NO TRITON: no kernel is tested on this machine")
 tl = pytest.importorskip("triton.language")
 kernels = pytest.importorskip("worker.model.kernels")
+norms = pytest.importorskip("worker.model.kernels.norms")
+spans_module = pytest.importorskip("worker.model.kernels.spans")
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # What Triton's interpreter multiplies: bfloat16 it takes for integers.
@@ -60,7 +62,7 @@ def test_norm_and_gelu(
 @triton.jit
 def _gelu_kernel(x, out, EXACT: tl.constexpr, SIZE: tl.constexpr):  # type: ignore[name-defined]
     at = tl.arange(0, SIZE)
-    tl.store(out + at, kernels._gelu(tl.load(x + at), EXACT))
+    tl.store(out + at, norms.gelu(tl.load(x + at), EXACT))
 
 
 @pytest.mark.parametrize(("exact", "tolerance"), [(True, 3e-7), (False, 4e-6)])
@@ -150,7 +152,7 @@ def test_attention(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each segment as alone, with its tokens and ALiBi, across and within blocks."""
-    monkeypatch.setattr(kernels, "_INTERPRETED_KEYS", block)
+    monkeypatch.setattr(spans_module, "_INTERPRETED_KEYS", block)
     # On a GPU a block is 64 slots, whatever is asked for.
     long = (400,) * DEVICE.type.count("cuda")
     layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 1, 120, 3, 40, *long), tail=9)
@@ -180,7 +182,7 @@ def test_attention_where_values_overflow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is not finite stays in its segment, and shows there; the neighbours are as without."""
-    monkeypatch.setattr(kernels, "_INTERPRETED_KEYS", 32)
+    monkeypatch.setattr(spans_module, "_INTERPRETED_KEYS", 32)
     layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 70, 90), tail=9)
     qkv = drawn(layout.slots, 3, 2, 16)
     spans = torch.from_numpy(layout.spans()).to(DEVICE)

@@ -16,8 +16,9 @@ from storage.messages import Job, Keys, Lane, Status
 from storage.queue.cancellation import Cancellations
 from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import DeadLetters, Selection
+from storage.queue.entries import Ending, Outcome, Verdict
 from storage.queue.lanes import Lanes
-from storage.queue.streams import Ending, JobStreams, Outcome, Verdict
+from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError, check_server, connect, uptime_seconds
 from storage.redis.embedded import EmbeddedRedis

@@ -7,8 +7,8 @@ import redis
 
 from storage.messages import Job, Keys, Lane, Status
 from storage.queue.cancellation import Cancellations, Cancelled, Verdict
-from storage.queue.streams import Begun, Ending, Outcome
-from storage.queue.streams import Verdict as Begin
+from storage.queue.entries import Begun, Ending, Outcome
+from storage.queue.entries import Verdict as Begin
 from storage.queue.submission import Submissions
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 from worker.delivery.leases import Leases

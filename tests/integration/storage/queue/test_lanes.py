@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from storage.messages import Keys, Lane, Status
+from storage.queue.entries import Ending
 from storage.queue.lanes import Lanes, LaneState
-from storage.queue.streams import Ending
 from tests.support.stream_workers import Worker, begin_one
 
 

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from storage.messages import Lane
-from storage.queue.streams import Outcome, Verdict
+from storage.queue.entries import Outcome, Verdict
 from tests.support.polling import until
 from tests.support.stream_workers import DONE, Worker, begin_one, reclaim_one, result
 

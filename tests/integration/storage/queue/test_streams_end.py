@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from storage.messages import Job, Keys, Lane, Status
-from storage.queue.streams import Begun, Ending, JobStreams, Outcome
+from storage.queue.entries import Begun, Ending, Outcome
+from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 

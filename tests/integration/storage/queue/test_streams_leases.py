@@ -4,7 +4,8 @@ import time
 from typing import Any
 
 from storage.messages import Keys
-from storage.queue.streams import MAX_DELIVERIES, JobStreams, Outcome, Verdict
+from storage.queue.entries import Outcome, Verdict
+from storage.queue.streams import MAX_DELIVERIES, JobStreams
 from tests.support.polling import until
 from tests.support.stream_workers import DONE, Worker, begin_one, new_streams, reclaim_one, result
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from storage.queue.streams import Delivery, JobStreams
+from storage.queue.entries import Delivery
+from storage.queue.streams import JobStreams
 from tests.support.polling import until
 from tests.support.stream_workers import Worker
 

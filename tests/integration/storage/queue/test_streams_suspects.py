@@ -7,15 +7,8 @@ from typing import Any
 import pytest
 
 from storage.messages import Keys, Status
-from storage.queue.streams import (
-    MAX_DELIVERIES,
-    Begun,
-    Delivery,
-    Ending,
-    JobStreams,
-    Outcome,
-    Verdict,
-)
+from storage.queue.entries import Begun, Delivery, Ending, Outcome, Verdict
+from storage.queue.streams import MAX_DELIVERIES, JobStreams
 from tests.support.polling import until
 from tests.support.stream_workers import DONE, Worker, begin_one, new_streams, reclaim_one, result
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from storage.messages import Job, Keys, Lane, Status, Want
-from storage.queue.streams import Ending, JobStreams
+from storage.queue.entries import Ending
+from storage.queue.streams import JobStreams
 from storage.queue.submission import BacklogFull, Submissions, Submitted
 from tests.support.polling import until
 

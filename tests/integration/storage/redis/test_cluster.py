@@ -12,7 +12,8 @@ import pytest
 from storage.messages import Job, Keys, Lane, Status
 from storage.queue.cancellation import Cancellations
 from storage.queue.dead import DeadLetters, Selection
-from storage.queue.streams import Begun, Delivery, Ending, JobStreams, Outcome, Verdict
+from storage.queue.entries import Begun, Delivery, Ending, Outcome, Verdict
+from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
 from storage.redis.connection import (
     RedisError,

@@ -14,7 +14,7 @@ import redis.exceptions
 from redis.exceptions import RedisError, ResponseError
 
 from storage.messages import Lane
-from storage.queue.streams import Delivery
+from storage.queue.entries import Delivery
 from storage.redis.connection import (
     UnfitServer,
     check_server,

@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError
 
 from storage.messages import Lane
-from storage.queue.streams import Outcome
+from storage.queue.entries import Outcome
 from storage.redis.connection import RedisError, UnfitServer, check_server, connect, is_outage
 from storage.redis.embedded import EmbeddedRedis, free_port
 from tests.support.intake_host import KEYS, Host

@@ -1,0 +1,79 @@
+"""What is said of an entry of a lane, between Redis and those who work on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from storage.messages import Lane, Status
+
+Fields = Mapping[str, str | int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One entry handed to this worker; (entry, count) is the fence."""
+
+    lane: Lane
+    entry: str
+    count: int
+    fields: Mapping[bytes, bytes]
+
+
+class Verdict(StrEnum):
+    """What begin says of an entry. RUN is to be run, SUSPECT alone; the rest is dealt with."""
+
+    RUN = "RUN"
+    SUSPECT = "SUSPECT"  # it may only run alone; it is still ours, and nothing has changed
+    ENDED = "ENDED"  # its job is terminal
+    REPEATED = "REPEATED"  # its job lives under another entry
+    EXPIRED = "EXPIRED"
+    FENCED = "FENCED"
+    GONE = "GONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A delivery that begin looked at, with what Redis knows of its job."""
+
+    delivery: Delivery
+    verdict: Verdict
+    job_id: str
+    attempts: int = 1
+    deliveries: int = 1
+    crashes: int = 0
+    run: int = 1
+    enqueued_ms: int = 0
+
+
+class Outcome(StrEnum):
+    """What became of a finish or a retry."""
+
+    SETTLED = "SETTLED"
+    RETRYING = "RETRYING"
+    EXPIRED = "EXPIRED"
+    ALREADY = "ALREADY"  # the job was terminal; nothing changed
+    FENCED = "FENCED"  # the entry is no longer ours; nothing changed
+    GONE = "GONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ends. `dead_reason` makes it a dead letter as well."""
+
+    status: Status
+    fields: Fields
+    dead_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What a look for abandoned entries found; `dead` are the jobs that are dead letters now.
+
+    `held_up`: it was long on its way, or the server's clock jumped ahead. No lease can be trusted
+    for as long as one lasts, and this look took only what was given back.
+    """
+
+    deliveries: list[Delivery] = field(default_factory=list)
+    gone: int = 0
+    dead: list[str] = field(default_factory=list)
+    held_up: bool = False
