@@ -7,7 +7,6 @@ opened, nothing is held whole, and a packet that does not decode is left out.
 import os
 from collections.abc import Iterator
 from io import FileIO
-from typing import Any
 
 import av
 import av.error
@@ -27,13 +26,6 @@ _MIN_SAMPLE_RATE_HZ = 1_000  # below it, a single packet of a hostile file is ho
 _BATCH_SAMPLES = 65_536
 _CHUNK_SAMPLES = 16_384
 _WAV_PROBE_BYTES = 32_768  # by default a WAV file takes ten times as long to open
-# Tags in old encodings are common, and must not fail the file; PyAV 19 has them replaced by itself.
-_REPLACED_METADATA_ERRORS = 19
-_TEXT: dict[str, Any] = (
-    {}
-    if int(av.__version__.partition(".")[0]) >= _REPLACED_METADATA_ERRORS
-    else {"metadata_errors": "replace"}
-)
 
 
 class Decoder:
@@ -174,8 +166,8 @@ def _open(file: FileIO, size: int) -> InputContainer:
         options["probesize"] = str(_WAV_PROBE_BYTES)
     file.seek(0)
     try:
-        opened: InputContainer = av.open(file, "r", container_options=options, **_TEXT)
-        return opened
+        # Tags in old encodings are common; they must not fail the file.
+        return av.open(file, "r", container_options=options, metadata_errors="replace")
     except MemoryError:
         raise
     except av.error.FFmpegError as error:
