@@ -182,6 +182,6 @@ def _service(place: Path, store: Path, workers: int, *, dry: bool) -> Iterator[_
             while "worker.ready" not in (said := log.read_text(errors="replace")):
                 if time.monotonic() > deadline:
                     raise TimeoutError(said[-1500:])
-                time.sleep(0.05)
+                time.sleep(0.05)  # its log is all that says when it is ready
         files = sorted(path.name for path in store.iterdir())
         yield _Service(client, files, processes, ports)

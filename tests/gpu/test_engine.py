@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import structlog
 import torch
+from numpy.typing import NDArray
 
 from storage.errors import OutOfMemory
 from tests.unit.engine.test_parity import (
@@ -24,9 +23,7 @@ from worker.engine import ladder
 from worker.engine.engine import Engine
 from worker.model.model import Model
 from worker.model.synthetic import synthetic
-
-if TYPE_CHECKING:
-    from worker.model.tape_operations import GpuNetwork
+from worker.tape import Segment
 
 pytestmark = [
     pytest.mark.gpu,
@@ -79,29 +76,41 @@ def test_half_precision_agrees(
     assert_agreement(engine, engine.run(parity_segments()), expected)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"),
-    [
-        # Rounding these random weights to bfloat16, and nothing else, moves scores by up to 0.06.
-        (torch.bfloat16, 0.15),
-        (torch.float16, 0.008),
-    ],
-)
-def test_half_precision_agrees_on_the_large_model(
-    dtype: torch.dtype, tolerance: float, graphs: bool
-) -> None:
-    """With random weights of the real size, on noise and the parity clips."""
+def large_clips() -> tuple[list[Segment], list[NDArray[np.float32]]]:
+    """Noise and the parity clips, and what `random:large` gives for them in float32."""
     segments = parity_segments()
     for seconds in (0.5, 1.5, 5.0, 12.0):
         segments += segments_of(clip_of(noise(int(16_000 * seconds), seed=int(10 * seconds))))
     exact = Engine(synthetic("large", device=CUDA, dtype=torch.float32), tape_slots=4096)
-    expected = [
-        np.array(list(exact.pool([output]).scores.values())) for output in exact.run(segments)
-    ]
-    del exact
-    engine = warm_engine(synthetic("large", device=CUDA, dtype=dtype), graphs=graphs)
-    # Where scores may move by so much, a label that is less sure may change.
-    assert_agreement(engine, engine.run(segments), expected, tolerance, sure_by=tolerance)
+    outputs = exact.run(segments)
+    return segments, [np.array(list(exact.pool([output]).scores.values())) for output in outputs]
+
+
+def test_float16_agrees_on_the_large_model(graphs: bool) -> None:
+    """No score of random weights moves by 0.008, nor the label where float32 is sure by 0.02."""
+    segments, expected = large_clips()
+    engine = warm_engine(synthetic("large", device=CUDA, dtype=torch.float16), graphs=graphs)
+    assert_agreement(engine, engine.run(segments), expected, 0.008)
+
+
+def test_bfloat16_scores_stay_near_on_the_large_model(graphs: bool) -> None:
+    """Rounding these random weights to bfloat16, and nothing else, moves scores by up to 0.06."""
+    segments, expected = large_clips()
+    engine = warm_engine(synthetic("large", device=CUDA, dtype=torch.bfloat16), graphs=graphs)
+    for output, exact in zip(engine.run(segments), expected, strict=True):
+        scores = np.array(list(engine.pool([output]).scores.values()))
+        assert np.abs(scores - exact).max() < 0.15
+
+
+@pytest.mark.xfail(
+    reason="on an H200 a label changed that float32 is sure of by 0.023, with graphs and without: "
+    "docs/decisions/0006-float16-on-gpus.md"
+)
+def test_bfloat16_labels_stay_on_the_large_model(graphs: bool) -> None:
+    """Those of which float32 is sure by 0.02: what is asked of every dtype, and not met here."""
+    segments, expected = large_clips()
+    engine = warm_engine(synthetic("large", device=CUDA, dtype=torch.bfloat16), graphs=graphs)
+    assert_agreement(engine, engine.run(segments), expected, 0.15)
 
 
 def test_a_nan_stays_in_its_clip(graphs: bool, tmp_path: Path) -> None:
@@ -201,12 +210,8 @@ def test_a_ladder_that_does_not_fit_is_shortened(monkeypatch: pytest.MonkeyPatch
     """The warm-up ends with a ladder that fits, and says so."""
     gpu_tuning = pytest.importorskip("worker.model.gpu_tuning")
     model = synthetic("large", device=CUDA, dtype=torch.bfloat16)
-
-    def take_little(_model: Model, gpu: "GpuNetwork", *, rows: int) -> None:
-        # As tuning does where memory is short; what a run takes is no less for a shorter tape.
-        gpu.ways = replace(gpu.ways, front_end_frames=256)
-
-    monkeypatch.setattr(gpu_tuning, "tune_gpu", take_little)
+    # The usual ways, whose memory is known.
+    monkeypatch.setattr(gpu_tuning, "tune_gpu", lambda *_, **__: None)
     wanted = peak_bytes(Engine(model, tape_slots=16_384).warm_up)
     engine = Engine(model, tape_slots=16_384)
     with only_free(wanted // 2), structlog.testing.capture_logs() as logs:

@@ -226,6 +226,7 @@ class Engine:
                 return ladder
             if not self._lower(self.tape_slots // 2):
                 return ladder
+            gpu.spare_memory()  # or what the front end takes at a time would stay as it is
 
     def _halve(self, segments: Sequence[Segment], fault: Fault) -> list[SegmentOutput]:
         """After a tape failed: each half of it by itself, so that only its cause fails."""

@@ -5,7 +5,7 @@ ways each part takes. `TapeOperations` is one tape's: which slot belongs to whom
 does not move, so that all of it can be part of a captured graph.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ from worker.model.alibi import slopes
 from worker.model.convolutions import FrontEndConv, PositionalConv
 from worker.model.linear import Linear
 from worker.model.model import Model
+
+LEAST_FRONT_END_FRAMES = 128  # at a time, where memory is short; about 30 MB in 16 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class GpuNetwork:
                 assert isinstance(conv, PositionalConv)
                 taps = kernels.grouped_taps(conv.conv.weight, conv.groups)
                 self.positional_taps[conv] = taps
+
+    def spare_memory(self) -> None:
+        """Take half as many frames of the front end at a time: its memory is no tape's own."""
+        frames = max(LEAST_FRONT_END_FRAMES, self.ways.front_end_frames // 2)
+        self.ways = replace(self.ways, front_end_frames=frames)
 
 
 class TapeOperations:

@@ -11,11 +11,13 @@ from tests.support.cuda_stub import CudaStub, cuda_stub, out_of_memory
 from tests.unit.engine.test_graphs import SHORT
 from tests.unit.engine.test_parity import assert_parity, parity_segments
 from tests.unit.model.parity import CHECKPOINTS, loaded
+from worker.engine import graphs
 from worker.engine.engine import Engine, Started
 from worker.engine.graphs import GraphLadder
 from worker.engine.ladder import rungs
 from worker.errors import DeviceLost
 from worker.model.model import Model
+from worker.model.tape_operations import GpuNetwork
 
 TAPE_SLOTS = 300
 
@@ -115,6 +117,25 @@ def test_without_graphs_it_runs_on_and_says_so(stub: CudaStub, model: Model) -> 
     engine = engine_of(model)
     assert warm(engine) == ["engine.failed", "engine.no_graphs"]
     assert_parity(engine, "tiny", SHORT, engine.run(parity_segments(SHORT)))
+
+
+def test_with_a_shorter_tape_the_front_end_takes_less_too(
+    stub: CudaStub, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it takes at a time is no tape's own: on a full GPU it would keep every ladder out."""
+    gpu = GpuNetwork(model)
+    monkeypatch.setattr(graphs, "prepared", lambda _: gpu)
+    needed: list[int] = []
+
+    def fail(slots: int) -> None:
+        needed.append(gpu.ways.front_end_frames)
+        if needed[-1] > 256:
+            out_of_memory()
+
+    stub.fail_capture = fail
+    engine = engine_of(model, tape_slots=600)
+    assert warm(engine) == ["engine.tape_halved", "engine.tape_halved", "engine.captured"]
+    assert needed[:3] == [1024, 512, 256]
 
 
 def test_an_old_gpu_runs_without_graphs(stub: CudaStub, model: Model) -> None:

@@ -184,11 +184,10 @@ def assert_agreement(
     outputs: Sequence[SegmentOutput],
     expected: Sequence[NDArray[np.float32]],
     tolerance: float = HALF_TOLERANCE,
-    sure_by: float = HALF_TOLERANCE,
 ) -> None:
-    """No score is further off, and a label that is sure by that much stays."""
+    """No score is further off, and a label that is sure by 0.02 stays."""
     for output, exact in zip(outputs, expected, strict=True):
         scores = np.array(list(engine.pool([output]).scores.values()))
         assert np.abs(scores - exact).max() < tolerance
         second, first = np.sort(exact)[-2:]
-        assert first - second <= sure_by or scores.argmax() == exact.argmax()
+        assert first - second <= HALF_TOLERANCE or scores.argmax() == exact.argmax()

@@ -23,6 +23,7 @@ from worker.engine.engine import Engine
 from worker.model import gpu_tuning, tuning
 from worker.model.convolutions import POSITIONAL_SLOTS
 from worker.model.gpu_tuning import _parts, tune_gpu
+from worker.model.operations import EAGER
 from worker.model.tape_operations import GpuNetwork
 from worker.model.tuning import can_pack, fastest, tune
 
@@ -89,6 +90,16 @@ def test_noise_changes_nothing() -> None:
     watch = Watch()
     ways = {"usual": watch.taking(0.0100), "new": watch.taking(0.0085)}
     assert fastest(ways, CPU, watch)[0] == "usual"
+
+
+@pytest.mark.parametrize("frames", [1, 7, 512, 1024, 2048])
+def test_any_run_of_the_front_end_is_the_reference(
+    frames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many frames it takes at a time."""
+    monkeypatch.setattr(EAGER, "front_end_frames", frames)
+    engine = Engine(loaded("tiny", tmp_path), tape_slots=4096)
+    assert_parity(engine, "tiny", NAMES[:3], engine.run(parity_segments(NAMES[:3])))
 
 
 def test_a_model_that_is_let_go_is_gone_at_once(tmp_path: Path) -> None:
