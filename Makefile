@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+JOBS ?= logical
 
 .PHONY: demo demo-stop test check chaos bench docs clean
 
@@ -19,8 +20,11 @@ demo: $(READY) ## sample clips through all four stages; MODEL=tiny asks no hub, 
 demo-stop: $(READY) ## end what `make demo KEEP=1` left running
 	@$(BIN)/python -m producer demo --stop
 
-test: $(READY) ## all tests, with real Redis and S3 servers that they start themselves
-	$(BIN)/python -m pytest $(TESTS)
+# In two parts, of which TESTS may leave one empty (pytest ends with 5 then).
+test: $(READY) ## all tests, or TESTS=…, with real Redis and S3 servers that they start themselves
+	@tests/servers || [ -z "$$CI" ]
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not serial' $(TESTS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m serial $(TESTS) || [ $$? -eq 5 ]
 
 check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+# Read when torch is imported: tests run side by side, one for each core.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 # Read when the kernels are imported: without a GPU, an interpreter runs them.
@@ -14,7 +18,19 @@ if not torch.cuda.is_available():
 from storage.messages import Keys
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
-from tests.support.redis_servers import NEWEST, binary
+from tests.support.redis_servers import MISSING, NEWEST, binary
+
+
+def pytest_configure() -> None:
+    """In CI no server may be missing."""
+    if MISSING and os.environ.get("CI"):
+        raise pytest.UsageError(f"there is no {', '.join(MISSING)} here; see tests/servers")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was not tested, however many tests it is."""
+    for name in MISSING:
+        terminalreporter.write_line(f"NO {name} on this machine: nothing was tested on it")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.gpu.found import Found
 
-TESTS = ("tests/gpu", "tests/unit/model/test_kernels.py")
+TESTS = ("tests/gpu", "tests/kernels/test_kernels.py")
 # Of what pytest brings along only this is needed; the rest may not be there.
 _PLUGINS = ("-p", "pytest_timeout", "-p", "no:cacheprovider")
 

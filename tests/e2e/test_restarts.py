@@ -13,6 +13,8 @@ from tests.e2e.test_jobs import wav
 from tests.support.polling import until
 from tests.support.worker_process import worker_process
 
+pytestmark = pytest.mark.serial
+
 JOBS = 50
 WAIT_SECONDS = 60.0
 

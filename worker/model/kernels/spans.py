@@ -117,7 +117,7 @@ def attention(
     # No more than the registers hold, in float32 as well.
     block = 64 if qkv.element_size() == 2 else 32
     if interpreted(qkv):
-        block = _INTERPRETED_KEYS
+        block = min(_INTERPRETED_KEYS, padded_size(slots))
     _attention_kernel[(triton.cdiv(slots, block) * heads,)](
         qkv, spans[0], spans[1], slopes, out, slots, extra_tokens, width**-0.5,
         HEADS=heads, D=width, DP=padded_size(width), BLOCK=block, FINITE=finite,

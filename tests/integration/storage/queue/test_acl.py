@@ -23,14 +23,14 @@ from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError, check_server, connect, uptime_seconds
 from storage.redis.embedded import EmbeddedRedis
 from tests.support.polling import until
-from tests.support.redis_servers import SERVERS, binary
+from tests.support.redis_servers import OLDEST, SERVERS, binary
 from tests.support.stream_workers import DONE, begin_one, new_streams
 
 ROOT = Path(__file__).resolve().parents[4]
 ACL_FILE = ROOT / "deploy" / "redis" / "users.acl"
 SELECTORS_FILE = ACL_FILE.with_name("users-7.acl")  # with rights per command and key
-OLDEST = SERVERS[0]  # knows no selectors
 GUARDS = [(server, ACL_FILE) for server in SERVERS]
+# The oldest knows no selectors.
 GUARDS += [(server, SELECTORS_FILE) for server in SERVERS if server != OLDEST]
 LUA = ROOT / "storage" / "queue" / "lua"
 PRODUCER, OPERATOR, WORKER, READER = "emo-producer", "emo-operator", "emo-worker", "emo-reader"

@@ -1,6 +1,7 @@
 """Each kernel computes what torch does; without a GPU, as Triton's interpreter runs it."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -171,27 +172,51 @@ def test_attention(
     assert found.isfinite().all()
 
 
+OVERFLOWING = TapeLayout(gap=12, extra_tokens=10, frames=(30, 40, 50), tail=9)
+
+
+def attention_that_may_overflow(qkv: Tensor) -> Tensor:
+    """Attention on that tape, for values that need not be finite."""
+    spans = torch.from_numpy(OVERFLOWING.spans()).to(DEVICE)
+    slope = torch.tensor(slopes(2), device=DEVICE)
+    return kernels.attention(qkv, spans, slope, 10, finite=False)
+
+
+@pytest.fixture
+def narrow_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments that stand in several blocks, few as their frames are."""
+    monkeypatch.setattr(spans_module, "_INTERPRETED_KEYS", 32)
+
+
+@cache
+def finite_attention(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Values and what they give: computed once, since an interpreter is slow."""
+    qkv = torch.randn((OVERFLOWING.slots, 3, 2, 16), generator=torch.Generator().manual_seed(0))
+    qkv = qkv.to(DEVICE, dtype)
+    return qkv, attention_that_may_overflow(qkv)
+
+
 @dtypes
+@pytest.mark.usefixtures("narrow_blocks")
+def test_attention_that_expects_overflow(dtype: torch.dtype) -> None:
+    """Where nothing overflows it is as without."""
+    qkv, found = finite_attention(dtype)
+    spans = torch.from_numpy(OVERFLOWING.spans()).to(DEVICE)
+    slope = torch.tensor(slopes(2), device=DEVICE)
+    assert_close(found, kernels.attention(qkv, spans, slope, 10).float(), dtype)
+
+
+@dtypes
+@pytest.mark.usefixtures("narrow_blocks")
 @pytest.mark.parametrize("part", ["query", "key", "value"])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_attention_where_values_overflow(
-    dtype: torch.dtype,
-    drawn: Callable[..., Tensor],
-    part: str,
-    bad: float,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_attention_where_values_overflow(dtype: torch.dtype, part: str, bad: float) -> None:
     """What is not finite stays in its segment, and shows there; the neighbours are as without."""
-    monkeypatch.setattr(spans_module, "_INTERPRETED_KEYS", 32)
-    layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 70, 90), tail=9)
-    qkv = drawn(layout.slots, 3, 2, 16)
-    spans = torch.from_numpy(layout.spans()).to(DEVICE)
-    slope = torch.tensor(slopes(2), device=DEVICE)
-    expected = kernels.attention(qkv, spans, slope, 10, finite=False)
-    assert_close(expected, kernels.attention(qkv, spans, slope, 10).float(), dtype)
-    before, middle, after = layout.attention_slots()
+    qkv, expected = finite_attention(dtype)
+    qkv = qkv.clone()
+    before, middle, after = OVERFLOWING.attention_slots()
     qkv[middle.start + 30, ["query", "key", "value"].index(part), 0, 3] = bad
-    found = kernels.attention(qkv, spans, slope, 10, finite=False)
+    found = attention_that_may_overflow(qkv)
     for slots in (before, after):
         assert torch.equal(found[slots], expected[slots])
     assert not found[middle].isfinite().all()

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("triton", reason="NO TRITON: no kernel is compiled on this machine")
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 PRODUCTS = {"_first_conv_kernel", "_positional_kernel", "_attention_kernel"}
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.kernels.test_graphs import SHORT
 from tests.support.cuda_stub import CudaStub, cuda_stub, out_of_memory
-from tests.unit.engine.test_graphs import SHORT
 from tests.unit.engine.test_parity import assert_parity, parity_segments
 from tests.unit.model.parity import CHECKPOINTS, loaded
 from worker.engine import graphs

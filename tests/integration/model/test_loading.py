@@ -1,0 +1,64 @@
+"""Loading a checkpoint of full size, in a process of its own, as its memory shows it."""
+
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.model.directories import write_large
+
+LOAD = """
+import sys
+from pathlib import Path
+import torch
+from worker.model.device import DTYPES
+from worker.model.weights import load
+print("ready", flush=True)
+sys.stdin.readline()
+model = load(Path(sys.argv[1]), device=torch.device("cpu"), dtype=DTYPES[sys.argv[2]])
+print("loaded", flush=True)
+sys.stdin.readline()
+"""
+LARGE_PARAMETERS = 163e6
+
+
+def anonymous_bytes(pid: int) -> int:
+    """The memory of a process that is not backed by a file."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return int(fields["RssAnon"].split()[0]) * 1024
+
+
+def peak_while_loading(directory: Path, dtype: str) -> int:
+    """How far the anonymous memory of a process rises at most while it loads the model."""
+    command = [sys.executable, "-c", LOAD, str(directory), dtype]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        before = peak = anonymous_bytes(process.pid)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        line = b""
+        while line != b"loaded\n":
+            if select.select([process.stdout], [], [], 0.001)[0]:
+                line = process.stdout.readline()  # the log, too
+                assert line, "the process ended before the model was loaded"
+            peak = max(peak, anonymous_bytes(process.pid))
+        process.stdin.close()
+    return peak - before
+
+
+@pytest.mark.parametrize(("dtype", "item_bytes"), [("bfloat16", 2), ("float32", 4)])
+def test_loading_takes_little_more_memory_than_the_weights(
+    tmp_path: Path, dtype: str, item_bytes: int
+) -> None:
+    """Of a checkpoint with optimiser state: at the first start, and from the copy at the second."""
+    directory = write_large(tmp_path)
+    assert (directory / "model.pt").stat().st_size > 1.9e9
+    for _start in ("from model.pt", "from the copy"):
+        peak = peak_while_loading(directory, dtype)
+        assert 0.9 * item_bytes * LARGE_PARAMETERS < peak < 1.3 * item_bytes * LARGE_PARAMETERS
+        assert (directory / "model.pt.safetensors").exists()
