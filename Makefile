@@ -23,7 +23,7 @@ demo-stop: $(READY) ## end what `make demo KEEP=1` left running
 # In two parts, of which TESTS may leave one empty (pytest ends with 5 then).
 test: $(READY) ## all tests, or TESTS=…, with real Redis and S3 servers that they start themselves
 	@tests/servers || [ -z "$$CI" ]
-	$(BIN)/python -m pytest -n $(JOBS) -m 'not serial' $(TESTS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not serial' $(TESTS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -m serial $(TESTS) || [ $$? -eq 5 ]
 
 check: $(READY) ## ruff, mypy --strict, import-linter
