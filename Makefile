@@ -20,11 +20,16 @@ demo: $(READY) ## sample clips through all four stages; MODEL=tiny asks no hub, 
 demo-stop: $(READY) ## end what `make demo KEEP=1` left running
 	@$(BIN)/python -m producer demo --stop
 
-# In two parts, of which TESTS may leave one empty (pytest ends with 5 then).
+PARALLEL := -n $(JOBS) --dist worksteal --ignore=tests/serial
+
 test: $(READY) ## all tests, or TESTS=…, with real Redis and S3 servers that they start themselves
 	@tests/servers || [ -z "$$CI" ]
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not serial' $(TESTS) || [ $$? -eq 5 ]
-	$(BIN)/python -m pytest -m serial $(TESTS) || [ $$? -eq 5 ]
+ifneq ($(findstring tests/serial,$(TESTS)),)
+	$(BIN)/python -m pytest $(TESTS)
+else
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
+	$(if $(TESTS),,$(BIN)/python -m pytest tests/serial)
+endif
 
 check: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

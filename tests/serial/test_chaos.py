@@ -11,8 +11,6 @@ from tests.chaos.plan import draw
 from tests.chaos.random_run import run
 from tests.chaos.scenarios import SCENARIOS, play
 
-pytestmark = pytest.mark.serial
-
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:

@@ -13,16 +13,14 @@ from tests.e2e.test_jobs import wav
 from tests.support.polling import until
 from tests.support.worker_process import worker_process
 
-pytestmark = pytest.mark.serial
-
 JOBS = 50
 WAIT_SECONDS = 60.0
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """One clip of 25 s, so that fifty jobs keep a worker busy for several seconds."""
-    noise = np.random.default_rng(0).normal(0, 3000, 25 * 16_000).astype("<i2")
+    """One clip of 12 s, so that fifty jobs keep a worker busy for several seconds."""
+    noise = np.random.default_rng(0).normal(0, 3000, 12 * 16_000).astype("<i2")
     root = tmp_path / "store"
     root.mkdir()
     (root / "long.wav").write_bytes(wav(noise.tobytes(), bits=16))

@@ -13,8 +13,6 @@ from storage.redis.embedded import EmbeddedRedis
 from tests.support.polling import until
 from tests.support.worker_process import SAMPLES, worker_process
 
-pytestmark = pytest.mark.serial
-
 GRACE_SECONDS = 1.0
 BEYOND_GRACE_SECONDS = 10.0  # as docs/delivery.md promises
 WAIT_SECONDS = 60.0

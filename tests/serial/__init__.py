@@ -1,0 +1,1 @@
+"""Faults and leases in real time: run alone, after the other tests."""
