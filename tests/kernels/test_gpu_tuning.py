@@ -45,7 +45,9 @@ def test_every_way_of_a_gpu_is_the_reference(
     gpu = GpuNetwork(model)
     for ways in next(choices for what, _, choices in _parts(model, gpu, 64) if what == part):
         gpu.ways = ways
-        outputs = dict(zip(SHORT, Run(model, gpu=gpu)(parity_segments(SHORT)), strict=True))
+        outputs = dict(
+            zip(SHORT, Run(model, gpu=gpu, slots=128)(parity_segments(SHORT)), strict=True)
+        )
         assert_reference(model, "tiny", outputs, HALF_TOLERANCE)
 
 

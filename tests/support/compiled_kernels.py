@@ -1,6 +1,6 @@
 """Compiles the kernels for a GPU, without one.
 
-    python -m tests.support.compiled_kernels 90 float16
+    python -m tests.support.compiled_kernels 90-float16
 
 Each launcher is called with tensors that are not there, and what it would launch is compiled for
 that compute capability by the assembler that Triton brings along. Prints JSON: for each kernel the
@@ -118,5 +118,7 @@ def _cores(ptx: str) -> dict[str, list[str]]:
 if __name__ == "__main__":
     if os.environ.get("TRITON_INTERPRET"):
         raise SystemExit("TRITON_INTERPRET is set: kernels would be interpreted, not compiled")
-    _, capability, dtype = sys.argv
-    print(json.dumps(list(compiled(int(capability), getattr(torch, dtype)))))
+    _, *asked = sys.argv
+    for each in asked:
+        capability, dtype = each.split("-")
+        print(json.dumps(list(compiled(int(capability), getattr(torch, dtype)))))

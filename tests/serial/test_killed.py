@@ -1,0 +1,40 @@
+"""Workers that are killed in the middle of their work, with leases of a second."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.redis.embedded import EmbeddedRedis
+from tests.support.long_jobs import (
+    JOBS,
+    enqueue,
+    long_store,
+    wait_for_events,
+    wait_until_all_are_held,
+)
+from tests.support.worker_process import worker_process
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Of one long clip."""
+    return long_store(tmp_path / "store")
+
+
+def test_jobs_of_a_killed_worker_are_done_by_another(
+    client: Any, redis_server: EmbeddedRedis, store: Path, tmp_path: Path
+) -> None:
+    """After `kill -9` the leases run out, and each job still ends exactly once."""
+    lease = {"EMO_LEASE_SECONDS": "1"}
+    with worker_process(tmp_path, redis_server.url, store, "one", **lease) as one:
+        jobs = enqueue(client)
+        wait_until_all_are_held(client)
+        one.signal(signal.SIGKILL)
+        one.wait()
+    with worker_process(tmp_path, redis_server.url, store, "two", **lease):
+        told = wait_for_events(client, JOBS)
+    assert sorted(told) == sorted(job.encode() for job in jobs)
+    deliveries = [int(client.hget(f"emo:result:{job}", "deliveries")) for job in jobs]
+    assert max(deliveries) == 2
