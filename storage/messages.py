@@ -5,7 +5,7 @@ understood fails that job alone, with the field's name.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -100,15 +100,25 @@ class Job:
         }
 
 
-def parse_job(job_id: str, fields: Mapping[bytes, bytes], *, max_job_bytes: int) -> Job:
-    """Read a job's fields; unknown ones are left alone. Raises InvalidJob, naming the field."""
+def parse_job(job_id: str, listed: Sequence[bytes], *, max_job_bytes: int) -> Job:
+    """Read a job's fields, name and value in turn; unknown ones are left alone.
+
+    Raises InvalidJob, naming the field.
+    """
     # What we add to a job that is tried again does not count against it.
-    fields = {name: value for name, value in fields.items() if not name.startswith(b"_")}
-    size = sum(len(name) + len(value) for name, value in fields.items())
+    given_fields = [
+        (name, value)
+        for name, value in zip(listed[::2], listed[1::2], strict=True)
+        if not name.startswith(b"_")
+    ]
+    size = sum(len(name) + len(value) for name, value in given_fields)
     if size > max_job_bytes:
         raise InvalidJob(f"the job's fields hold {size} bytes; at most {max_job_bytes} are allowed")
-    if len(fields) > MAX_FIELDS:
-        raise InvalidJob(f"the job has {len(fields)} fields; at most {MAX_FIELDS} are allowed")
+    if len(given_fields) > MAX_FIELDS:
+        raise InvalidJob(
+            f"the job has {len(given_fields)} fields; at most {MAX_FIELDS} are allowed"
+        )
+    fields = dict(given_fields)
     given = _text(fields, "job")
     if given is not None and not JOB_ID.fullmatch(given):
         raise InvalidJob(f"field 'job': {given[:40]!r} does not match {JOB_ID.pattern}")

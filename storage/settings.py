@@ -19,6 +19,7 @@ from storage.redis.url import Kind, is_hash_tagged, parse_redis_url
 ENV_PREFIX = "EMO_"
 _LONGEST_TTL_SECONDS = 10 * 365 * 86_400
 _MOST_EVENTS = 10**12
+_LARGEST_JOB_BYTES = 1024**2  # larger entries are not read at all
 _SHOULD = re.compile(r"^(?:Input|String) should\b")
 _CREDENTIALS = re.compile(r"^([a-z0-9+.-]*:/*)?.*@", re.IGNORECASE)
 _PASSWORD_OPTION = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
@@ -69,8 +70,9 @@ class SharedSettings(BaseSettings):
     max_backlog: Count = Field(
         1_000_000, description="Jobs in the lanes at which `submit` waits or refuses."
     )
-    max_job_bytes: Size = Field(
-        ByteSize(32 * 1024), description="Largest job, field names and values together."
+    max_job_bytes: Annotated[ByteSize, Field(ge=1, le=_LARGEST_JOB_BYTES)] = Field(
+        ByteSize(32 * 1024),
+        description="Largest job, field names and values together; up to 1 MiB.",
     )
     result_ttl_seconds: Annotated[float, Field(gt=0, le=_LONGEST_TTL_SECONDS)] = Field(
         86_400, description="How long a result is kept. Rate × this × 1.3 KB must fit the server."

@@ -237,6 +237,7 @@ class Worker:
             result_ttl_seconds=settings.result_ttl_seconds,
             results_maxlen=settings.results_maxlen,
             max_crashes=settings.max_crashes,
+            max_job_bytes=settings.max_job_bytes,
         )
 
     def _health_server(self) -> HealthServer | None:

@@ -1,22 +1,32 @@
 """What is said of an entry of a lane, between Redis and those who work on it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from storage.messages import Lane, Status
+from storage.messages import Lane, Status, pairs
 
 Fields = Mapping[str, str | int | float]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One entry handed to this worker; (entry, count) is the fence."""
+    """One entry handed to this worker; (entry, count) is the fence.
+
+    `listed` are its fields, name and value in turn, as Redis lists them. One that is `oversized`
+    was not read, and may be ended only: no script looks at it either.
+    """
 
     lane: Lane
     entry: str
     count: int
-    fields: Mapping[bytes, bytes]
+    listed: Sequence[bytes]
+    oversized: bool = False
+
+    @property
+    def fields(self) -> Mapping[bytes, bytes]:
+        """Its fields; of a name that is repeated, the last one."""
+        return pairs(self.listed)
 
 
 class Verdict(StrEnum):
@@ -69,6 +79,8 @@ class Ending:
 class Reclaimed:
     """What a look for abandoned entries found; `dead` are the jobs that are dead letters now.
 
+    `gone` entries had been deleted, `refused` ones were oversized: both have ended.
+
     `held_up`: it was long on its way, or the server's clock jumped ahead. No lease can be trusted
     for as long as one lasts, and this look took only what was given back.
     """
@@ -76,4 +88,5 @@ class Reclaimed:
     deliveries: list[Delivery] = field(default_factory=list)
     gone: int = 0
     dead: list[str] = field(default_factory=list)
+    refused: int = 0
     held_up: bool = False

@@ -5,7 +5,6 @@ fence (owner, delivery count) before it writes. See docs/delivery.md.
 """
 
 import json
-import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,16 +12,15 @@ from typing import Any
 import redis
 from redis.exceptions import ResponseError
 
-from storage.messages import GROUP, Keys, Lane, pairs
+from storage.messages import GROUP, Keys, Lane
 from storage.queue.entries import Begun, Delivery, Ending, Outcome, Reclaimed, Verdict
+from storage.queue.reader import EntryReader
 from storage.queue.scripts import load_script
-from storage.redis.connection import RedisError, stream_entries
+from storage.queue.takeover import Takeover
+from storage.redis.connection import RedisError
 
-MAX_DELIVERIES = 10
 HEARTBEAT_CHUNK = 500
-LANE_SHARES = {Lane.HIGH: 7, Lane.NORMAL: 2, Lane.BULK: 1}  # of ten free places
 _DAY_MS = 86_400_000
-_FROM_THE_START = "-"
 
 
 class JobStreams:
@@ -41,17 +39,12 @@ class JobStreams:
         result_ttl_seconds: float,
         results_maxlen: int,
         max_crashes: int,
+        max_job_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.owner = owner
         self.keys = keys
         self._client = client
-        self._max_crashes = max_crashes
-        self._clock = clock
-        # What reclaim knows: the server's clock less ours, and where it goes on in each lane.
-        self._ahead_ms: float | None = None
-        self._from = dict.fromkeys(Lane, _FROM_THE_START)
-        self._lease_ms = round(lease_seconds * 1000)
         # The first arguments of every script that can end a job.
         self._settling: list[str | int] = [
             keys.prefix,
@@ -65,8 +58,19 @@ class JobStreams:
         self._heartbeat = load_script(client, "heartbeat")
         self._promote = load_script(client, "promote")
         self._reap = load_script(client, "reap")
-        self._reclaim = load_script(client, "reclaim")
+        self._refuse = load_script(client, "refuse")
         self._retry = load_script(client, "retry")
+        self._reader = EntryReader(client, owner=owner, keys=keys, max_job_bytes=max_job_bytes)
+        self._takeover = Takeover(
+            client,
+            owner=owner,
+            keys=keys,
+            reader=self._reader,
+            settling=self._settling,
+            lease_ms=round(lease_seconds * 1000),
+            max_crashes=max_crashes,
+            clock=clock,
+        )
 
     def create_group(self) -> None:
         """Create the consumer group at 0 on every lane: what was enqueued earlier counts."""
@@ -78,29 +82,28 @@ class JobStreams:
                     raise
 
     def read(self, free: int) -> list[Delivery]:
-        """At most `free` new entries, without waiting; unused shares go to the other lanes."""
-        taken: list[Delivery] = []
-        hungry = list(Lane)
-        while hungry and len(taken) < free:
-            room, shares = free - len(taken), sum(LANE_SHARES[lane] for lane in hungry)
-            for lane in list(hungry):
-                # Rounded at random: of three free places, too, bulk gets its share in the long run.
-                quota = int(room * LANE_SHARES[lane] / shares + random.random())
-                try:
-                    got = self._read([lane], quota) if quota else []
-                except RedisError:
-                    if not taken:
-                        raise
-                    return taken  # these are ours to look after; the error comes again
-                taken += got
-                room, shares = room - quota, shares - LANE_SHARES[lane]
-                if len(got) < quota:
-                    hungry.remove(lane)
-        return taken
+        """At most `free` new entries, without waiting: see `EntryReader.read`."""
+        return self._reader.read(free)
 
     def read_blocking(self, free: int, *, block_seconds: float) -> list[Delivery]:
-        """Wait for new entries in any lane. COUNT is per stream, so a third of `free` for each."""
-        return self._read(list(Lane), max(1, free // len(Lane)), block_seconds)
+        """Wait for new entries in any lane: see `EntryReader.read_blocking`."""
+        return self._reader.read_blocking(free, block_seconds=block_seconds)
+
+    def recover(self, held: Callable[[Lane, str], bool], limit: int) -> list[Delivery]:
+        """Entries that were given to us, and never came: see `EntryReader.recover`."""
+        return self._reader.recover(held, limit)
+
+    def refuse(self, deliveries: Sequence[Delivery]) -> int:
+        """End entries that are oversized, as `failed`; returns how many were ours to end."""
+        reply = self._refuse(
+            keys=[self.keys.lane(delivery.lane) for delivery in deliveries],
+            args=[
+                *self._settling,
+                self.owner,
+                *(x for d in deliveries for x in (d.lane.value, d.entry, d.count)),
+            ],
+        )
+        return int(reply)
 
     def begin(self, deliveries: Sequence[Delivery], *, alone: bool = False) -> list[Begun]:
         """Begin a batch, in order; only those with Verdict.RUN are to be run.
@@ -149,28 +152,7 @@ class JobStreams:
 
         At most `suspects` of them are suspects; the others of those stay where they are.
         """
-        found, patient = Reclaimed(), given_back_only
-        if self._ahead_ms is None:
-            self._reclaim_lane(Lane.HIGH, 0, 0, True)  # learns the server's time
-        for lane in Lane:
-            room = limit - len(found.deliveries)
-            if not room:
-                break
-            try:
-                part, suspects, given_back_only = self._reclaim_lane(
-                    lane, room, suspects, given_back_only
-                )
-            except RedisError:
-                if found == Reclaimed():
-                    raise
-                break  # what was found is to be looked after; the error comes again
-            found = Reclaimed(
-                found.deliveries + part.deliveries,
-                found.gone + part.gone,
-                found.dead + part.dead,
-                held_up=given_back_only and not patient,
-            )
-        return found
+        return self._takeover(limit, suspects=suspects, given_back_only=given_back_only)
 
     def finish(self, endings: Iterable[tuple[Begun, Ending]]) -> list[Outcome | RedisError]:
         """End jobs, in order, in one round trip; an error for each that the server refused."""
@@ -240,51 +222,6 @@ class JobStreams:
     def leave(self) -> None:
         """Remove this worker from the group, where it holds nothing."""
         self._reap(keys=self.keys.lanes, args=[GROUP, self.owner, _DAY_MS])
-
-    def _reclaim_lane(
-        self, lane: Lane, limit: int, suspects: int, given_back_only: bool
-    ) -> tuple[Reclaimed, int, bool]:
-        """What was taken over in one lane; `suspects` and `given_back_only` for the next."""
-        sent_ms = round(1000 * self._clock() + (self._ahead_ms or 0))
-        entries, gone, dead, self._from[lane], suspects, only, now_ms = self._reclaim(
-            keys=[self.keys.lane(lane)],
-            args=[
-                *self._settling,
-                self.owner,
-                lane.value,
-                self._lease_ms,
-                limit,
-                suspects,
-                self._from[lane],
-                sent_ms,
-                MAX_DELIVERIES,
-                self._max_crashes,
-                int(given_back_only),
-            ],
-        )
-        self._ahead_ms = now_ms - 1000 * self._clock()
-        deliveries = [
-            Delivery(lane, entry.decode(), int(count), pairs(fields))
-            for entry, count, fields in entries
-        ]
-        found = Reclaimed(deliveries, gone, [job.decode() for job in dead])
-        return found, suspects, bool(only)
-
-    def _read(
-        self, lanes: Sequence[Lane], count: int, block_seconds: float | None = None
-    ) -> list[Delivery]:
-        by_stream = {self.keys.lane(lane).encode(): lane for lane in lanes}
-        reply: Any = self._client.xreadgroup(
-            GROUP,
-            self.owner,
-            {self.keys.lane(lane): ">" for lane in lanes},
-            count=count,
-            block=None if block_seconds is None else round(block_seconds * 1000),
-        )
-        return [
-            Delivery(by_stream[stream], entry.decode(), 1, fields or {})
-            for stream, (entry, fields) in stream_entries(reply)
-        ]
 
 
 def as_field(value: Any) -> str:

@@ -25,6 +25,7 @@ from redis.exceptions import (
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from storage.redis.bounds import BoundedReplies, ReplyTooLarge
 from storage.redis.failover import (
     ClusterNodes,
     Fixed,
@@ -67,6 +68,7 @@ __all__ = [
     "OLDEST_SERVER",
     "Client",
     "RedisError",
+    "ReplyTooLarge",
     "UnfitServer",
     "check_server",
     "connect",
@@ -85,6 +87,10 @@ _QUIET: dict[str, Any] = {
     "driver_info": None,
     "maint_notifications_config": MaintNotificationsConfig(enabled=False),
 }
+
+
+class _UnixConnection(BoundedReplies, UnixDomainSocketConnection):
+    """A connection by a socket of the file system."""
 
 
 class UnfitServer(Exception):
@@ -111,9 +117,7 @@ def connect(
         **_QUIET,
     }
     if target.kind is Kind.UNIX:
-        return redis.Redis.from_pool(
-            ConnectionPool(UnixDomainSocketConnection, path=target.path, **options)
-        )
+        return redis.Redis.from_pool(ConnectionPool(_UnixConnection, path=target.path, **options))
     return redis.Redis.from_pool(
         ConnectionPool(
             FollowingTlsConnection if target.tls else FollowingConnection,

@@ -25,6 +25,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from storage.redis.bounds import BoundedReplies
 from storage.redis.url import Address
 
 
@@ -207,7 +208,7 @@ class ClusterNodes:
             self._home = self._home or (connection.host, connection.port)
 
 
-class FollowingConnection(Connection):
+class FollowingConnection(BoundedReplies, Connection):
     """A connection to wherever the server is by now. Owned by one thread at a time."""
 
     def __init__(self, *, whereabouts: Whereabouts, **options: Any) -> None:

@@ -115,13 +115,14 @@ class Host:
         self,
         url: str,
         *,
+        owner: str = "me",
         capacity: int = 100,
         lease_seconds: float = 0.1,
         robbed_after_seconds: float = 30,
     ) -> None:
         """`robbed_after_seconds` is the idle time, of the server's clock, that it reclaims at."""
         self.client: Any = connect(url, name="test-intake")
-        self.streams = self.worker("me", robbed_after_seconds)
+        self.streams = self.worker(owner, robbed_after_seconds)
         self.room = Room(capacity)
         self.leases = Leases()
         self.metrics = Metrics()

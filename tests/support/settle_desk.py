@@ -126,7 +126,7 @@ class Desk:
         self, job_id: str = "x", *, error: JobError | None = None, attempts: int = 1, **more: Any
     ) -> Task:
         """A task of a held entry, that has ended in a prediction or with an error."""
-        delivery = Delivery(Lane.NORMAL, f"{job_id}-0", 1, {})
+        delivery = Delivery(Lane.NORMAL, f"{job_id}-0", 1, ())
         value = Classified(PREDICTION, 2.5, truncated=more.pop("truncated", False))
         task = Task(
             Job(job_id, "a.wav", want=frozenset({Want.SCORES, *more.pop("want", ())})),

@@ -12,7 +12,13 @@ from storage.errors import CrashLoop, InvalidJob
 from storage.messages import Job, Lane, Status, parse_job
 from storage.queue.entries import Begun, Delivery, Verdict
 from storage.queue.streams import JobStreams
-from storage.redis.connection import BLOCK_SECONDS, RedisError, is_group_missing, is_outage
+from storage.redis.connection import (
+    BLOCK_SECONDS,
+    RedisError,
+    ReplyTooLarge,
+    is_group_missing,
+    is_outage,
+)
 from worker.delivery.leases import Leases
 from worker.delivery.outages import Outages
 from worker.delivery.suspects import Suspects
@@ -97,10 +103,7 @@ class Intake:
             return
         room = self._pipeline.room() - len(self._delivered)
         if not self._delivered and room >= len(Lane):
-            self._receive(self._streams.read(room))
-            if not self._delivered:
-                block = min(BLOCK_SECONDS, max(0.01, self._upkeep_at - self._clock()))
-                self._receive(self._streams.read_blocking(room, block_seconds=block))
+            self._read(room)
         elif not self._delivered:
             self._pipeline.wait_for_room(len(Lane), timeout_seconds=_LOOK_SECONDS)
         self._begin()
@@ -124,12 +127,32 @@ class Intake:
                 wait_seconds = _BACKOFF_SECONDS[0]
                 self._answered()
 
+    def _read(self, room: int) -> None:
+        """Receive what is new, or wait for it."""
+        try:
+            self._receive(self._streams.read(room))
+            if not self._delivered:
+                block = min(BLOCK_SECONDS, max(0.01, self._upkeep_at - self._clock()))
+                self._receive(self._streams.read_blocking(room, block_seconds=block))
+        except ReplyTooLarge as error:
+            # The server has given us what we did not take: one of it is oversized, or several.
+            log.warning("redis.reply_refused", error=str(error))
+            self._receive(self._streams.recover(self._leases.holds_entry, room))
+
     def _receive(self, deliveries: Sequence[Delivery]) -> None:
-        new = self._leases.hold(deliveries)
+        new = self._leases.hold([each for each in deliveries if not each.oversized])
         # One that was lost, and has come back before it was begun, is begun once.
         again = {(delivery.lane, delivery.entry) for delivery in new}
         kept = [each for each in self._delivered if (each.lane, each.entry) not in again]
         self._delivered = kept + new
+        if oversized := [each for each in deliveries if each.oversized]:
+            self._refused(self._streams.refuse(oversized))
+
+    def _refused(self, entries: int) -> None:
+        """So many entries were oversized, and have ended."""
+        if entries:
+            self._metrics.ended.labels(Status.FAILED.value, InvalidJob.code).inc(entries)
+            log.warning("entries.oversized", entries=entries)
 
     def _begin(self) -> None:
         if not self._delivered:
@@ -165,8 +188,8 @@ class Intake:
 
     def _submit(self, begun: Begun, *, alone: bool = False) -> None:
         try:
-            fields = begun.delivery.fields
-            job = parse_job(begun.job_id, fields, max_job_bytes=self._max_job_bytes)
+            listed = begun.delivery.listed
+            job = parse_job(begun.job_id, listed, max_job_bytes=self._max_job_bytes)
             task = Task(job, value=job, ticket=begun, alone=alone)
         except InvalidJob as error:
             task = Task(Job(begun.job_id, key=""), value=None, ticket=begun, error=error)
@@ -202,6 +225,7 @@ class Intake:
         if found.held_up:
             self._pause_reclaim(self._lease_seconds)
         self._metrics.reclaimed.inc(len(found.deliveries))
+        self._refused(found.refused)
         if found.deliveries or found.gone or found.held_up:
             log.warning(
                 "entries.reclaimed",

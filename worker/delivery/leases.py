@@ -77,6 +77,10 @@ class Leases:
         with self._lock:
             return self._find(delivery) is not None
 
+    def holds_entry(self, lane: Lane, entry: str) -> bool:
+        """Whether any delivery of that entry is held."""
+        return (lane, entry) in self._held
+
     def let_lapse(self, delivery: Delivery) -> None:
         """Renew an entry no more. It stays held, so that we learn of it when another has it."""
         with self._lock:

@@ -30,6 +30,11 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- Whether a call was long on its way: it comes out of an outage then, and all leases look run out.
+local function held_up(sent_ms, lease_ms)
+  return now_ms() - sent_ms > math.max(100, lease_ms / 4)
+end
+
 -- Stops the script, before it has written anything, where a key of ours holds another type.
 local function must_be(key, kind)
   local found = redis.call('TYPE', key).ok
@@ -98,6 +103,11 @@ local function valid_id(job)
   return job and #job <= 128 and string.find(job, '^[%w._:-]+$') ~= nil
 end
 
+-- The id of a job that was given none.
+local function entry_job(lane, id)
+  return lane == 'normal' and id or lane .. '-' .. id
+end
+
 -- The id of the job in an entry: its own from an earlier attempt (believed only where the hash
 -- says so, since anyone can write a field), the one it was given, or the entry's.
 local function identify(prefix, lane, id, fields)
@@ -108,7 +118,7 @@ local function identify(prefix, lane, id, fields)
   end
   local given = field(fields, 'job')
   if valid_id(given) then return given end
-  return lane == 'normal' and id or lane .. '-' .. id
+  return entry_job(lane, id)
 end
 
 -- Whether the job's entry, as its hash names it, still is in its lane or waits for its retry.
@@ -243,6 +253,24 @@ local LOST = {
   status = 'failed',
   fields = { 'error_code', 'internal', 'error', 'its payload was lost; submit it again' },
 }
+
+local OVERSIZED = {
+  status = 'failed',
+  fields = { 'error_code', 'invalid_job', 'error',
+    'the entry holds more than 1 MiB, or more than 2000 fields: nothing of it was read' },
+}
+
+-- Ends an entry that is too large to be read, under the id that it has of itself: whatever id it gave
+-- is not known. The caller has checked the fence and the types.
+local function refuse(at, stream, lane, id)
+  local job = entry_job(lane, id)
+  local key = result_key(at.prefix, job)
+  local known = redis.call('HMGET', key, 'status', '_entry', '_lane')
+  take_off(stream, at.group, id)
+  local foreign = known[2] and (known[2] ~= id or known[3] ~= lane)
+  if TERMINAL[known[1]] or foreign then return end
+  conclude(at, key, job, OVERSIZED)
+end
 
 -- The first arguments of every script that can end a job, as `at`.
 local function settling(argv)

@@ -1,39 +1,24 @@
--- Takes over entries of one lane whose lease ran out, or that were given back. KEYS: the lane. ARGV:
--- prefix group ttl_ms results_maxlen owner lane lease_ms limit suspects from sent_ms max_deliveries
--- max_crashes given_back_only. `suspects` is how many of the limit may be suspects; `from` is where
--- to look on, as an earlier call said; `sent_ms` is when this call was sent, by the server's clock.
--- Returns {entries, gone, dead, from, suspects, given_back_only, now_ms}: entries as {id, count,
--- fields}, dead as job ids, and of the suspects how many more may be taken.
+-- Takes over entries of one lane whose lease ran out, or that were given back, as `abandoned` found
+-- them. KEYS: the lane. ARGV: prefix group ttl_ms results_maxlen owner lane lease_ms limit suspects
+-- sent_ms max_deliveries max_crashes given_back_only, then for each entry id owner count state, which
+-- is '' for one that was read, 'gone', or 'oversized' for one that must not be. `suspects` is how many
+-- of the limit may be suspects; `sent_ms` is when this call was sent, by the server's clock.
+-- Returns {entries, gone, dead, refused, looked, suspects, given_back_only, now_ms}: entries as {id,
+-- count}, dead as job ids, how many were looked at, and how many more of the suspects may be taken.
 local at = settling(ARGV)
 local stream, owner, lane, lease_ms = KEYS[1], ARGV[5], ARGV[6], tonumber(ARGV[7])
-local limit, suspects, from, sent_ms = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
-local max_deliveries, max_crashes = tonumber(ARGV[12]), tonumber(ARGV[13])
--- A call that was long on its way comes out of an outage. All leases look run out then.
-local given_back_only = ARGV[14] == '1' or now_ms() - sent_ms > math.max(100, lease_ms / 4)
--- What is looked at in one call: suspects that must wait do not hide what is behind them.
-local PAGE = 500
+local limit, suspects, sent_ms = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local max_deliveries, max_crashes = tonumber(ARGV[11]), tonumber(ARGV[12])
+local given_back_only = ARGV[13] == '1' or held_up(sent_ms, lease_ms)
 must_be_settleable(at.prefix)
 
-local reply
-if given_back_only then
-  reply = redis.pcall('XPENDING', stream, at.group, from, '+', PAGE, GIVEN_BACK)
-else
-  reply = redis.pcall('XPENDING', stream, at.group, 'IDLE', lease_ms, from, '+', PAGE)
-end
-if reply.err then
-  if string.find(reply.err, 'NOGROUP', 1, true) then
-    return { {}, 0, {}, '-', suspects, 0, now_ms() }
-  end
-  error(reply.err)
-end
-
-local entries, gone, dead = {}, 0, {}
+local entries, gone, dead, refused = {}, 0, {}, 0
 
 local function forget(id)
   redis.call('XACK', stream, at.group, id)
   gone = gone + 1
   -- Its hash can be found where the job had no id of its own.
-  local job = lane == 'normal' and id or lane .. '-' .. id
+  local job = entry_job(lane, id)
   local key = result_key(at.prefix, job)
   local known = redis.call('HMGET', key, 'status', '_entry', '_lane')
   if known[2] == id and known[3] == lane and not TERMINAL[known[1]] then
@@ -89,15 +74,30 @@ local function take(id, before, count, fields)
   -- A worker that lives may withdraw this.
   if died then redis.call('HSET', key, crash_field(id, before, count), how) end
   if lapsed then note_lapse(key, id) end
-  entries[#entries + 1] = { id, next_count, fields }
+  entries[#entries + 1] = { id, next_count }
 end
 
-from = '-'
-for i, pending in ipairs(reply) do
-  local id, before, count = pending[1], pending[2], pending[4]
-  if #entries == limit then break end
-  local fields = payload(stream, id)
-  if fields then take(id, before, count, fields) else forget(id) end
-  if i == PAGE or #entries == limit then from = '(' .. id end
+-- Whether it is abandoned still, and by the same holding.
+local function abandoned(id, before, count)
+  local reply = redis.pcall('XPENDING', stream, at.group, id, id, 1)
+  local found = not reply.err and reply[1]
+  if not found or found[2] ~= before or found[4] ~= count then return false end
+  return before == GIVEN_BACK or (not given_back_only and found[3] >= lease_ms)
 end
-return { entries, gone, dead, from, suspects, given_back_only and 1 or 0, now_ms() }
+
+local looked = 0
+for i = 14, #ARGV, 4 do
+  if #entries == limit then break end
+  local id, before, count, state = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+  looked = looked + 1
+  if abandoned(id, before, count) then
+    if state == 'oversized' then
+      refuse(at, stream, lane, id)
+      refused = refused + 1
+    else
+      local fields = payload(stream, id)
+      if fields then take(id, before, count, fields) else forget(id) end
+    end
+  end
+end
+return { entries, gone, dead, refused, looked, suspects, given_back_only and 1 or 0, now_ms() }

@@ -165,8 +165,8 @@ def test_a_server_whose_clock_jumps_robs_nobody(host: MakeHost) -> None:
     running.add("held")
     running.take()
     running.streams.reclaim(0)
-    assert running.streams._ahead_ms is not None
-    running.streams._ahead_ms -= 3_600_000
+    assert running.streams._takeover._ahead_ms is not None
+    running.streams._takeover._ahead_ms -= 3_600_000
     running.streams.reclaims.clear()
     assert running.steps(3) == []
     assert running.streams.reclaims == [False, True, True]

@@ -109,8 +109,7 @@ def test_a_second_suspect_is_for_another_worker(host: MakeHost) -> None:
 
 def test_two_workers_run_a_suspect_each(host: MakeHost) -> None:
     """What one gives back the other takes."""
-    one, two = host(), host()
-    two.streams.owner = "you"
+    one, two = host(), host(owner="you")
     add_suspects(one, "first", "second")
     one.steps(2)
     two.steps(2)

@@ -20,7 +20,7 @@ from worker.telemetry.metrics import Metrics
 
 def delivery(entry: str = "1-0", count: int = 1, lane: Lane = Lane.NORMAL) -> Delivery:
     """A delivered entry."""
-    return Delivery(lane, entry, count, {})
+    return Delivery(lane, entry, count, ())
 
 
 def renewable(leases: Leases, now: float) -> list[Delivery]:

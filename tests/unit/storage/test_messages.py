@@ -23,7 +23,12 @@ from storage.messages import (
 
 def parse(fields: dict[bytes, bytes], max_job_bytes: int = 32 * 1024) -> Job:
     """Read the fields of a job called x."""
-    return parse_job("x", fields, max_job_bytes=max_job_bytes)
+    return parse_job("x", listed(fields), max_job_bytes=max_job_bytes)
+
+
+def listed(fields: dict[bytes, bytes]) -> list[bytes]:
+    """Fields as Redis lists them."""
+    return [text for pair in fields.items() for text in pair]
 
 
 def test_a_key_is_enough() -> None:
@@ -137,7 +142,7 @@ def test_a_jobs_fields_are_read_back_as_the_job(job: Job) -> None:
     """What `submit` sends is what a worker understands."""
     wire = {name.encode(): value.encode() for name, value in job.fields().items()}
     assert wire[b"job"] == job.id.encode()
-    assert parse_job(job.id, wire, max_job_bytes=32 * 1024) == job
+    assert parse_job(job.id, listed(wire), max_job_bytes=32 * 1024) == job
 
 
 @settings(deadline=None)
@@ -199,3 +204,11 @@ def test_flat_fields_become_a_mapping() -> None:
     assert pairs([b"a", b"1", b"b", b"2"]) == {b"a": b"1", b"b": b"2"}
     with pytest.raises(ValueError, match="shorter"):
         pairs([b"a"])
+
+
+def test_repeated_names_count_each_time() -> None:
+    """As a mapping they would be one field; in Redis, and on their way, they are all there."""
+    with pytest.raises(InvalidJob, match="1001 fields"):
+        parse_job("x", [b"key", b"a.wav"] * 1001, max_job_bytes=32 * 1024)
+    with pytest.raises(InvalidJob, match="3030 bytes"):
+        parse_job("x", [b"k", b"x" * 100] * 30, max_job_bytes=3000)

@@ -292,6 +292,7 @@ def test_a_producer_cannot_end_a_workers_job(users: Users) -> None:
         result_ttl_seconds=60,
         results_maxlen=9,
         max_crashes=2,
+        max_job_bytes=32 * 1024,
     )
     (refused,) = impostor.finish([(begun, DONE)])
     assert isinstance(refused, ResponseError)

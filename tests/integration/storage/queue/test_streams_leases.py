@@ -5,7 +5,8 @@ from typing import Any
 
 from storage.messages import Keys
 from storage.queue.entries import Outcome, Verdict
-from storage.queue.streams import MAX_DELIVERIES, JobStreams
+from storage.queue.streams import JobStreams
+from storage.queue.takeover import MAX_DELIVERIES
 from tests.support.polling import until
 from tests.support.stream_workers import DONE, Worker, begin_one, new_streams, reclaim_one, result
 

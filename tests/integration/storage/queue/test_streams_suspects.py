@@ -8,7 +8,8 @@ import pytest
 
 from storage.messages import Keys, Status
 from storage.queue.entries import Begun, Delivery, Ending, Outcome, Verdict
-from storage.queue.streams import MAX_DELIVERIES, JobStreams
+from storage.queue.streams import JobStreams
+from storage.queue.takeover import MAX_DELIVERIES
 from tests.support.polling import until
 from tests.support.stream_workers import DONE, Worker, begin_one, new_streams, reclaim_one, result
 

@@ -46,6 +46,7 @@ def worker(client: Any, keys: Keys) -> JobStreams:
         result_ttl_seconds=60,
         results_maxlen=1000,
         max_crashes=2,
+        max_job_bytes=32 * 1024,
     )
     streams.create_group()
     return streams

@@ -283,7 +283,7 @@ def test_a_heartbeat_waits_for_a_quarter_of_the_lease(
     )
     worker = Worker(settings, cast(Engine, SimpleNamespace(model=model, tape_slots=1509)))
     try:
-        worker._leases.hold([Delivery(Lane.NORMAL, "1-0", 1, {})])
+        worker._leases.hold([Delivery(Lane.NORMAL, "1-0", 1, ())])
         began = time.monotonic()
         with pytest.raises(redis.exceptions.TimeoutError):
             worker._heartbeat.beat()

@@ -1,0 +1,160 @@
+"""How entries come out of the lanes: new ones, and those that are ours or nobody's by now.
+
+What a script looks at, it holds whole, and so does the server's reply to it. So a worker reads each
+entry itself before any script does, by a connection that refuses what is too large: see
+storage/redis/bounds.py. What was refused is `oversized`, and never read again.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+
+from storage.messages import GROUP, Keys, Lane
+from storage.queue.entries import Delivery
+from storage.redis.bounds import MAX_REPLY_BYTES, ReplyTooLarge
+from storage.redis.connection import RedisError
+
+LANE_SHARES = {Lane.HIGH: 7, Lane.NORMAL: 2, Lane.BULK: 1}  # of ten free places
+# Largest entries that scripts look at: a job may be as large, and hold half as many fields.
+MAX_ENTRY_BYTES = 1024**2 + 4096
+MAX_ENTRY_FIELDS = 2000
+_CHUNK = 64  # entries of others are read by so many
+_PAGE = 500  # entries that a look at what is pending names
+# Given as bytes, a command's reply is as the server sent it: as a mapping, an entry whose fields
+# are repeated looks smaller than it is.
+_XREADGROUP, _XRANGE = b"XREADGROUP", b"XRANGE"
+
+
+class EntryReader:
+    """Reads entries for one consumer of the group. Thread-safe as redis-py's client is."""
+
+    def __init__(self, client: redis.Redis, *, owner: str, keys: Keys, max_job_bytes: int) -> None:
+        self._client: Any = client
+        self._owner = owner
+        self._keys = keys
+        # A reply full of the largest jobs is half of what is taken.
+        self._most = max(len(Lane), MAX_REPLY_BYTES // 2 // max_job_bytes)
+
+    def read(self, free: int) -> list[Delivery]:
+        """At most `free` new entries, without waiting; unused shares go to the other lanes.
+
+        Raises ReplyTooLarge where one of them is: all are ours then, and `recover` finds them.
+        """
+        taken: list[Delivery] = []
+        hungry = list(Lane)
+        free = min(free, self._most)
+        while hungry and len(taken) < free:
+            room, shares = free - len(taken), sum(LANE_SHARES[lane] for lane in hungry)
+            for lane in list(hungry):
+                # Rounded at random: of three free places, too, bulk gets its share in the long run.
+                quota = int(room * LANE_SHARES[lane] / shares + random.random())
+                try:
+                    got = self._read([lane], quota) if quota else []
+                except ReplyTooLarge:
+                    raise
+                except RedisError:
+                    if not taken:
+                        raise
+                    return taken  # these are ours to look after; the error comes again
+                taken += got
+                room, shares = room - quota, shares - LANE_SHARES[lane]
+                if len(got) < quota:
+                    hungry.remove(lane)
+        return taken
+
+    def read_blocking(self, free: int, *, block_seconds: float) -> list[Delivery]:
+        """Wait for new entries in any lane. COUNT is per stream, so a third of `free` for each.
+
+        Raises as `read` does.
+        """
+        count = max(1, min(free, self._most) // len(Lane))
+        return self._read(list(Lane), count, block_seconds)
+
+    def recover(self, held: Callable[[Lane, str], bool], limit: int) -> list[Delivery]:
+        """At most `limit` entries that were given to us, and never came: they are not `held`."""
+        found: list[Delivery] = []
+        for lane in Lane:
+            first = "-"
+            while len(found) < limit:
+                ours = self._client.xpending_range(
+                    self._keys.lane(lane), GROUP, first, "+", _PAGE, self._owner
+                )
+                counts = {
+                    each["message_id"].decode(): int(each["times_delivered"]) for each in ours
+                }
+                lost = [entry for entry in counts if not held(lane, entry)]
+                for entry, listed in self.fetch(lane, lost[: limit - len(found)]).items():
+                    found.append(delivery(lane, entry, counts[entry], listed))
+                if len(ours) < _PAGE:
+                    break
+                first = f"({list(counts)[-1]}"
+        return found
+
+    def fetch(self, lane: Lane, entries: Sequence[str]) -> dict[str, list[bytes] | None]:
+        """The fields of entries, in order, as Redis lists them; None for one that is oversized.
+
+        Those that are gone are left out.
+        """
+        found: dict[str, list[bytes] | None] = {}
+        left, careful = list(entries), 0
+        while left:
+            # One that was refused stands among these: each alone, or it would be sent each time.
+            some = left[:1] if careful else left[:_CHUNK]
+            careful = max(0, careful - 1)
+            try:
+                reply = self._range(lane, some[0], some[-1])
+            except ReplyTooLarge:
+                if len(some) == 1:
+                    found[some[0]] = None
+                    left = left[1:]
+                else:
+                    careful = len(some)
+                continue
+            came = {entry.decode(): listed for entry, listed in reply}
+            # Others' entries may stand between them, and fill the reply.
+            reached = list(came)[-1] if len(came) == _CHUNK else some[-1]
+            while left and _number(left[0]) <= _number(reached):
+                entry = left.pop(0)
+                if entry in came:
+                    found[entry] = came[entry]
+        return found
+
+    def _range(self, lane: Lane, first: str, last: str) -> Any:
+        return self._client.execute_command(
+            _XRANGE, self._keys.lane(lane), first, last, "COUNT", _CHUNK
+        )
+
+    def _read(
+        self, lanes: Sequence[Lane], count: int, block_seconds: float | None = None
+    ) -> list[Delivery]:
+        by_stream = {self._keys.lane(lane).encode(): lane for lane in lanes}
+        block = [] if block_seconds is None else ["BLOCK", round(block_seconds * 1000)]
+        reply = self._client.execute_command(
+            _XREADGROUP,
+            *("GROUP", GROUP, self._owner, "COUNT", count, *block),
+            *("STREAMS", *by_stream, *([">"] * len(lanes))),
+        )
+        streams = reply.items() if isinstance(reply, dict) else reply or []
+        return [
+            delivery(by_stream[stream], entry.decode(), 1, listed or [])
+            for stream, batch in streams
+            for entry, listed in batch
+        ]
+
+
+def delivery(lane: Lane, entry: str, count: int, listed: Sequence[bytes] | None) -> Delivery:
+    """The delivery of an entry; of one that is oversized nothing is kept."""
+    if (
+        listed is None
+        or len(listed) > 2 * MAX_ENTRY_FIELDS
+        or sum(map(len, listed)) > MAX_ENTRY_BYTES
+    ):
+        return Delivery(lane, entry, count, (), oversized=True)
+    return Delivery(lane, entry, count, listed)
+
+
+def _number(entry: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry.partition("-")
+    return int(milliseconds), int(sequence)

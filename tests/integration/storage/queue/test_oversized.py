@@ -1,0 +1,192 @@
+"""Entries that are too large to be read: each ends by its id, and nobody reads it."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from redis.connection import ConnectionPool
+
+from storage.messages import Lane
+from storage.queue.reader import MAX_ENTRY_BYTES, MAX_ENTRY_FIELDS
+from storage.redis.bounds import MAX_REPLY_BYTES, MAX_REPLY_PARTS, ReplyTooLarge
+from storage.redis.embedded import EmbeddedRedis
+from storage.redis.failover import Fixed, FollowingConnection
+from tests.support.polling import until
+from tests.support.stream_workers import Worker, begin_one, result
+
+ADD = "return redis.call('XADD', KEYS[1], '*', 'key', 'a', 'big', string.rep('x', ARGV[1]))"
+REPEAT = """
+local fields = {}
+for i = 1, 3000 do fields[2 * i - 1], fields[2 * i] = 'key', 'a.wav' end
+return redis.call('XADD', KEYS[1], '*', unpack(fields))
+"""
+NOTHING = b""
+
+
+def add_of(size: int) -> Callable[[Any, str], str]:
+    """Add an entry of so many bytes, which the server makes itself."""
+    return lambda client, stream: client.eval(ADD, 1, stream, size).decode()
+
+
+def add_repeated(client: Any, stream: str) -> str:
+    """Add one whose names are all the same: as a mapping, it is a small job."""
+    return str(client.eval(REPEAT, 1, stream).decode())
+
+
+def add_parts(client: Any, stream: str) -> str:
+    """Add one of more parts than a reply may have."""
+    pairs = [b"key", b"a.wav"] * (MAX_REPLY_PARTS // 2 + 1)
+    return str(client.execute_command("XADD", stream, "*", *pairs).decode())
+
+
+OVERSIZED = {
+    "refused": add_of(MAX_REPLY_BYTES + 1),
+    "too-long": add_of(MAX_ENTRY_BYTES + 1),
+    "repeated": add_repeated,
+    "in-parts": add_parts,
+}
+
+oversized = pytest.mark.parametrize("add", OVERSIZED.values(), ids=OVERSIZED)
+
+
+@contextmanager
+def watched(redis_server: EmbeddedRedis) -> Iterator[list[str]]:
+    """What scripts ask of the server meanwhile."""
+    seen: list[str] = []
+    with (
+        redis.Redis.from_url(redis_server.url) as watching,
+        redis.Redis.from_url(redis_server.url) as ending,
+        watching.monitor() as monitor,
+    ):
+
+        def listen() -> None:
+            for command in monitor.listen():
+                if command["command"] == "PING":
+                    return
+                if command["client_type"] == "lua":
+                    seen.append(command["command"])
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield seen
+        finally:
+            ending.ping()
+            thread.join()
+
+
+@oversized
+def test_a_worker_ends_it_and_reads_its_neighbours(
+    add: Callable[[Any, str], str], client: Any, redis_server: EmbeddedRedis, worker: Worker
+) -> None:
+    """Whether its reply is refused or not; the entries beside it are delivered."""
+    one = worker("one", 60)
+    before = client.xadd("emo:jobs", {"key": "a.wav"}).decode()
+    entry = add(client, "emo:jobs")
+    after = client.xadd("emo:jobs", {"key": "b.wav"}).decode()
+    with watched(redis_server) as seen:
+        try:
+            found = one.read(10)
+        except ReplyTooLarge:
+            found = one.recover(lambda lane, entry: False, 10)
+        found += one.read(10)  # the share of its lane ended there
+        assert [(each.entry, each.oversized) for each in found] == [
+            (before, False),
+            (entry, True),
+            (after, False),
+        ]
+        assert one.refuse(found[1:2]) == 1
+        assert one.refuse(found[1:2]) == 0
+    assert not [line for line in seen if line.startswith("XRANGE")]
+    ended = result(client, entry)
+    assert (ended["status"], ended["error_code"]) == ("failed", "invalid_job")
+    assert client.xlen("emo:jobs") == 2
+    ((_, event),) = client.xrange("emo:results")
+    assert event[b"job"] == entry.encode()
+    assert [begun.verdict.value for begun in one.begin([found[0], found[2]])] == ["RUN", "RUN"]
+
+
+@oversized
+def test_one_that_killed_its_reader_is_ended_by_the_next(
+    add: Callable[[Any, str], str], client: Any, redis_server: EmbeddedRedis, worker: Worker
+) -> None:
+    """Its lease runs out, and whoever looks at it knows before any script does."""
+    stream = "emo:jobs:bulk"
+    client.xadd(stream, {"key": "a.wav"})
+    entry = add(client, stream)
+    client.xadd(stream, {"key": "b.wav"})
+    worker()
+    with redis.Redis.from_url(redis_server.url) as careless:
+        careless.xreadgroup("workers", "one", {stream: ">"})
+    two = worker("two")
+    with watched(redis_server) as seen:
+        found = until(lambda: [f for f in [two.reclaim(10)] if f.refused])[0]
+    assert [each.fields[b"key"] for each in found.deliveries] == [b"a.wav", b"b.wav"]
+    assert not [line for line in seen if line.startswith("XRANGE") and entry in line]
+    assert result(client, f"bulk-{entry}")["error_code"] == "invalid_job"
+    assert client.xpending(stream, "workers")["pending"] == 2
+
+
+def test_one_that_is_as_large_as_may_be_is_read(client: Any, worker: Worker) -> None:
+    """It fails for its size alone, under the id that it was given."""
+    client.eval(ADD, 1, "emo:jobs", MAX_ENTRY_BYTES - 10)
+    (found,) = worker("one").read(1)
+    assert not found.oversized
+    assert len(found.fields[b"big"]) == MAX_ENTRY_BYTES - 10
+    assert MAX_ENTRY_FIELDS > 1000
+
+
+def test_what_is_held_is_not_recovered(client: Any, worker: Worker) -> None:
+    """Nor what is another's: only what was given to us and never came, in any lane."""
+    one, two = worker("one", 60), worker("two", 60)
+    held = begin_one_of(client, one, "emo:jobs")
+    begin_one_of(client, two, "emo:jobs")
+    lost = [client.xadd(stream, {"key": "c.wav"}).decode() for stream in one.keys.lanes]
+    one.read(10)
+    found = one.recover(lambda lane, entry: (lane, entry) == (Lane.NORMAL, held), 10)
+    assert sorted(each.entry for each in found) == sorted(lost)
+    assert {each.count for each in found} == {1}
+    assert len(one.recover(lambda lane, entry: False, 2)) == 2
+
+
+def begin_one_of(client: Any, streams: Any, stream: str) -> str:
+    """Add an entry, and let that worker begin it."""
+    client.xadd(stream, {"key": "a.wav"})
+    return begin_one(streams).delivery.entry
+
+
+def test_many_are_read_beside_one_that_is_refused(client: Any, worker: Worker) -> None:
+    """It is asked for twice, however many stand around it."""
+    one = worker("one", 60)
+    expected = [client.xadd("emo:jobs", {"key": "a.wav"}).decode() for _ in range(150)]
+    bad = OVERSIZED["refused"](client, "emo:jobs")
+    expected += [bad, *(client.xadd("emo:jobs", {"key": "a.wav"}).decode() for _ in range(150))]
+    client.xdel("emo:jobs", expected[3])
+    with pytest.raises(ReplyTooLarge):
+        one.read(1000)
+    client.config_resetstat()
+    found = one.recover(lambda lane, entry: False, 1000)
+    assert [each.entry for each in found] == [*expected[:3], *expected[4:]]
+    assert [each.entry for each in found if each.oversized] == [bad]
+    assert client.info("commandstats")["cmdstat_xrange"]["calls"] < 80
+
+
+def test_no_reply_of_any_command_is_larger(redis_server: EmbeddedRedis, client: Any) -> None:
+    """A value, a list, a stream: the connection is closed, and the next command has a new one."""
+    client.set("large", b"x" * (MAX_REPLY_BYTES + 1))
+    client.rpush("long", *([NOTHING] * (MAX_REPLY_PARTS + 1)))
+    for protocol in (2, 3):
+        pool = ConnectionPool(
+            FollowingConnection,
+            whereabouts=Fixed(("127.0.0.1", redis_server.port)),
+            protocol=protocol,
+        )
+        with redis.Redis.from_pool(pool) as bounded:
+            for command in (("GET", "large"), ("LRANGE", "long", 0, -1)):
+                with pytest.raises(ReplyTooLarge):
+                    bounded.execute_command(*command)
+                assert bounded.ping()
+            assert len(bounded.getrange("large", 0, MAX_REPLY_BYTES - 100)) > MAX_REPLY_BYTES - 200
