@@ -13,6 +13,8 @@ from storage.errors import InvalidJob
 
 GROUP = "workers"
 JOB_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# What a job is called that was given no id: such an id cannot be given, or it would be another's.
+ENTRY_ID = re.compile(r"(?:high-|bulk-)?[0-9]{12,20}-[0-9]{1,20}")
 MAX_KEY_BYTES = 1024  # the limit of S3
 MAX_URL_CHARACTERS = 2048
 MAX_FIELDS = 1000  # more would not fit Lua's stack when the job is put back
@@ -92,9 +94,11 @@ class Job:
             "callback": self.callback,
             "traceparent": self.traceparent,
         }
+        # Under the id of an entry it is sent again, which the workers alone can tell.
+        name = "job" if may_be_given(self.id) else "_job"
         return {
             "key": self.key,
-            "job": self.id,
+            name: self.id,
             "want": ",".join(sorted(self.want)),
             **{name: str(value) for name, value in optional.items() if value is not None},
         }
@@ -122,6 +126,8 @@ def parse_job(job_id: str, listed: Sequence[bytes], *, max_job_bytes: int) -> Jo
     given = _text(fields, "job")
     if given is not None and not JOB_ID.fullmatch(given):
         raise InvalidJob(f"field 'job': {given[:40]!r} does not match {JOB_ID.pattern}")
+    if given is not None and ENTRY_ID.fullmatch(given):
+        raise InvalidJob(f"field 'job': {given!r} is the id of an entry, so it cannot be given")
     key = _text(fields, "key")
     if not key:
         raise InvalidJob("field 'key': missing; it names the audio object")
@@ -149,6 +155,11 @@ def parse_want(text: str) -> frozenset[Want]:
                 f"field 'want': {name[:40]!r} is not one of {', '.join(Want)}"
             ) from None
     return frozenset(wanted)
+
+
+def may_be_given(job_id: str) -> bool:
+    """Whether a job may be sent under that id, by whoever sends it."""
+    return bool(JOB_ID.fullmatch(job_id)) and not ENTRY_ID.fullmatch(job_id)
 
 
 def default_entry(job_id: str) -> tuple[Lane, str] | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import redis
 
-from storage.messages import JOB_ID, Job, Keys, Lane, Status, default_entry
+from storage.errors import InvalidJob
+from storage.messages import Job, Keys, Lane, Status, default_entry, may_be_given
 from storage.queue.scripts import load_script
 from storage.redis.connection import stream_entries
 
@@ -37,7 +38,10 @@ class Submissions:
         self._submit = load_script(client, "submit")
 
     def submit(self, job: Job, lane: Lane) -> Submitted:
-        """Enqueue a job once: repeating it is safe. Raises BacklogFull."""
+        """Enqueue a job once: repeating it is safe. Raises BacklogFull, InvalidJob.
+
+        Under the id of an entry only a job that is known may be sent, to be run again.
+        """
         verdict, detail = self._submit(
             keys=self._keys.lanes,
             args=[
@@ -50,6 +54,11 @@ class Submissions:
         )
         if verdict == b"FULL":
             raise BacklogFull(f"{detail} jobs are waiting; EMO_MAX_BACKLOG={self._max_backlog}")
+        if verdict == b"FOREIGN":
+            raise InvalidJob(
+                f"job {job.id}: is the id of an entry, and no job of that id has ended; "
+                "choose another"
+            )
         if verdict == b"EXISTS":
             return Submitted(job.id, Status(detail.decode()), enqueued=False)
         return Submitted(job.id, Status.QUEUED, enqueued=True)
@@ -64,7 +73,7 @@ class Submissions:
         lane, entry = place
         here: Any = self._client.xrange(self._keys.lane(lane), min=entry, max=entry)
         given = here[0][1].get(b"job", b"").decode("utf-8", "replace") if here else ""
-        if here and not JOB_ID.fullmatch(given):  # with an id of its own it is another job
+        if here and not may_be_given(given):  # with an id of its own it is another job
             return {"status": Status.QUEUED.value}
         return self._hash(job_id)  # it may have ended between the two looks
 

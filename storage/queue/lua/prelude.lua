@@ -103,6 +103,13 @@ local function valid_id(job)
   return job and #job <= 128 and string.find(job, '^[%w._:-]+$') ~= nil
 end
 
+-- Whether it is what a job is called that was given no id: nobody may give it to another.
+local function is_entry_id(job)
+  local lane, ms, sequence = string.match(job, '^(%a*%-?)(%d+)%-(%d+)$')
+  return ms ~= nil and (lane == '' or lane == 'high-' or lane == 'bulk-')
+    and #ms >= 12 and #ms <= 20 and #sequence <= 20
+end
+
 -- The id of a job that was given none.
 local function entry_job(lane, id)
   return lane == 'normal' and id or lane .. '-' .. id
@@ -117,7 +124,7 @@ local function identify(prefix, lane, id, fields)
     if at[1] == id and at[2] == lane then return again end
   end
   local given = field(fields, 'job')
-  if valid_id(given) then return given end
+  if valid_id(given) and not is_entry_id(given) then return given end
   return entry_job(lane, id)
 end
 

@@ -1,5 +1,6 @@
 -- Enqueues a job under an id of its own, once. KEYS: the lanes. ARGV: prefix job lane max_backlog,
--- then the fields. Returns {QUEUED, entry}, {EXISTS, status} or {FULL, backlog}.
+-- then the fields. Returns {QUEUED, entry}, {EXISTS, status}, {FOREIGN, ''} (an entry's id, and no
+-- job is known by it) or {FULL, backlog}.
 local prefix, job, lane, max_backlog = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local key, delayed = result_key(prefix, job), prefix .. ':delayed'
 local backlog = 0
@@ -15,6 +16,7 @@ if status == 'done' then return { 'EXISTS', status } end
 if status and not TERMINAL[status] and lives(prefix, job, known[3], known[4]) then
   return { 'EXISTS', status }
 end
+if not status and is_entry_id(job) then return { 'FOREIGN', '' } end
 if backlog >= max_backlog then return { 'FULL', backlog } end
 local waiting = claim_hash(delayed .. ':' .. job)
 

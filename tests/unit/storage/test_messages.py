@@ -15,6 +15,7 @@ from storage.messages import (
     Status,
     Want,
     default_entry,
+    may_be_given,
     pairs,
     parse_job,
     parse_want,
@@ -212,3 +213,20 @@ def test_repeated_names_count_each_time() -> None:
         parse_job("x", [b"key", b"a.wav"] * 1001, max_job_bytes=32 * 1024)
     with pytest.raises(InvalidJob, match="3030 bytes"):
         parse_job("x", [b"k", b"x" * 100] * 30, max_job_bytes=3000)
+
+
+@pytest.mark.parametrize("given", ["4711-2", "2026-0042", "call-179574266880-1", "1795742668800"])
+def test_ids_that_people_have_may_be_given(given: str) -> None:
+    """Only what Redis calls its entries by now is theirs."""
+    assert parse({b"key": b"a.wav", b"job": given.encode()}).id == "x"
+    assert may_be_given(given)
+
+
+@pytest.mark.parametrize(
+    "given", ["1795742668800-0", "high-1795742668800-12", "bulk-179574266880-1"]
+)
+def test_an_entrys_id_may_not_be_given(given: str) -> None:
+    """It is the id of the job that was given none."""
+    with pytest.raises(InvalidJob, match="is the id of an entry"):
+        parse({b"key": b"a.wav", b"job": given.encode()})
+    assert not may_be_given(given)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from storage.messages import Job, Keys, Lane, Status, Want
+from storage.errors import InvalidJob
+from storage.messages import Job, Keys, Lane, Status, Want, parse_job
 from storage.queue.entries import Ending
 from storage.queue.streams import JobStreams
 from storage.queue.submission import BacklogFull, Submissions, Submitted
@@ -259,3 +260,41 @@ def test_wait_blocks_no_longer_than_it_may(submissions: Submissions) -> None:
     submissions.submit(job(), Lane.NORMAL)
     with pytest.raises(TimeoutError):
         next(submissions.wait(["x"], timeout_seconds=0.05))
+
+
+@pytest.mark.parametrize(("lane", "before"), [(Lane.NORMAL, ""), (Lane.BULK, "bulk-")])
+def test_nobody_takes_the_id_of_an_entry(
+    client: Any,
+    keys: Keys,
+    submissions: Submissions,
+    worker: JobStreams,
+    end_next: Settle,
+    lane: Lane,
+    before: str,
+) -> None:
+    """A job that is given another's id ends under its own; the other's result is untouched."""
+    stream = keys.lane(lane)
+    victim = client.xadd(stream, {"key": "victim.wav"}).decode()
+    thief = client.xadd(stream, {"key": "thief.wav", "job": f"{before}{victim}"}).decode()
+    found = worker.begin(worker.read(10))
+    assert [each.job_id for each in found] == [f"{before}{victim}", f"{before}{thief}"]
+    with pytest.raises(InvalidJob, match="the id of an entry"):
+        parse_job("x", found[1].delivery.listed, max_job_bytes=32 * 1024)
+    with pytest.raises(InvalidJob, match="the id of an entry"):
+        submissions.submit(job("high-1795742668800-0"), Lane.HIGH)
+    assert client.xlen("emo:jobs:high") == 0
+
+
+def test_a_job_of_an_entrys_id_that_ended_badly_may_be_run_again(
+    client: Any, submissions: Submissions, end_next: Settle
+) -> None:
+    """It keeps its id, in its new entry too."""
+    entry = client.xadd("emo:jobs", {"key": "a.wav"}).decode()
+    with pytest.raises(InvalidJob, match="no job of that id has ended"):
+        submissions.submit(job(entry), Lane.NORMAL)
+    end_next(FAILED)
+    assert submissions.submit(job(entry), Lane.HIGH).enqueued
+    end_next(DONE)
+    assert (submissions.status(entry) or {})["status"] == "done"
+    assert (submissions.status(entry) or {})["run"] == "2"
+    assert len(client.keys("emo:result:*")) == 1
