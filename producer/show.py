@@ -165,7 +165,8 @@ def overview(state: Overview) -> Group:
         age(every["oldest_queued_s"]),
         age(every["oldest_in_flight_s"]),
     )
-    return Group(table, Text(), _workers(state.lanes))
+    told = [Text(f"{one.stream}: {one.what}, since its ids were used up") for one in state.healed]
+    return Group(table, Text(), _workers(state.lanes), *told)
 
 
 def overview_as_json(state: Overview) -> str:
@@ -186,7 +187,10 @@ def overview_as_json(state: Overview) -> str:
         for lane in state.lanes
     }
     estimated = {"delayed": state.delayed_estimated, "dead": state.dead_estimated}
-    return json.dumps({"lanes": lanes, "all": _together(state), "estimated": estimated})
+    healed = [{"stream": one.stream, "what": one.what, "at_ms": one.at_ms} for one in state.healed]
+    return json.dumps(
+        {"lanes": lanes, "all": _together(state), "estimated": estimated, "healed": healed}
+    )
 
 
 def _together(state: Overview) -> dict[str, float | None]:

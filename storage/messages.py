@@ -63,11 +63,16 @@ class Keys:
         self.results = f"{prefix}:results"
         self.delayed = f"{prefix}:delayed"
         self.dead = f"{prefix}:dead"
+        self.healed = f"{prefix}:healed"
         self.lanes = [self.lane(lane) for lane in Lane]
 
     def lane(self, lane: Lane) -> str:
         """The stream of a lane."""
         return f"{self.prefix}:jobs" if lane is Lane.NORMAL else f"{self.prefix}:jobs:{lane}"
+
+    def aside(self, lane: Lane) -> str:
+        """Where a lane is put while it is begun anew."""
+        return f"{self.prefix}:aside:{lane}"
 
     def result(self, job_id: str) -> str:
         """The hash that holds a job's state and result."""

@@ -24,6 +24,11 @@ class Delivery:
     oversized: bool = False
 
     @property
+    def added_seconds(self) -> float:
+        """When it was added, as its id says; whoever adds an entry may choose that."""
+        return int(self.entry.partition("-")[0]) / 1000
+
+    @property
     def fields(self) -> Mapping[bytes, bytes]:
         """Its fields; of a name that is repeated, the last one."""
         return pairs(self.listed)
@@ -90,3 +95,12 @@ class Reclaimed:
     dead: list[str] = field(default_factory=list)
     refused: int = 0
     held_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """Retries that were due, how many of them their lanes did not take now, and why."""
+
+    due: int
+    postponed: int = 0
+    why: str = ""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import redis
 
 from storage.messages import GROUP, Keys, Lane
+from storage.queue.healing import Healed, healed_streams
 from storage.queue.scripts import load_script
 
 SAMPLE = 100  # retries (the next) and letters (the newest) asked for their lane
@@ -36,19 +37,24 @@ class LaneState:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All lanes at one instant. `delayed` and `dead` are counted, whatever each lane's are."""
+    """All lanes at one instant. `delayed` and `dead` are counted, whatever each lane's are.
+
+    `healed` are the streams that were put right in the last week.
+    """
 
     lanes: Sequence[LaneState]
     delayed: int
     dead: int
     delayed_estimated: bool
     dead_estimated: bool
+    healed: Sequence[Healed] = ()
 
 
 class Lanes:
     """Looks at the lanes. Thread-safe as redis-py's client is."""
 
     def __init__(self, client: redis.Redis, *, keys: Keys, sample: int = SAMPLE) -> None:
+        self._client = client
         self._keys = keys
         self._sample = sample
         self._look = load_script(client, "lanes")
@@ -65,6 +71,7 @@ class Lanes:
             dead=dead[0],
             delayed_estimated=delayed[1] < delayed[0],
             dead_estimated=dead[1] < dead[0],
+            healed=healed_streams(self._client, self._keys),
         )
 
 

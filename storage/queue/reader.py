@@ -20,7 +20,7 @@ LANE_SHARES = {Lane.HIGH: 7, Lane.NORMAL: 2, Lane.BULK: 1}  # of ten free places
 # Largest entries that scripts look at: a job may be as large, and hold half as many fields.
 MAX_ENTRY_BYTES = 1024**2 + 4096
 MAX_ENTRY_FIELDS = 2000
-_CHUNK = 64  # entries of others are read by so many
+CHUNK = 64  # entries of others are read by so many
 _PAGE = 500  # entries that a look at what is pending names
 # Given as bytes, a command's reply is as the server sent it: as a mapping, an entry whose fields
 # are repeated looks smaller than it is.
@@ -78,33 +78,32 @@ class EntryReader:
         for lane in Lane:
             first = "-"
             while len(found) < limit:
-                ours = self._client.xpending_range(
-                    self._keys.lane(lane), GROUP, first, "+", _PAGE, self._owner
-                )
+                stream = self._keys.lane(lane)
+                ours = self._client.xpending_range(stream, GROUP, first, "+", _PAGE, self._owner)
                 counts = {
                     each["message_id"].decode(): int(each["times_delivered"]) for each in ours
                 }
                 lost = [entry for entry in counts if not held(lane, entry)]
-                for entry, listed in self.fetch(lane, lost[: limit - len(found)]).items():
+                for entry, listed in self.fetch(stream, lost[: limit - len(found)]).items():
                     found.append(delivery(lane, entry, counts[entry], listed))
                 if len(ours) < _PAGE:
                     break
                 first = f"({list(counts)[-1]}"
         return found
 
-    def fetch(self, lane: Lane, entries: Sequence[str]) -> dict[str, list[bytes] | None]:
-        """The fields of entries, in order, as Redis lists them; None for one that is oversized.
+    def fetch(self, stream: str, entries: Sequence[str]) -> dict[str, list[bytes] | None]:
+        """The fields of a stream's entries, as Redis lists them, in order.
 
-        Those that are gone are left out.
+        None stands for one that is oversized; those that are gone are left out.
         """
         found: dict[str, list[bytes] | None] = {}
         left, careful = list(entries), 0
         while left:
             # One that was refused stands among these: each alone, or it would be sent each time.
-            some = left[:1] if careful else left[:_CHUNK]
+            some = left[:1] if careful else left[:CHUNK]
             careful = max(0, careful - 1)
             try:
-                reply = self._range(lane, some[0], some[-1])
+                reply = self._range(stream, some[0], some[-1])
             except ReplyTooLarge:
                 if len(some) == 1:
                     found[some[0]] = None
@@ -114,17 +113,15 @@ class EntryReader:
                 continue
             came = {entry.decode(): listed for entry, listed in reply}
             # Others' entries may stand between them, and fill the reply.
-            reached = list(came)[-1] if len(came) == _CHUNK else some[-1]
+            reached = list(came)[-1] if len(came) == CHUNK else some[-1]
             while left and _number(left[0]) <= _number(reached):
                 entry = left.pop(0)
                 if entry in came:
                     found[entry] = came[entry]
         return found
 
-    def _range(self, lane: Lane, first: str, last: str) -> Any:
-        return self._client.execute_command(
-            _XRANGE, self._keys.lane(lane), first, last, "COUNT", _CHUNK
-        )
+    def _range(self, stream: str, first: str, last: str) -> Any:
+        return self._client.execute_command(_XRANGE, stream, first, last, "COUNT", CHUNK)
 
     def _read(
         self, lanes: Sequence[Lane], count: int, block_seconds: float | None = None

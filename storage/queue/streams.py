@@ -13,7 +13,16 @@ import redis
 from redis.exceptions import ResponseError
 
 from storage.messages import GROUP, Keys, Lane
-from storage.queue.entries import Begun, Delivery, Ending, Outcome, Reclaimed, Verdict
+from storage.queue.entries import (
+    Begun,
+    Delivery,
+    Ending,
+    Outcome,
+    Promoted,
+    Reclaimed,
+    Verdict,
+)
+from storage.queue.healing import Healing
 from storage.queue.reader import EntryReader
 from storage.queue.scripts import load_script
 from storage.queue.takeover import Takeover
@@ -70,6 +79,9 @@ class JobStreams:
             lease_ms=round(lease_seconds * 1000),
             max_crashes=max_crashes,
             clock=clock,
+        )
+        self.healing = Healing(
+            client, owner=owner, keys=keys, reader=self._reader, settling=self._settling
         )
 
     def create_group(self) -> None:
@@ -196,9 +208,13 @@ class JobStreams:
         )
         return Outcome(reply.decode())
 
-    def promote(self, limit: int = 1000) -> int:
-        """Move retries that are due back to their lanes; returns how many."""
-        return int(self._promote(keys=[self.keys.delayed], args=[*self._settling, limit]))
+    def promote(self, limit: int = 1000, *, postpone_seconds: float = 5.0) -> Promoted:
+        """Move retries that are due back to their lanes; postpone those whose lane takes none."""
+        due, postponed, why = self._promote(
+            keys=[self.keys.delayed],
+            args=[*self._settling, limit, round(1000 * postpone_seconds)],
+        )
+        return Promoted(due, postponed, why.decode())
 
     def give_back(self, held: Sequence[tuple[Delivery, str]]) -> int:
         """Hand entries (with job ids, '' if not begun) to whoever reads next; returns how many."""

@@ -83,7 +83,7 @@ class Takeover:
         if not pending:
             self._from[lane] = _FROM_THE_START
             return Reclaimed(), suspects, only
-        listed = self._reader.fetch(lane, [entry for entry, _, _ in pending])
+        listed = self._reader.fetch(self._keys.lane(lane), [entry for entry, _, _ in pending])
         read = {
             entry: delivery(lane, entry, count, listed[entry])
             for entry, _, count in pending

@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
 from storage.messages import Keys, Lane
-from storage.queue.entries import Begun, Delivery, Reclaimed
+from storage.queue.entries import Begun, Delivery, Promoted, Reclaimed
 from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
 from tests.support.polling import until
@@ -81,12 +81,12 @@ class Streams(JobStreams):
         self.unanswered = 0
         self.reclaims: list[bool] = []  # whether each took only what was given back
 
-    def promote(self, limit: int = 1000) -> int:
+    def promote(self, limit: int = 1000, *, postpone_seconds: float = 5.0) -> Promoted:
         """Promote, where there is a server."""
         if self.away:
             self.unanswered += 1
             raise RedisConnectionError("reset")
-        return super().promote(limit)
+        return super().promote(limit, postpone_seconds=postpone_seconds)
 
     def begin(self, deliveries: Any, *, alone: bool = False) -> list[Begun]:
         """Begin, or fail before or after."""

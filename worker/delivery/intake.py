@@ -22,12 +22,13 @@ from storage.redis.connection import (
 from worker.delivery.leases import Leases
 from worker.delivery.outages import Outages
 from worker.delivery.suspects import Suspects
+from worker.delivery.upkeep import Upkeep
 from worker.pipeline.task import Task
 from worker.pipeline.threads import Pipeline
 from worker.telemetry.metrics import Metrics
 
 _BACKOFF_SECONDS = (0.1, 5.0)
-_REAP_SECONDS = 60.0
+_DAY_SECONDS = 86_400.0
 _LOOK_SECONDS = 0.1  # between two looks at a pipeline that is full
 
 log = structlog.get_logger(__name__)
@@ -61,10 +62,9 @@ class Intake:
         self._delivered: list[Delivery] = []  # held, and not yet begun
         self._suspects = Suspects(streams, pipeline, leases, metrics=metrics, clock=clock)
         self._outages = Outages(metrics=metrics, clock=clock)
-        self._upkeep_at = clock()
+        self._upkeep = Upkeep(streams, lease_seconds=lease_seconds, metrics=metrics, clock=clock)
         self._more_abandoned = False  # the last look took all that there was room for
         self._reclaim_at = clock()
-        self._reap_at = clock()
 
     def start(self) -> None:
         """Create the group and start the thread. Raises RedisError."""
@@ -92,13 +92,14 @@ class Intake:
     def step(self) -> None:
         """One round. Raises RedisError; what was delivered and not begun is kept for the next."""
         # In an outage every round asks Redis: one that does not would take it to be back.
-        if self._clock() >= self._upkeep_at or self._outages.under_way or self._more_abandoned:
-            self._upkeep()
+        if self._upkeep.in_seconds <= 0 or self._outages.under_way or self._more_abandoned:
+            self._upkeep.step()
+            self._take_over()
         self._suspects.give_back()
         if self._suspects.held:
             if self._suspects.step(self._run_alone, self._do_not_run):
                 # Others come first now, or a row of suspects would keep them out.
-                self._upkeep_at = self._clock() + self._upkeep_period()
+                self._upkeep.put_off()
                 self._more_abandoned = False
             return
         room = self._pipeline.room() - len(self._delivered)
@@ -132,7 +133,7 @@ class Intake:
         try:
             self._receive(self._streams.read(room))
             if not self._delivered:
-                block = min(BLOCK_SECONDS, max(0.01, self._upkeep_at - self._clock()))
+                block = min(BLOCK_SECONDS, max(0.01, self._upkeep.in_seconds))
                 self._receive(self._streams.read_blocking(room, block_seconds=block))
         except ReplyTooLarge as error:
             # The server has given us what we did not take: one of it is oversized, or several.
@@ -141,6 +142,8 @@ class Intake:
 
     def _receive(self, deliveries: Sequence[Delivery]) -> None:
         new = self._leases.hold([each for each in deliveries if not each.oversized])
+        if any(each.added_seconds > time.time() + _DAY_SECONDS for each in new):
+            self._upkeep.heal_soon()  # all that is added to that lane gets such ids
         # One that was lost, and has come back before it was begun, is begun once.
         again = {(delivery.lane, delivery.entry) for delivery in new}
         kept = [each for each in self._delivered if (each.lane, each.entry) not in again]
@@ -198,20 +201,11 @@ class Intake:
         if not self._stop.is_set():  # else it is given back with all the rest
             self._pipeline.submit(task)
 
-    def _upkeep(self) -> None:
-        """Promote retries that are due, take over what was abandoned, reap silent consumers."""
-        now = self._clock()
-        self._upkeep_at = now + self._upkeep_period()
-        self._streams.promote()
+    def _take_over(self) -> None:
+        """Take over what was abandoned, as far as there is room."""
         room = self._pipeline.room() - len(self._delivered)
         if room > 0 and not self._suspects.held:
             self._reclaim(room)
-        if now >= self._reap_at:
-            self._reap_at = now + _REAP_SECONDS
-            self._streams.reap(idle_seconds=max(_REAP_SECONDS, 4 * self._lease_seconds))
-
-    def _upkeep_period(self) -> float:
-        return min(1.0, self._lease_seconds / 4) * random.uniform(0.75, 1.25)
 
     def _reclaim(self, room: int) -> None:
         # Not before it is known how long Redis was away: see `_answered`.

@@ -17,6 +17,9 @@ local GIVEN_BACK = 'given-back'
 -- withdraw the evidence.
 local ACCUSED = 'accused'
 
+-- The group that entries of a lane that was put aside are brought back by.
+local RESCUERS = 'rescuers'
+
 -- Lapses of one entry that are excused. A job that freezes its worker each time looks the same as a
 -- worker that could not reach Redis; so it is not excused for ever.
 local MAX_LAPSES = 3
@@ -199,6 +202,25 @@ local function withdraw(prefix, job, id, owner, count)
   if redis.call('HDEL', key, crash_field(id, owner, count)) == 1 then note_lapse(key, id) end
 end
 
+-- Where it is told for a week which streams were put right: by their name, when, and what was done.
+local function tell_healed(prefix, stream, what)
+  local healed = claim_hash(prefix .. ':healed')
+  redis.call('HSET', healed, stream, now_ms() .. ' ' .. what)
+  redis.call('PEXPIRE', healed, 604800000)
+end
+
+-- Adds to a stream that nobody's jobs are in. One that is sealed, since somebody chose the last id that
+-- there is, would fail the script after its first write: it is put aside, and begun anew.
+local function append(prefix, stream, ...)
+  local id = redis.pcall('XADD', stream, ...)
+  if type(id) ~= 'table' then return end
+  if not string.find(id.err, 'exhausted', 1, true) then error(id.err) end
+  local aside = stream .. ':sealed-' .. now_ms()
+  redis.call('RENAME', stream, aside)
+  redis.call('XADD', stream, ...)
+  tell_healed(prefix, stream, aside)
+end
+
 -- Makes the hash of a job terminal and tells it in one event. `at` holds prefix, group, ttl_ms,
 -- results_maxlen; `ending` holds status, the result's `fields`, and for a dead letter its `reason`,
 -- `owner` and `lane`; `letter` is then the job's payload.
@@ -223,7 +245,7 @@ local function conclude(at, key, job, ending, letter)
         kept[#kept + 1] = letter[i + 1]
       end
     end
-    redis.call('XADD', at.prefix .. ':dead', '*', '_job', job, '_reason', ending.reason,
+    append(at.prefix, at.prefix .. ':dead', '*', '_job', job, '_reason', ending.reason,
       '_lane', ending.lane, '_owner', ending.owner, '_attempts', known[1] or '0',
       '_run', known[2] or '1', unpack(kept))
   end
@@ -235,7 +257,7 @@ local function conclude(at, key, job, ending, letter)
       event[#event + 1] = value
     end
   end
-  redis.call('XADD', at.prefix .. ':results', 'MAXLEN', '~', at.results_maxlen, '*',
+  append(at.prefix, at.prefix .. ':results', 'MAXLEN', '~', at.results_maxlen, '*',
     'finished_at_ms', finished, unpack(event))
 end
 

@@ -22,6 +22,7 @@ from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError, check_server, connect, uptime_seconds
 from storage.redis.embedded import EmbeddedRedis
+from tests.integration.storage.queue.test_sealed import LAST
 from tests.support.polling import until
 from tests.support.redis_servers import OLDEST, SERVERS, binary
 from tests.support.stream_workers import DONE, begin_one, new_streams
@@ -144,7 +145,7 @@ def test_a_worker_can_do_its_work(users: Users) -> None:
     assert one.finish([(finished, DONE)]) == [Outcome.SETTLED]
     retried = begin_one(one)
     one.retry(retried, delay_seconds=0, code="internal", message="x")
-    assert one.promote() == 1
+    assert one.promote().due == 1
     begun = one.begin(one.read(20))
     assert one.give_back([(begun[-1].delivery, begun[-1].job_id)]) == 1
     taken = until(lambda: two.reclaim(20).deliveries)
@@ -152,6 +153,12 @@ def test_a_worker_can_do_its_work(users: Users) -> None:
     assert one.finish([(begun[0], DONE)]) == [Outcome.FENCED]
     again = two.begin(taken)
     assert two.finish([(each, DEAD) for each in again]) == [Outcome.SETTLED] * len(taken)
+    for stream in (KEYS.lane(Lane.HIGH), KEYS.results, KEYS.dead):
+        users["admin"].xadd(stream, {"key": "a.wav", "job": "last"}, id=LAST)
+    assert one.healing.heal().entries == 1
+    (last,) = one.begin(one.read(10))
+    assert one.finish([(last, DEAD)]) == [Outcome.SETTLED]
+    assert len(one.healing.healed()) == 3
     two.leave()
     one.reap(idle_seconds=0)
     assert users["admin"].acl_log() == []
@@ -217,7 +224,7 @@ FOR_ALL = [
     ("XTRIM", "emo:jobs", "MAXLEN", "0"),
     ("XGROUP", "DESTROY", "emo:jobs", "workers"),
     ("XGROUP", "SETID", "emo:jobs", "workers", "$"),
-    ("RENAME", "emo:jobs", "emo:gone"),
+    ("RENAME", "emo:jobs", "gone"),
     ("SET", "emo:x", "1"),
     ("HGETALL", "other:result:job"),
 ]

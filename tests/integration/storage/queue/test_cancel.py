@@ -129,7 +129,7 @@ def test_a_running_job_that_is_cancelled_is_not_retried(
     outcome = streams.retry(begun, delay_seconds=0, code="internal", message="")
     assert outcome in (Outcome.FENCED, Outcome.ALREADY)
     assert streams.give_back([(begun.delivery, "x")]) == 0
-    assert streams.promote() == 0
+    assert streams.promote().due == 0
     assert worker("two").reclaim(3).deliveries == []
     assert_cancelled_once(client, "x")
 
@@ -155,7 +155,7 @@ def test_a_retry_that_waits_is_cancelled(
     begun = running(client, worker)
     worker().retry(begun, delay_seconds=0, code="storage_unavailable", message="away")
     assert cancellations.cancel("x") == Cancelled("x", Verdict.CANCELLED, Status.RETRYING)
-    assert worker().promote() == 0
+    assert worker().promote().due == 0
     assert_cancelled_once(client, "x")
 
 
@@ -166,7 +166,7 @@ def test_a_retry_that_was_promoted_is_cancelled(
     entry = client.xadd("emo:jobs", {"key": "a.wav"}).decode()
     streams = worker()
     streams.retry(begin_one(streams), delay_seconds=0, code="internal", message="")
-    assert streams.promote() == 1
+    assert streams.promote().due == 1
     assert cancellations.cancel(entry).verdict is Verdict.CANCELLED
     assert streams.read(3) == []
     assert_cancelled_once(client, entry)

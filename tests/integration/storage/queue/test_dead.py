@@ -156,7 +156,7 @@ def test_a_replayed_job_that_is_retried_stays_the_same_job(
     letters.replay(only(letters))
     streams = worker()
     streams.retry(begin_one(streams), delay_seconds=0, code="internal", message="")
-    assert streams.promote() == 1
+    assert streams.promote().due == 1
     assert die_next(worker) == job
     (letter,) = letters.select(Selection())
     assert (letter.job_id, letter.run) == (job, "2")

@@ -312,7 +312,7 @@ def test_evidence_survives_a_retry(client: Any, worker: Worker) -> None:
     three = worker("three")
     begun = begin(three, taken, alone=True)
     three.retry(begun, delay_seconds=0, code="storage_unavailable", message="away")
-    assert three.promote() == 1
+    assert three.promote().due == 1
     again = three.read(1)[0]
     assert again.count == 1
     assert begin(three, again).verdict is Verdict.SUSPECT

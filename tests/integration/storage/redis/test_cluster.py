@@ -74,7 +74,7 @@ def test_a_job_lives_its_whole_life_on_a_cluster(client: Any) -> None:
 
     retried = one.retry(begun[0], delay_seconds=0, code="storage_unavailable", message="away")
     assert retried is Outcome.RETRYING
-    assert one.promote() == 1
+    assert one.promote().due == 1
     assert one.give_back([held[1]]) == 1
     taken: list[Delivery] = []
 

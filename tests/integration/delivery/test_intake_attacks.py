@@ -1,4 +1,4 @@
-"""An intake among entries that are too large to be read."""
+"""An intake among entries that are too large to be read, or have ids that nobody else may have."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +7,7 @@ import pytest
 
 from storage.redis.embedded import EmbeddedRedis
 from tests.integration.storage.queue.test_oversized import OVERSIZED
+from tests.integration.storage.queue.test_sealed import LAST
 from tests.support.intake_host import MakeHost, hosts
 from tests.support.polling import until
 from tests.support.stream_workers import result
@@ -43,3 +44,14 @@ def test_what_a_dead_worker_was_given_of_them_ends(host: MakeHost, client: Any) 
     client.eval(READ, 1, "emo:jobs")
     until(lambda: running.steps() == ["good"])
     assert result(client, bad)["status"] == "failed"
+
+
+@pytest.mark.parametrize("stream", ["emo:jobs", "emo:jobs:bulk"])
+def test_a_lane_that_somebody_sealed_goes_on(host: MakeHost, client: Any, stream: str) -> None:
+    """The job that sealed it runs like any, and those that come after it too."""
+    running = host()
+    client.xadd(stream, {"key": "a.wav", "job": "last"}, id=LAST)
+    running.steps(3)
+    client.xadd(stream, {"key": "a.wav", "job": "next"})
+    running.steps(3)
+    assert {"last", "next"} <= set(running.room.jobs)
