@@ -120,6 +120,21 @@ class EntryReader:
                     found[entry] = came[entry]
         return found
 
+    def ids(self, stream: str, first: str, last: str) -> list[str]:
+        """Some ids of entries in that range that can be read, in order.
+
+        From one that is oversized on, none: only in a pending list can it be named.
+        """
+        try:
+            reply = self._range(stream, first, last)
+        except ReplyTooLarge:
+            return []
+        return [
+            entry.decode()
+            for entry, listed in reply
+            if not delivery(Lane.NORMAL, "", 1, listed).oversized
+        ]
+
     def _range(self, stream: str, first: str, last: str) -> Any:
         return self._client.execute_command(_XRANGE, stream, first, last, "COUNT", CHUNK)
 

@@ -25,6 +25,7 @@ from storage.queue.entries import (
 from storage.queue.healing import Healing
 from storage.queue.reader import EntryReader
 from storage.queue.scripts import load_script
+from storage.queue.stranded import Stranded
 from storage.queue.takeover import Takeover
 from storage.redis.connection import RedisError
 
@@ -80,6 +81,7 @@ class JobStreams:
             max_crashes=max_crashes,
             clock=clock,
         )
+        self.stranded = Stranded(client, keys=keys, reader=self._reader)
         self.healing = Healing(
             client, owner=owner, keys=keys, reader=self._reader, settling=self._settling
         )

@@ -63,6 +63,8 @@ class Upkeep:
         if now >= self._reap_at:
             self._reap_at = now + _REAP_SECONDS
             self._streams.reap(idle_seconds=max(_REAP_SECONDS, 4 * self._lease_seconds))
+            if adopted := self._streams.stranded.adopt():
+                log.error("entries.stranded", entries=adopted)
 
     def _heal(self) -> None:
         rescued = self._streams.healing.heal()

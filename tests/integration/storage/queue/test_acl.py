@@ -159,6 +159,10 @@ def test_a_worker_can_do_its_work(users: Users) -> None:
     (last,) = one.begin(one.read(10))
     assert one.finish([(last, DEAD)]) == [Outcome.SETTLED]
     assert len(one.healing.healed()) == 3
+    users[PRODUCER].xadd(KEYS.lane(Lane.NORMAL), {"key": "a.wav", "job": "stranded"})
+    one.read(1)
+    users["admin"].xgroup_delconsumer(KEYS.lane(Lane.NORMAL), "workers", "one")
+    assert one.stranded.adopt() == 1
     two.leave()
     one.reap(idle_seconds=0)
     assert users["admin"].acl_log() == []
