@@ -19,6 +19,7 @@ from storage.objects.store import ObjectSource
 from storage.queue.entries import Delivery
 from storage.queue.streams import JobStreams
 from storage.redis.connection import Client, RedisError, connect, uptime_seconds
+from storage.redis.durability import weaknesses
 from worker.audio.processes import DecodeProcesses
 from worker.clip import SAMPLE_RATE_HZ
 from worker.delivery.heartbeat import Heartbeat
@@ -180,6 +181,7 @@ class Worker:
             lease_seconds=settings.lease_seconds,
             max_job_bytes=settings.max_job_bytes,
             uptime_seconds=lambda: uptime_seconds(self._client),
+            weaknesses=lambda: weaknesses(self._client),
             metrics=self.metrics,
         )
 

@@ -52,6 +52,15 @@ class WorkerSettings(SharedSettings):
         description="Threads that run the network on a CPU. Default: one for each core; "
         "decoding takes so much less there that it needs none of its own.",
     )
+    require_durable_redis: bool = Field(
+        False,
+        description="Do not start on a Redis that may lose jobs: one that evicts keys, or has no "
+        "append-only file. Otherwise that is logged at the start and each hour.",
+    )
+    buckets: str = Field(
+        "",
+        description="Buckets that a job may name, comma-separated, besides that of `EMO_STORE`.",
+    )
     output_store: str = Field(
         "", description="Where `.npy` outputs go, as `EMO_STORE`; empty for the same store."
     )

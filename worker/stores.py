@@ -1,9 +1,18 @@
 """What a worker needs around it: Redis and the stores that its settings name."""
 
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import structlog
+
 from storage.errors import JobError
 from storage.objects.store import ObjectStore, open_store
-from storage.redis.connection import check_server, connect
+from storage.redis.connection import UnfitServer, check_server, connect
+from storage.redis.durability import weaknesses
+from storage.redis.url import parse_redis_url
 from worker.settings import WorkerSettings
+
+log = structlog.get_logger(__name__)
 
 
 def check_services(settings: WorkerSettings) -> None:
@@ -11,14 +20,40 @@ def check_services(settings: WorkerSettings) -> None:
 
     Raises RedisError, UnfitServer or JobError.
     """
+    for where in in_plain_text(settings):
+        log.warning("secrets.in_plain_text", where=where)
     with connect(settings.redis_url, name="emostream-check") as client:
         check_server(client, settings.prefix)
+        weak = weaknesses(client) if settings.require_durable_redis else []
+    if weak:
+        raise UnfitServer("\n".join(f"EMO_REQUIRE_DURABLE_REDIS: {why}" for why in weak))
     for name, url in (("EMO_STORE", settings.store), ("EMO_OUTPUT_STORE", settings.output_store)):
         try:
             if url:
                 open_named_store(settings, url).check()
         except JobError as error:
             raise type(error)(f"{name}: {error}") from error
+
+
+def in_plain_text(settings: WorkerSettings) -> list[str]:
+    """Where secrets go over a network that anyone on the way may read."""
+    found = []
+    redis = parse_redis_url(settings.redis_url)
+    if not redis.tls and redis.options.get("password"):
+        found += [f"EMO_REDIS_URL: {host}" for host, _ in redis.nodes if not _is_local(host)]
+    if settings.s3_access_key:
+        for name in ("store", "output_store"):
+            parts = urlsplit(getattr(settings, name))
+            if parts.scheme == "s3" and not _is_local(parts.hostname or ""):
+                found.append(f"EMO_{name.upper()}: {parts.hostname}")
+    return found
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def open_named_store(settings: WorkerSettings, url: str) -> ObjectStore:
@@ -30,4 +65,5 @@ def open_named_store(settings: WorkerSettings, url: str) -> ObjectStore:
         region=settings.s3_region,
         timeout_seconds=settings.fetch_timeout_seconds,
         connections=settings.fetch_threads,
+        buckets=[name.strip() for name in settings.buckets.split(",") if name.strip()],
     )

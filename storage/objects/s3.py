@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -54,9 +54,14 @@ class S3Store:
         region: str,
         timeout_seconds: float,
         connections: int,
+        buckets: Collection[str] | None = None,
     ) -> None:
-        """`endpoint` is `host[:port]`. Without keys, requests are anonymous. Raises ValueError."""
+        """`endpoint` is `host[:port]`. Without keys, requests are anonymous. Raises ValueError.
+
+        Objects of its own bucket and of `buckets` can be fetched; where that is None, of any.
+        """
         check_bucket_name(bucket)
+        self._readable = None if buckets is None else {bucket, *buckets}
         self._endpoint = endpoint
         self._bucket = bucket
         # Without a region the SDK asks every server for it first; Amazon's is in its host names.
@@ -81,6 +86,8 @@ class S3Store:
         """See `ObjectStore.fetch`."""
         bucket = bucket or self._bucket
         where = f"bucket {bucket!r}, key {key!r}"
+        if self._readable is not None and bucket not in self._readable:
+            raise AccessDenied(f"{where}: no bucket of this store; add it to EMO_BUCKETS")
         with _translated(where):
             response = self._client.get_object(bucket, key)
         with _released(response):

@@ -1,6 +1,6 @@
 """Object stores: where the audio is read from and outputs are written to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -55,10 +55,12 @@ def open_store(
     region: str = "",
     timeout_seconds: float = 60,
     connections: int = 32,
+    buckets: Collection[str] | None = None,
 ) -> ObjectStore:
     """The store that `s3://host:port/bucket`, `s3s://…` (TLS) or `file:///directory` names.
 
-    Connects to nothing. Raises ValueError where the URL cannot be understood.
+    Objects of its own bucket and of `buckets` can be fetched; where that is None, of any. Connects
+    to nothing. Raises ValueError where the URL cannot be understood.
     """
     parts = urlsplit(url)
     if parts.query or parts.fragment:
@@ -90,6 +92,7 @@ def open_store(
                 region=region,
                 timeout_seconds=timeout_seconds,
                 connections=connections,
+                buckets=buckets,
             )
         case _:
             raise ValueError(f"{url}: write s3://host:port/bucket, s3s://… or file:///directory")

@@ -128,6 +128,7 @@ class Host:
         self.metrics = Metrics()
         self.clock = Clock()
         self.uptime_seconds = 1e9
+        self.weaknesses: list[str] = []
         self.intake = Intake(
             self.streams,
             cast(Pipeline, self.room),
@@ -135,6 +136,7 @@ class Host:
             lease_seconds=lease_seconds,
             max_job_bytes=32 * 1024,
             uptime_seconds=lambda: self.uptime_seconds,
+            weaknesses=lambda: self.weaknesses,
             metrics=self.metrics,
             clock=self.clock,
         )

@@ -46,6 +46,7 @@ class Intake:
         lease_seconds: float,
         max_job_bytes: int,
         uptime_seconds: Callable[[], float],
+        weaknesses: Callable[[], Sequence[str]],
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,7 +63,13 @@ class Intake:
         self._delivered: list[Delivery] = []  # held, and not yet begun
         self._suspects = Suspects(streams, pipeline, leases, metrics=metrics, clock=clock)
         self._outages = Outages(metrics=metrics, clock=clock)
-        self._upkeep = Upkeep(streams, lease_seconds=lease_seconds, metrics=metrics, clock=clock)
+        self._upkeep = Upkeep(
+            streams,
+            lease_seconds=lease_seconds,
+            weaknesses=weaknesses,
+            metrics=metrics,
+            clock=clock,
+        )
         self._more_abandoned = False  # the last look took all that there was room for
         self._reclaim_at = clock()
 

@@ -1,7 +1,7 @@
 """What any worker does for all, about every second: retries, lanes that need it, consumers."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -13,6 +13,7 @@ from worker.telemetry.metrics import Metrics
 
 _REAP_SECONDS = 60.0
 _HEAL_SECONDS = 60.0
+_JUDGE_SECONDS = 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -25,14 +26,17 @@ class Upkeep:
         streams: JobStreams,
         *,
         lease_seconds: float,
+        weaknesses: Callable[[], Sequence[str]],
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
+        """`weaknesses` says why the server may lose jobs; it raises RedisError."""
         self._streams = streams
         self._lease_seconds = lease_seconds
         self._metrics = metrics
         self._clock = clock
-        self._at = self._heal_at = self._reap_at = clock()
+        self._weaknesses = weaknesses
+        self._at = self._heal_at = self._reap_at = self._judge_at = clock()
         self._told: set[Healed] = set()
 
     @property
@@ -60,6 +64,10 @@ class Upkeep:
         if now >= self._heal_at:
             self._heal_at = now + _HEAL_SECONDS
             self._heal()
+        if now >= self._judge_at:
+            self._judge_at = now + _JUDGE_SECONDS
+            for why in self._weaknesses():
+                log.warning("redis.not_durable", why=why)
         if now >= self._reap_at:
             self._reap_at = now + _REAP_SECONDS
             self._streams.reap(idle_seconds=max(_REAP_SECONDS, 4 * self._lease_seconds))

@@ -134,8 +134,8 @@ def read_copy(source: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def write_copy(source: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write the checkpoint's copy, whole or not at all; where that cannot be done, log and go on.
+def write_copy(source: Path, tensors: Mapping[str, Tensor]) -> bool:
+    """Write the checkpoint's copy, whole or not at all; False, and logged, where that cannot be.
 
     Of several workers that begin at once in one directory, one writes.
     """
@@ -151,8 +151,9 @@ def write_copy(source: Path, tensors: Mapping[str, Tensor]) -> None:
             unfinished.replace(path)
     except (OSError, SafetensorError, RuntimeError) as error:
         log.warning("weights.copy_not_written", path=str(path), error=str(error))
-    else:
-        log.info("weights.copy_written", path=str(path))
+        return False
+    log.info("weights.copy_written", path=str(path))
+    return True
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 `emostream-manifest.json` is written beside the files, after all of them were verified: a directory
 without one may be half a download. A start compares sizes and modification times only; hashing
-2 GB each time would cost seconds. `verify` hashes everything.
+2 GB each time would cost seconds. What it loads is the copy of the weights, a third as large, and
+that is hashed each time. `verify` hashes everything.
 """
 
 import dataclasses
@@ -43,11 +44,15 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Which model the files of a directory are, and a record of each by its name."""
+    """Which model the files of a directory are, and a record of each by its name.
+
+    `copy` is that of the weights' copy, which is made at the first start; None before.
+    """
 
     name: str
     revision: str
     files: dict[str, FileRecord]
+    copy: FileRecord | None = None
 
 
 _FORMAT = TypeAdapter(Manifest)
@@ -125,8 +130,42 @@ def check(directory: Path, manifest: Manifest) -> None:
             log.warning("model.manifest_not_updated", directory=str(directory), error=str(error))
 
 
+def vouches_for_copy(directory: Path, copy: Path) -> bool:
+    """Whether the weights' copy is, byte for byte, what was recorded when it was made.
+
+    A directory without a manifest vouches for nothing, and nothing is asked of it.
+    """
+    manifest = read(directory)
+    if manifest is None or not copy.exists():
+        return True
+    expected, found = manifest.copy, record(copy)
+    if expected and (found.size_bytes, found.sha256) == (expected.size_bytes, expected.sha256):
+        return True
+    log.warning("model.copy_refused", file=str(copy), recorded=expected is not None)
+    return False
+
+
+def verify_original(directory: Path, name: str) -> None:
+    """Hash the file that a copy is to be made of. Raises ModelDamaged."""
+    manifest = read(directory)
+    if manifest and name in manifest.files:
+        _rehashed(directory / name, manifest.files[name])
+
+
+def record_copy(directory: Path, copy: Path) -> None:
+    """Remember the weights' copy that was just made, where there is a manifest."""
+    manifest = read(directory)
+    if manifest is None or not copy.exists():
+        return
+    try:
+        write(directory, dataclasses.replace(manifest, copy=record(copy)))
+    except OSError as error:
+        # Without a record it is made anew at each start, from what was verified.
+        log.warning("model.manifest_not_updated", directory=str(directory), error=str(error))
+
+
 def verify(directory: Path) -> Manifest:
-    """Hash every file of the manifest again and return it.
+    """Hash every file of the manifest again and return it; the copy is hashed at each start.
 
     Raises ModelDamaged for a file that is not as recorded, ModelUnavailable without a manifest.
     """

@@ -8,7 +8,14 @@ import structlog
 import torch
 from torch import Tensor
 
-from worker.model.checkpoint import CHECKPOINT_FILE, read_checkpoint, read_copy, write_copy
+from worker.model import manifest
+from worker.model.checkpoint import (
+    CHECKPOINT_FILE,
+    copy_path,
+    read_checkpoint,
+    read_copy,
+    write_copy,
+)
 from worker.model.config import ModelConfig, ModelError
 from worker.model.model import Classifier, Model
 from worker.model.network import Network
@@ -95,12 +102,14 @@ def checkpoint_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def load(
     directory: Path, *, device: torch.device, dtype: torch.dtype, name: str = "", revision: str = ""
 ) -> Model:
-    """Load a ModelScope directory: `config.yaml`, `tokens.txt`, `model.pt`. Raises ModelError.
+    """Load a ModelScope directory: `config.yaml`, `tokens.txt`, `model.pt`.
+
+    Raises ModelError, ModelDamaged.
 
     The weights are copied tensor by tensor from the mapped file to the device, in `dtype`.
     """
     config = ModelConfig.from_directory(directory)
-    tensors = _needed_tensors(directory / CHECKPOINT_FILE, config)
+    tensors = _needed_tensors(directory, config)
     network, classifier = assemble(config, tensors.__getitem__, device=device, dtype=dtype)
     return Model(
         name=name or directory.name,
@@ -143,12 +152,17 @@ def assemble(
     return network.eval().requires_grad_(False), classifier
 
 
-def _needed_tensors(source: Path, config: ModelConfig) -> dict[str, Tensor]:
-    """The tensors of the checkpoint's copy, which is made first if there is none."""
-    copy = read_copy(source)
+def _needed_tensors(directory: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """The tensors of the checkpoint's copy, which is made first if there is none to be trusted."""
+    source = directory / CHECKPOINT_FILE
+    copy = None
+    if manifest.vouches_for_copy(directory, copy_path(source)):
+        copy = read_copy(source)
     if copy is None:
+        manifest.verify_original(directory, CHECKPOINT_FILE)
         tensors = _checked(source, config, read_checkpoint(source))
-        write_copy(source, tensors)
+        if write_copy(source, tensors):
+            manifest.record_copy(directory, copy_path(source))
         # From the copy even now: what was read of a file in the old format is let go.
         copy = read_copy(source) or tensors
     return _checked(source, config, copy)

@@ -194,3 +194,17 @@ def test_an_unknown_uptime_counts_as_a_restart(host: MakeHost) -> None:
     running.intake.start()
     until(lambda: running.streams.reclaims)
     assert set(running.streams.reclaims) == {True}
+
+
+def test_a_server_that_may_lose_jobs_is_warned_of_each_hour(host: MakeHost) -> None:
+    """At the start too; and nothing is asked in between."""
+    running = host()
+    running.weaknesses = ["it forgets"]
+    with capture_logs() as logs:
+        running.steps(2)
+        assert [each["why"] for each in logs if each["event"] == "redis.not_durable"] == [
+            "it forgets"
+        ]
+        running.clock.now += 3600
+        running.steps(2)
+    assert [each["event"] for each in logs].count("redis.not_durable") == 2

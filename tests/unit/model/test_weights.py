@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from tests.unit.model.directories import read_weights, save, write_directory
 from tests.unit.model.parity import CPU, clip_of, copied, loaded, noise, segments_of
 from worker.engine.engine import Engine
+from worker.model import manifest
 from worker.model.config import ModelError
 from worker.model.weights import load
 
@@ -168,3 +170,64 @@ def test_a_scale_of_its_own_for_each_layer_is_used(tmp_path: Path) -> None:
         assert expected.embedding is not None
         difference = abs(output.embedding - expected.embedding).max()
         assert (difference < 1e-5) == (factor == 1.0), layer
+
+
+def vouched(tmp_path: Path) -> Path:
+    """A parity checkpoint with a manifest, as if it had been downloaded."""
+    directory = copied("tiny", tmp_path)
+    files = ["config.yaml", "tokens.txt", "model.pt"]
+    manifest.write(directory, manifest.take(directory, "a/b", "v1", files))
+    return directory
+
+
+def embedding(directory: Path) -> list[float]:
+    """What its model makes of a clip."""
+    model = load(directory, device=CPU, dtype=torch.float32)
+    (output,) = Engine(model, tape_slots=4096).run(segments_of(clip_of(noise(8_000))))
+    assert output.embedding is not None
+    return [float(each) for each in output.embedding]
+
+
+def tamper(copy: Path) -> None:
+    """Other weights in a file of the same size and times."""
+    status, data = copy.stat(), bytearray(copy.read_bytes())
+    data[-4096:] = bytes(4096)
+    copy.write_bytes(data)
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_copy_that_was_tampered_with_is_not_loaded(tmp_path: Path) -> None:
+    """Whatever its size and time: it is made anew, from weights that are hashed first."""
+    directory = vouched(tmp_path)
+    expected = embedding(directory)
+    copy = directory / "model.pt.safetensors"
+    tamper(copy)
+    with structlog.testing.capture_logs() as logs:
+        assert embedding(directory) == expected
+    assert "model.copy_refused" in [entry["event"] for entry in logs]
+    with structlog.testing.capture_logs() as logs:
+        assert embedding(directory) == expected
+    assert "model.copy_refused" not in [entry["event"] for entry in logs]
+
+
+def test_no_copy_is_made_of_weights_that_were_tampered_with(tmp_path: Path) -> None:
+    """Their size and time would pass at a start; what is loaded is hashed."""
+    directory = vouched(tmp_path)
+    tamper(directory / "model.pt")
+    with pytest.raises(manifest.ModelDamaged, match=r"model\.pt is damaged"):
+        embedding(directory)
+    assert not (directory / "model.pt.safetensors").exists()
+
+
+def test_a_copy_that_nobody_recorded_is_made_anew(tmp_path: Path) -> None:
+    """By whom it was put there is not known."""
+    directory = vouched(tmp_path)
+    embedding(directory)
+    known = manifest.read(directory)
+    assert known is not None
+    manifest.write(directory, replace(known, copy=None))
+    with structlog.testing.capture_logs() as logs:
+        embedding(directory)
+    assert [entry["recorded"] for entry in logs if entry["event"] == "model.copy_refused"] == [
+        False
+    ]

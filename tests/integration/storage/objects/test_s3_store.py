@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -123,6 +124,22 @@ def test_the_jobs_bucket_replaces_the_stores(store: ObjectStore) -> None:
     assert read(store, "in-calls.wav", bucket="calls") == b"calls"
     with pytest.raises(ObjectNotFound):
         read(store, "in-calls.wav")
+
+
+def test_a_bucket_that_is_not_allowed_is_not_asked_for(rclone: S3Server) -> None:
+    """Its own and those that are named can be read; of another the server hears nothing."""
+    keys: dict[str, Any] = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+    own = open_store(rclone.url("audio"), buckets=[], **keys)
+    with pytest.raises(AccessDenied, match="EMO_BUCKETS"):
+        read(own, "a.wav", bucket="calls")
+    named = open_store(rclone.url("audio"), buckets=["calls"], **keys)
+    named.put("b.wav", b"calls", content_type="audio/wav", bucket="calls")
+    named.put("b.wav", b"audio", content_type="audio/wav")
+    assert read(named, "b.wav", bucket="calls") == b"calls"
+    assert read(own, "b.wav") == read(named, "b.wav", bucket="audio") == b"audio"
+    nowhere = open_store("s3://127.0.0.1:1/audio", buckets=[], **keys)
+    with pytest.raises(AccessDenied):
+        read(nowhere, "a.wav", bucket="calls")
 
 
 def test_missing_object_or_bucket(store: ObjectStore, moto: str) -> None:

@@ -1,0 +1,20 @@
+"""Whether a server keeps what it is given, as far as it tells."""
+
+import redis
+
+
+def weaknesses(client: redis.Redis) -> list[str]:
+    """Why this server may lose jobs that it confirmed, each with what to do; often empty.
+
+    Asked of INFO: CONFIG GET is refused by hosted servers, and to users with few rights.
+    """
+    memory, persistence = client.info("memory"), client.info("persistence")
+    found = []
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        found.append(
+            f"its maxmemory-policy is {policy}: when full, it throws jobs away; set noeviction"
+        )
+    if "aof_enabled" in persistence and not int(persistence["aof_enabled"]):
+        found.append("it has no append-only file: a restart loses jobs; set appendonly yes")
+    return found
