@@ -1,6 +1,7 @@
 """Real servers for all tests: one Redis at a time, emptied before each test."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,10 @@ from tests.support.redis_servers import MISSING, NEWEST, binary
 
 
 def pytest_configure() -> None:
-    """In CI no server may be missing."""
+    """In CI no server may be missing; and programs are ended by Ctrl-C, wherever tests run."""
+    # A shell's background jobs ignore it, and so would all that they start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if MISSING and os.environ.get("CI"):
         raise pytest.UsageError(f"there is no {', '.join(MISSING)} here; see tests/servers")
 
