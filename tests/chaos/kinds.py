@@ -27,6 +27,7 @@ class Kind(StrEnum):
     MISSING = "missing"
     CORRUPT = "corrupt"
     INVALID = "invalid"  # a field that cannot be understood
+    OVERSIZED = "oversized"  # an entry that is too large to be read
     LATE = "late"  # its deadline has passed when it is enqueued
     TIGHT = "tight"  # its deadline passes about when it is done
     CANCELLED = "cancelled"  # somebody cancels it in mid-flight
@@ -44,6 +45,7 @@ ENDS: Mapping[Kind, frozenset[End]] = {
     Kind.MISSING: frozenset({(Status.FAILED, "object_not_found")}),
     Kind.CORRUPT: frozenset({(Status.FAILED, "not_audio")}),
     Kind.INVALID: frozenset({(Status.FAILED, "invalid_job")}),
+    Kind.OVERSIZED: frozenset({(Status.FAILED, "invalid_job")}),
     Kind.LATE: frozenset({EXPIRED}),
     Kind.TIGHT: frozenset({DONE, EXPIRED}),
     Kind.CANCELLED: frozenset({DONE, (Status.CANCELLED, "")}),

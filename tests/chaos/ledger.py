@@ -12,7 +12,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from storage.messages import Job, Lane
 from storage.queue.cancellation import Cancellations, Verdict
+from storage.queue.reader import MAX_ENTRY_BYTES
 from storage.queue.submission import Submissions
+from storage.redis.bounds import MAX_REPLY_BYTES
 from storage.redis.connection import connect
 from tests.chaos.arena import RESULT_TTL_SECONDS, RESULTS_MAXLEN, Arena
 from tests.chaos.kinds import Kind
@@ -174,4 +176,8 @@ class Enqueuer:
             fields["deadline_ms"] = str(deadline_ms)
         if job.kind is Kind.INVALID:
             fields["want"] = "feelings"
+        if job.kind is Kind.OVERSIZED:
+            # Of one kind the reply is refused, the other is read and found to be too large.
+            size = MAX_REPLY_BYTES if job.number % 2 else MAX_ENTRY_BYTES
+            fields["big"] = "x" * (size + 1)
         return fields

@@ -25,7 +25,7 @@ _SHARES = {
     Kind.CANCELLED: 4,
 }
 # One of these for every so many seconds: each costs a worker several times, or its tries.
-_POISON_SECONDS = {Kind.KILL_WORKER: 15, Kind.KILL_DECODER: 10}
+_POISON_SECONDS = {Kind.KILL_WORKER: 15, Kind.KILL_DECODER: 10, Kind.OVERSIZED: 10}
 KILL_WORKER_KEYS = ("kill-worker-fetch.wav", "kill-worker-infer.wav")
 
 
@@ -166,6 +166,8 @@ def _jobs(rng: random.Random, seconds: float) -> list[PlannedJob]:
                 key = rng.choice(["corrupt-page.mp3", "corrupt-noise.wav", "corrupt-empty.wav"])
             case Kind.KILL_DECODER:
                 key = "kill-decoder.mp3"
+            case Kind.OVERSIZED:
+                key = f"oversized-{number}.wav"
             case Kind.KILL_WORKER:
                 key = KILL_WORKER_KEYS[number % len(KILL_WORKER_KEYS)]
             case Kind.FLAKY:
@@ -189,6 +191,8 @@ def _job(
     way = rng.choice(list(Way))
     if kind is Kind.CANCELLED:  # somebody must know its id
         way = Way.SUBMIT
+    if kind is Kind.OVERSIZED:  # nobody reads which id it was given
+        way = Way.XADD
     poisonous = kind in _POISON_SECONDS
     # What kills again and again comes early, or the others would wait for it at the end.
     at_seconds = rng.uniform(0, _SPREAD * seconds * (0.5 if poisonous else 1.0))

@@ -16,7 +16,7 @@ import typer
 
 import worker.app
 import worker.audio.processes
-import worker.delivery.intake
+import worker.delivery.upkeep
 from storage.messages import Job
 from storage.objects.blob import Blob
 from tests.chaos.kinds import KILL_DECODER_MARK
@@ -30,7 +30,7 @@ from worker.tape import Segment
 DIED_OF_JOB = "chaos.died_of_job"
 _EXIT_CRASHED = 70
 _PR_SET_PDEATHSIG = 1
-# Silent consumers are reaped every minute; the harness has not so long.
+# Consumers are reaped and lanes healed every minute; the harness has not so long.
 _REAP_SECONDS = 2.0
 
 
@@ -94,7 +94,8 @@ def _patches() -> Sequence[tuple[Any, str, Any]]:
         (worker.app, "Fetch", DeadlyFetch),
         (worker.app, "Infer", DeadlyInfer),
         (worker.audio.processes, "DecodeProcess", MortalDecodeProcess),
-        (worker.delivery.intake, "_REAP_SECONDS", _REAP_SECONDS),
+        (worker.delivery.upkeep, "_REAP_SECONDS", _REAP_SECONDS),
+        (worker.delivery.upkeep, "_HEAL_SECONDS", _REAP_SECONDS),
     ]
 
 
