@@ -10,6 +10,7 @@ import redis
 from storage.messages import Keys, default_entry
 from storage.queue.scripts import load_script
 from storage.queue.submission import BacklogFull
+from storage.redis.bounds import ReplyTooLarge
 
 _CHUNK = 200  # letters read at once; each may hold a whole job, 32 KiB
 _SLACK_MS = 1000  # between the time in a job's hash and that of its letter
@@ -137,12 +138,19 @@ class DeadLetters:
         return int(self._client.xdel(self._keys.dead, *entries)) if entries else 0
 
     def _scan(self, newest: str, oldest: str) -> Iterator[Letter]:
+        count = _CHUNK
         while True:
-            chunk: Any = self._client.xrevrange(
-                self._keys.dead, max=newest, min=oldest, count=_CHUNK
-            )
+            try:
+                chunk: Any = self._client.xrevrange(
+                    self._keys.dead, max=newest, min=oldest, count=count
+                )
+            except ReplyTooLarge:
+                if count == 1:
+                    raise
+                count = max(1, count // 8)  # jobs may be of a megabyte, where that is allowed
+                continue
             yield from (_letter(entry.decode(), fields) for entry, fields in chunk)
-            if len(chunk) < _CHUNK:
+            if len(chunk) < count:
                 return
             newest = f"({chunk[-1][0].decode()}"
 

@@ -15,8 +15,9 @@ from redis.exceptions import RedisError
 
 # Hundreds of jobs of the largest size that is allowed; nothing that we ask for comes near.
 MAX_REPLY_BYTES = 32 * 1024**2
-MAX_REPLY_PARTS = 250_000
+MAX_REPLY_PARTS = 150_000
 _LINE_END = b"\r\n"
+_LIST = ord("*")
 
 
 class ReplyTooLarge(RedisError):
@@ -45,13 +46,19 @@ class _BoundedBuffer(SocketBuffer):
         """The head of the next part. Raises ReplyTooLarge."""
         self._left_parts -= 1
         if self._left_parts < 0:
-            raise ReplyTooLarge(f"the reply has more than {MAX_REPLY_PARTS} parts")
+            raise _too_many()
         # Most are here already: half of the time of a reply is spent on its lines.
         line: bytes = self._buffer.readline()
         while not line.endswith(_LINE_END):
             self._read_from_socket(*args, **options)
             line += self._buffer.readline()
+        if line[0] == _LIST and int(line[1:-2]) > self._left_parts:
+            raise _too_many()
         return line[:-2]
+
+
+def _too_many() -> ReplyTooLarge:
+    return ReplyTooLarge(f"the reply has more than {MAX_REPLY_PARTS} parts")
 
 
 class _Bounded:

@@ -18,4 +18,6 @@ redis.call('RENAME', stream, aside)
 redis.call('XGROUP', 'CREATE', aside, RESCUERS, 0)
 redis.call('XGROUP', 'CREATE', stream, group, 0, 'MKSTREAM')
 tell_healed(prefix, stream, 'begun anew')
-return { 1, redis.call('XLEN', aside) }
+waiting = redis.call('XLEN', aside)
+if waiting == 0 then redis.call('DEL', aside) end
+return { 1, waiting }

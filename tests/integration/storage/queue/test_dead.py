@@ -300,3 +300,13 @@ def test_purged_letters_are_gone(client: Any, letters: DeadLetters, worker: Work
     assert letters.purge([]) == 0
     assert [letter.job_id for letter in letters.select(Selection())] == ["c"]
     assert result(client, "a")["status"] == "dead"
+
+
+def test_letters_of_the_largest_jobs_are_all_listed(client: Any, letters: DeadLetters) -> None:
+    """However few of them one reply may hold."""
+    fields = {f"field-{number}": "x" for number in range(990)} | {"key": "a.wav", "_job": "x"}
+    with client.pipeline() as pipeline:
+        for _ in range(100):
+            pipeline.xadd("emo:dead", fields)
+        added = [entry.decode() for entry in pipeline.execute()]
+    assert [letter.entry for letter in letters.select(Selection())] == added[::-1]

@@ -152,3 +152,17 @@ def test_operators_see_what_was_healed(client: Any, keys: Keys, worker: Worker) 
     (healed,) = Lanes(client, keys=keys).look().healed
     assert (healed.stream, healed.what) == ("emo:jobs:bulk", "begun anew")
     assert 0 < client.pttl(keys.healed) <= 7 * 86_400_000
+
+
+def test_a_lane_that_is_empty_by_then_leaves_nothing_aside(
+    client: Any, keys: Keys, worker: Worker
+) -> None:
+    """The job that sealed it has ended: there is nothing to bring back."""
+    one = worker("one", 60)
+    client.xadd("emo:jobs", {"key": "a.wav"}, id=LAST)
+    one.finish([(begin_one(one), DONE)])
+    one.healing.heal()
+    assert client.exists(keys.aside(Lane.NORMAL)) == 0
+    assert len(one.healing.healed()) == 1
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "next"})
+    assert list(begin_all(one)) == ["next"]

@@ -1,0 +1,32 @@
+"""Attack a worker by every means that are known: `python -m tests.attacks [NAME…]`."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tests.attacks import entries
+from tests.chaos.checks import Check, table
+
+ATTACKS: Mapping[str, Callable[[Path], list[Check]]] = {
+    "oversized": entries.oversized,
+    "sealed": entries.sealed,
+}
+
+
+def main(names: Sequence[str]) -> int:
+    """Exit status 0 where everything held, 1 where something did not, 2 for an unknown name."""
+    if unknown := [name for name in names if name not in ATTACKS]:
+        print(f"no attack {', '.join(unknown)}; there are {', '.join(ATTACKS)}", file=sys.stderr)
+        return 2
+    held = True
+    with tempfile.TemporaryDirectory(prefix="attacks-") as temporary:
+        for name in names or ATTACKS:
+            checks = ATTACKS[name](Path(temporary) / name)
+            print(f"{name}\n{table(checks)}\n", flush=True)
+            held &= all(each.held for each in checks)
+    return int(not held)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
