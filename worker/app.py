@@ -36,6 +36,7 @@ from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
 from worker.stages.normalize import Normalize
 from worker.stores import open_named_store
+from worker.telemetry.bounded_server import MOST_CONNECTIONS
 from worker.telemetry.health import HealthServer
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.trimmer import Trimmer
@@ -47,6 +48,7 @@ _CLOSE_SECONDS = 2.0
 _GIVE_BACK_SECONDS = 3.0
 _LEAVE_SECONDS = 1.0
 _NORMALIZE_THREADS = 1
+_DECODE_DESCRIPTORS = 4  # of a process: its socket, its own handle, and what it has decoded
 _FLOAT32_BYTES = 4
 _PULSE_SECONDS = 10.0  # the longest wait for the reply to a heartbeat
 
@@ -109,7 +111,12 @@ def assemble(
         ],
         infer,
         settle=settle,
-        capacity=affordable_jobs(settings.jobs_in_flight or jobs_for(engine.tape_slots)),
+        capacity=affordable_jobs(
+            settings.jobs_in_flight or jobs_for(engine.tape_slots),
+            beside=settings.fetch_threads  # a connection each
+            + _DECODE_DESCRIPTORS * settings.decode_processes
+            + MOST_CONNECTIONS,
+        ),
         budget=budget,
         max_wait_seconds=settings.max_wait_seconds,
         observe=metrics.observe_stage,

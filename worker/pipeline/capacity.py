@@ -10,8 +10,8 @@ import structlog
 
 _LEAST_JOBS = 256
 _SHORT_CLIP_SLOTS = 85  # 1.5 s
-# Descriptors for Redis, stores, decode processes, metrics and a GPU's driver.
-_OTHERS = 256
+# Descriptors for Redis, outputs, the log, libraries and a GPU's driver.
+_OTHERS = 160
 
 log = structlog.get_logger(__name__)
 
@@ -31,11 +31,14 @@ def raise_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def affordable_jobs(wanted: int) -> int:
-    """How many of the wanted jobs can be held at once; fewer is said loudly."""
+def affordable_jobs(wanted: int, *, beside: int) -> int:
+    """How many of the wanted jobs can be held at once; fewer is said loudly.
+
+    `beside`: the descriptors that stages and the health port may take at the same time.
+    """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY or wanted <= limit - _OTHERS:
+    if limit == resource.RLIM_INFINITY or wanted <= limit - _OTHERS - beside:
         return wanted
-    jobs = max(1, limit - _OTHERS)
+    jobs = max(1, limit - _OTHERS - beside)
     log.warning("worker.few_descriptors", limit=limit, jobs=jobs, wanted=wanted)
     return jobs

@@ -1,37 +1,23 @@
 """`/metrics`, `/healthz` and `/readyz` over HTTP."""
 
 import socket
-import threading
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
 from typing import cast
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import make_wsgi_app
 
+from worker.telemetry.bounded_server import BoundedServer
 from worker.telemetry.metrics import Metrics
 
-
-class _Server(ThreadingMixIn, WSGIServer):
-    """One thread a request: a client that says nothing keeps no probe waiting."""
-
-    daemon_threads = True
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """Requests of probes are no events."""
+_IDLE_SECONDS = 10
 
 
 class HealthServer:
-    """Answers probes and scrapes on a thread of its own.
+    """Answers probes and scrapes on threads of its own, however many clients are slow.
 
-    `healthy` says whether the process does its work; `ready` whether it takes jobs.
+    `healthy` says whether the process does its work; `ready` whether it takes jobs. A client that
+    says nothing for `idle_seconds` is cut off.
     """
 
     def __init__(
@@ -41,9 +27,8 @@ class HealthServer:
         *,
         healthy: Callable[[], bool],
         ready: Callable[[], bool],
+        idle_seconds: int = _IDLE_SECONDS,
     ) -> None:
-        host, _, port = address.rpartition(":")
-        host = host.strip("[]")
         scrape = make_wsgi_app(metrics.registry)
         probes = {"/healthz": healthy, "/readyz": ready}
 
@@ -58,33 +43,35 @@ class HealthServer:
             start("200 OK" if ok else "503 Service Unavailable", [("Content-Type", "text/plain")])
             return [b"ok\n" if ok else b"no\n"]
 
-        try:
-            self._server = make_server(
-                host,
-                int(port),
-                answer,
-                server_class=_Server6 if ":" in host else _Server,
-                handler_class=_Quiet,
-            )
-        except OSError as error:
-            raise OSError(
-                f"EMO_METRICS_ADDRESS={address}: {error.strerror}; give each worker on a host an "
-                "address of its own, or none"
-            ) from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, name="health", daemon=True
-        )
+        self._server = BoundedServer(_listen(address), answer, idle_seconds=idle_seconds)
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return int(self._server.server_port)
+        return self._server.port
 
     def start(self) -> None:
         """Start answering."""
-        self._thread.start()
+        self._server.start()
 
     def stop(self) -> None:
         """Stop answering, and let go of the port."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
+
+
+def _listen(address: str) -> socket.socket:
+    """Listen at `host:port`. Raises OSError that says what to change."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server(
+            (host, int(port)),
+            family=family,
+            dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6(),
+        )
+    except OSError as error:
+        raise OSError(
+            f"EMO_METRICS_ADDRESS={address}: {error.strerror}; give each worker on a host an "
+            "address of its own, or none"
+        ) from error

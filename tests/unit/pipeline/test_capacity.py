@@ -36,8 +36,8 @@ def test_fewer_jobs_are_held_where_files_are_few(limits: tuple[int, int]) -> Non
     _, hard = limits
     resource.setrlimit(resource.RLIMIT_NOFILE, (600, hard))
     with capture_logs() as logs:
-        assert affordable_jobs(344) == 344
-        assert affordable_jobs(345) == 344
+        assert affordable_jobs(344, beside=96) == 344
+        assert affordable_jobs(345, beside=96) == 344
     assert [(entry["event"], entry["jobs"]) for entry in logs] == [("worker.few_descriptors", 344)]
 
 
@@ -45,4 +45,12 @@ def test_a_worker_without_a_limit_takes_what_it_wants(monkeypatch: pytest.Monkey
     """Infinity is a number below all others to this interface."""
     infinite = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     monkeypatch.setattr(resource, "getrlimit", lambda _which: infinite)
-    assert affordable_jobs(100_000) == 100_000
+    assert affordable_jobs(100_000, beside=96) == 100_000
+
+
+def test_what_else_takes_descriptors_is_left_its_own(limits: tuple[int, int]) -> None:
+    """Many threads that fetch, and slow clients of the health port, cost jobs in advance."""
+    _, hard = limits
+    resource.setrlimit(resource.RLIMIT_NOFILE, (600, hard))
+    assert affordable_jobs(344, beside=296) == 144
+    assert affordable_jobs(344, beside=1000) == 1
