@@ -102,6 +102,13 @@ class StorageUnavailable(JobError):
     retryable = True
 
 
+class SpoolUnavailable(JobError):
+    """The worker's directory for long audio is gone, or has no room and gets none."""
+
+    code = "spool_unavailable"
+    retryable = True
+
+
 class Internal(JobError):
     """A fault of ours, not of the job."""
 

@@ -5,28 +5,32 @@ import queue
 import secrets
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
 from types import FrameType
 
 import structlog
 
 from storage.messages import Keys
 from storage.objects.store import ObjectSource
-from storage.queue.entries import Delivery
 from storage.queue.streams import JobStreams
-from storage.redis.connection import Client, RedisError, connect, uptime_seconds
+from storage.redis.connection import Client, connect, uptime_seconds
 from storage.redis.durability import weaknesses
 from worker.audio.processes import DecodeProcesses
+from worker.audio.room import Spool
 from worker.clip import SAMPLE_RATE_HZ
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.intake import Intake
 from worker.delivery.leases import Leases
+from worker.delivery.leaving import Leaving, within
 from worker.delivery.settle import Settle
 from worker.engine.engine import Engine
+from worker.fitness.breaker import Breaker
+from worker.fitness.guard import UNGUARDED, Guard
+from worker.fitness.self_test import SelfTest
 from worker.pipeline.budget import ByteBudget
 from worker.pipeline.capacity import affordable_jobs, jobs_for
 from worker.pipeline.threads import Pipeline, SettleTasks, Stage
@@ -35,18 +39,17 @@ from worker.stages.decode import Decode
 from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
 from worker.stages.normalize import Normalize
-from worker.stores import open_named_store
+from worker.stores import open_stores
 from worker.telemetry.bounded_server import MOST_CONNECTIONS
 from worker.telemetry.health import HealthServer
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.trimmer import Trimmer
 
 EXIT_SECOND_SIGNAL = 130
-# What a drain takes at most beyond the grace period, together: docs/delivery.md says so.
+# What a drain takes at most beyond the grace period, with that of `Leaving`: see docs/delivery.md.
 _INTAKE_SECONDS = 2.0  # a blocking read takes one
 _CLOSE_SECONDS = 2.0
-_GIVE_BACK_SECONDS = 3.0
-_LEAVE_SECONDS = 1.0
+_PULSE_STOP_SECONDS = 1.0
 _NORMALIZE_THREADS = 1
 _DECODE_DESCRIPTORS = 4  # of a process: its socket, its own handle, and what it has decoded
 _FLOAT32_BYTES = 4
@@ -79,9 +82,11 @@ def assemble(
     settings: WorkerSettings,
     engine: Engine,
     source: ObjectSource,
+    spool: Spool,
     *,
     settle: SettleTasks,
     metrics: Metrics,
+    guard: Guard = UNGUARDED,
     device_lost: Callable[[], None] = lambda: None,
 ) -> Assembly:
     """Fetch → decode → normalize → infer → settle, with the limits of the settings."""
@@ -92,8 +97,10 @@ def assemble(
         frames_bytes=infer.most_frames_bytes,
     )
     limits = settings.audio_limits()
-    processes = DecodeProcesses(settings.decode_processes, limits)
-    fetch = Fetch(source, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
+    processes = DecodeProcesses(settings.decode_processes, limits, spool)
+    fetch = guard.unless_open(
+        Fetch(source, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
+    )
     decode = Decode(processes, limits)
     normalize = Normalize(settings.window_seconds)
 
@@ -102,9 +109,9 @@ def assemble(
             Stage("fetch", fetch, settings.fetch_threads, settings.fetch_timeout_seconds),
             Stage(
                 "decode",
-                decode,
+                guard(decode),
                 settings.decode_processes,
-                isolated=decode.isolated,
+                isolated=guard(decode.isolated),
                 holds=lambda waveform: waveform.samples.nbytes,
             ),
             Stage("normalize", normalize, _NORMALIZE_THREADS),
@@ -124,6 +131,7 @@ def assemble(
     )
     metrics.in_flight.set_function(lambda: pipeline.in_flight)
     metrics.bytes_in_flight.set_function(lambda: budget.used_bytes)
+    metrics.spool_bytes.set_function(lambda: spool.used_bytes)
     return Assembly(pipeline, processes)
 
 
@@ -147,12 +155,16 @@ class Worker:
         self.metrics = Metrics()
         self._leases = Leases()
         self._streams = self._job_streams(self._client)
-        store = open_named_store(settings, settings.store)
-        outputs = open_named_store(settings, settings.output_store or settings.store)
+        self._leaving = Leaving(self._streams, self._leases, metrics=self.metrics)
+        stores = open_stores(settings)
+        spool = Spool(Path(settings.spool_dir), settings.spool_bytes)
+        test = SelfTest(check_spool=spool.check, stores=stores.probes)
+        self._breaker = Breaker(test, metrics=self.metrics)
+        guard = Guard(self._breaker)
         self._settle = Settle(
             self._streams,
             self._leases,
-            outputs=outputs,
+            put=guard.unless_open(stores.outputs.put),
             output_prefix=settings.output_prefix,
             describe={
                 "model": engine.model.name,
@@ -168,9 +180,11 @@ class Worker:
         self._assembly = assemble(
             settings,
             engine,
-            store,
+            stores.audio,
+            spool,
             settle=self._settle,
             metrics=self.metrics,
+            guard=guard,
             device_lost=lambda: self.stop(Stop.DEVICE_LOST),
         )
         self._trimmer = Trimmer()
@@ -185,6 +199,7 @@ class Worker:
             self._streams,
             self._assembly.pipeline,
             self._leases,
+            self._breaker,
             lease_seconds=settings.lease_seconds,
             max_job_bytes=settings.max_job_bytes,
             uptime_seconds=lambda: uptime_seconds(self._client),
@@ -202,6 +217,7 @@ class Worker:
         pipeline.start()
         self._heartbeat.start()
         self._trimmer.start()
+        self._breaker.start()
         self._intake.start()
         if health:
             health.start()  # bound before, but it answers only now
@@ -216,16 +232,14 @@ class Worker:
         drained = pipeline.join(max(0.0, ends_at - time.monotonic()))
         self._settle.stop()
         # Redis, or a stage, may hang: then the jobs wait for their leases, and nobody for us.
-        if not _within(_CLOSE_SECONDS, self._assembly.close):
+        if not within(_CLOSE_SECONDS, self._assembly.close):
             log.error("worker.stage_hangs", close_seconds=_CLOSE_SECONDS)
-        held = self._leases.take_all()
-        if not _within(_GIVE_BACK_SECONDS, lambda: self._give_back(held)):
-            log.error("worker.kept_jobs", jobs=len(held), error="Redis does not answer")
+        self._leaving.give_back()
         # Last: until here, what is being finished must not be taken over by another worker.
-        self._heartbeat.stop(_LEAVE_SECONDS)
+        self._heartbeat.stop(_PULSE_STOP_SECONDS)
         self._trimmer.stop()
-        if not _within(_LEAVE_SECONDS, self._leave):
-            log.warning("worker.did_not_leave", error="Redis does not answer")
+        self._breaker.stop()
+        self._leaving.leave()
         if health:
             health.stop()
         log.info("worker.stopped", drained=drained and stopped)
@@ -256,32 +270,10 @@ class Worker:
             self._settings.metrics_address,
             self.metrics,
             healthy=lambda: not self._assembly.pipeline.stalled(),
-            ready=lambda: self._intake.connected and self.stopping is None,
+            ready=lambda: (
+                self._intake.connected and not self._breaker.open and self.stopping is None
+            ),
         )
-
-    def _give_back(self, held: Sequence[tuple[Delivery, str]]) -> None:
-        try:
-            given = self._streams.give_back(held)
-        except RedisError as error:
-            # They are delivered again when the lease has run out.
-            log.error("worker.kept_jobs", jobs=len(held), error=str(error))
-            return
-        self.metrics.give_backs_fenced.inc(len(held) - given)
-        log.info("worker.gave_back", jobs=given, fenced=len(held) - given)
-
-    def _leave(self) -> None:
-        try:
-            self._streams.leave()
-        except RedisError as error:
-            log.warning("worker.did_not_leave", error=str(error))
-
-
-def _within(seconds: float, act: Callable[[], None]) -> bool:
-    """Do it on a thread of its own; False where it has not come to an end in that time."""
-    thread = threading.Thread(target=act, name="drain", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return not thread.is_alive()
 
 
 def drain_on_signals(worker: Worker) -> None:

@@ -4,11 +4,13 @@ import queue
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from storage.errors import AccessDenied, Internal, JobError, ObjectNotFound, ObjectTooLarge
 from storage.messages import Job
 from storage.objects.blob import Blob
 from worker.app import assemble
+from worker.audio.room import Spool
 from worker.engine.engine import Engine
 from worker.pipeline.task import Task
 from worker.settings import WorkerSettings
@@ -71,6 +73,7 @@ def classify(
         settings,
         engine,
         LocalFiles(),
+        Spool(Path(settings.spool_dir), settings.spool_bytes),
         settle=settle,
         metrics=Metrics(),
         device_lost=lambda: ready.put(None),

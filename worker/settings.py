@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import ByteSize, Field, field_validator
 
 from storage.settings import Count, Seconds, SharedSettings, Size
-from worker.audio.limits import AudioLimits
+from worker.audio.limits import SPOOL_BYTES, AudioLimits
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 _HIGHEST_PORT = 65_535
@@ -119,6 +119,11 @@ class WorkerSettings(SharedSettings):
         default_factory=tempfile.gettempdir,
         description="Where long audio waits as unnamed files. Default: the system's.",
     )
+    spool_bytes: Size = Field(
+        ByteSize(SPOOL_BYTES),
+        description="Long audio that may wait there at once; a job waits for room, and a recording "
+        "that takes more alone is `audio_too_long`. Share it out among workers on one disk.",
+    )
     metrics_address: str = Field(
         "127.0.0.1:9464",
         description="Where `/metrics`, `/healthz` and `/readyz` are served; empty for nowhere.",
@@ -135,6 +140,7 @@ class WorkerSettings(SharedSettings):
             timeout_seconds=self.decode_timeout_seconds,
             memory_bytes=self.decode_memory_bytes,
             spool_dir=Path(self.spool_dir),
+            spool_bytes=self.spool_bytes,
         )
 
     @field_validator("device")

@@ -1,5 +1,6 @@
 """What a worker needs around it: Redis and the stores that its settings name."""
 
+from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from storage.redis.url import parse_redis_url
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
+_PROBE_SECONDS = 5.0  # a server that takes longer to say that it has no such object is away
 
 
 def check_services(settings: WorkerSettings) -> None:
@@ -56,14 +58,42 @@ def _is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def open_named_store(settings: WorkerSettings, url: str) -> ObjectStore:
-    """The object store of a URL, with the credentials and limits of the settings."""
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where audio is read from and outputs go, and the same again to be asked whether they serve.
+
+    A directory is asked through the very store that is used: it remembers that it was mounted.
+    """
+
+    audio: ObjectStore
+    outputs: ObjectStore
+    probes: tuple[ObjectStore, ...]
+
+
+def open_stores(settings: WorkerSettings) -> Stores:
+    """The stores that the settings name."""
+    audio = open_named_store(settings, settings.store)
+    outputs_url = settings.output_store or settings.store
+    outputs = audio if outputs_url == settings.store else open_named_store(settings, outputs_url)
+    probes = {
+        url: open_named_store(settings, url, hasty=True) if store.remote else store
+        for url, store in ((settings.store, audio), (outputs_url, outputs))
+    }
+    return Stores(audio, outputs, tuple(probes.values()))
+
+
+def open_named_store(settings: WorkerSettings, url: str, *, hasty: bool = False) -> ObjectStore:
+    """The object store of a URL, with the credentials and limits of the settings.
+
+    A `hasty` one waits for no answer for longer than a few seconds.
+    """
+    limit_seconds = settings.fetch_timeout_seconds
     return open_store(
         url,
         access_key=settings.s3_access_key,
         secret_key=settings.s3_secret_key.get_secret_value(),
         region=settings.s3_region,
-        timeout_seconds=settings.fetch_timeout_seconds,
-        connections=settings.fetch_threads,
+        timeout_seconds=min(limit_seconds, _PROBE_SECONDS) if hasty else limit_seconds,
+        connections=1 if hasty else settings.fetch_threads,
         buckets=[name.strip() for name in settings.buckets.split(",") if name.strip()],
     )

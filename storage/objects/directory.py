@@ -25,9 +25,12 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.EROFS}
 class DirectoryStore:
     """See `ObjectStore`. Files are opened as they are, so their size costs no memory."""
 
+    remote = False
+
     def __init__(self, root: Path) -> None:
         """`root` must be absolute; it may come into being later, as a mount does."""
         self._root = root
+        self._mounted = False  # whether it ever was a mount of its own
 
     def fetch(
         self,
@@ -93,6 +96,17 @@ class DirectoryStore:
                     f"{self._root}: not readable; give user {os.geteuid()} read and search rights"
                 )
 
+    def serves(self) -> None:
+        """See `ObjectStore.serves`."""
+        with self._opened_root():
+            try:
+                with os.scandir(self._root) as entries:
+                    next(entries, None)
+            except OSError as error:
+                raise StorageUnavailable(
+                    f"{self._root}: cannot be listed ({error.strerror}); look at its file system"
+                ) from error
+
     @contextmanager
     def _opened_root(self) -> Iterator[int]:
         """The root's descriptor, opened afresh: a mount may have come or gone since."""
@@ -104,9 +118,25 @@ class DirectoryStore:
                 " mount or create it, or correct EMO_STORE"
             ) from error
         try:
+            self._require_mount(root)
             yield root
         finally:
             os.close(root)
+
+    def _require_mount(self, root: int) -> None:
+        """Raise StorageUnavailable where the root was a mount: what lay under it is no store."""
+        if _is_mount(root):
+            self._mounted = True
+        elif self._mounted:
+            raise StorageUnavailable(f"{self._root}: is not mounted any more; mount it again")
+
+
+def _is_mount(directory: int) -> bool:
+    """Whether another file system begins there."""
+    try:
+        return os.fstat(directory).st_dev != os.stat("..", dir_fd=directory).st_dev
+    except OSError:  # it may not be searched: whoever reads from it is told
+        return False
 
 
 def _refuse_bucket(bucket: str | None) -> None:

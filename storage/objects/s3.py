@@ -4,7 +4,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from xml.etree import ElementTree
@@ -29,7 +29,7 @@ from storage.objects.bounded_http import bounded_pool
 
 CHUNK_BYTES = 256 * 1024
 PART_BYTES = 64 * 1024 * 1024  # larger outputs go up in parts
-PROBE_KEY = "emostream-probe"  # `check` asks for it; it need not exist
+PROBE_KEY = "emostream-probe"  # `check` and `serves` ask for it; it need not exist
 
 _NOT_FOUND = {"NoSuchKey", "NoSuchBucket", "KeyTooLongError", "InvalidBucketName"}
 _DENIED = {  # with status 400; the last is rclone's for a request without a signature
@@ -42,6 +42,8 @@ _DENIED = {  # with status 400; the last is rclone's for a request without a sig
 
 class S3Store:
     """See `ObjectStore`. One GET for each fetch; connections are kept and used again."""
+
+    remote = True
 
     def __init__(
         self,
@@ -145,6 +147,11 @@ class S3Store:
                 raise
         with _released(response):
             pass  # somebody did store an object of that name
+
+    def serves(self) -> None:
+        """See `ObjectStore.serves`."""
+        with suppress(ObjectNotFound, AccessDenied, ObjectTooLarge):
+            self.fetch(PROBE_KEY, max_bytes=0).close()
 
 
 def _read(response: BaseHTTPResponse, size: int) -> Blob:

@@ -30,8 +30,26 @@ class ObjectSource(Protocol):
         """
 
 
+class Put(Protocol):
+    """Stores an object."""
+
+    def __call__(
+        self,
+        key: str,
+        data: bytes | memoryview,
+        *,
+        content_type: str,
+        bucket: str | None = None,
+    ) -> None:
+        """Store `data` under the key, all of it or nothing. Raises as `fetch` does."""
+
+
 class ObjectStore(ObjectSource, Protocol):
     """Objects by key, to be read and written. Thread-safe, as its source is."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether it fails for everybody; else its faults are those of this machine."""
 
     def put(
         self,
@@ -45,6 +63,9 @@ class ObjectStore(ObjectSource, Protocol):
 
     def check(self) -> None:
         """Raise AccessDenied or StorageUnavailable, saying what to do, unless it can be read."""
+
+    def serves(self) -> None:
+        """Raise StorageUnavailable unless it answers now; to be refused is an answer."""
 
 
 def open_store(

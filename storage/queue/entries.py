@@ -71,6 +71,14 @@ class Outcome(StrEnum):
     GONE = "GONE"
 
 
+class GivenBack(StrEnum):
+    """What became of an entry that was to be given back."""
+
+    GIVEN = "GIVEN"
+    FENCED = "FENCED"  # the entry is no longer ours; nothing changed
+    OFTEN = "OFTEN"  # machines have given it back often enough; it is still ours
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a job ends. `dead_reason` makes it a dead letter as well."""

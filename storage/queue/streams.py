@@ -17,6 +17,7 @@ from storage.queue.entries import (
     Begun,
     Delivery,
     Ending,
+    GivenBack,
     Outcome,
     Promoted,
     Reclaimed,
@@ -30,6 +31,7 @@ from storage.queue.takeover import Takeover
 from storage.redis.connection import RedisError
 
 HEARTBEAT_CHUNK = 500
+MAX_SICK_MACHINES = 3  # that may give a job back for a fault of theirs; then it is the job's
 _DAY_MS = 86_400_000
 
 
@@ -220,18 +222,27 @@ class JobStreams:
 
     def give_back(self, held: Sequence[tuple[Delivery, str]]) -> int:
         """Hand entries (with job ids, '' if not begun) to whoever reads next; returns how many."""
+        return self._hand_over(held, "").count(GivenBack.GIVEN)
+
+    def excuse(self, begun: Sequence[Begun], *, counted: bool) -> list[GivenBack]:
+        """The same for jobs that a machine failed, where `counted`, or a store that is away."""
+        held = [(each.delivery, each.job_id) for each in begun]
+        return self._hand_over(held, MAX_SICK_MACHINES if counted else "")
+
+    def _hand_over(self, held: Sequence[tuple[Delivery, str]], most: int | str) -> list[GivenBack]:
         if not held:
-            return 0
+            return []
         reply = self._give_back(
             keys=[self.keys.lane(delivery.lane) for delivery, _ in held],
             args=[
                 self.keys.prefix,
                 GROUP,
                 self.owner,
+                most,
                 *(x for d, job_id in held for x in (d.lane.value, d.entry, d.count, job_id)),
             ],
         )
-        return int(reply)
+        return [GivenBack(verdict.decode()) for verdict in reply]
 
     def reap(self, *, idle_seconds: float) -> int:
         """Remove consumers that hold nothing and have been silent; returns how many."""

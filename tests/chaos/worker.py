@@ -22,6 +22,7 @@ from storage.objects.blob import Blob
 from tests.chaos.kinds import KILL_DECODER_MARK
 from worker import cli
 from worker.audio.processes import DecodeProcess
+from worker.audio.room import Spool
 from worker.clip import Clip, Waveform
 from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
@@ -57,11 +58,11 @@ class DeadlyInfer(Infer):
 class MortalDecodeProcess(DecodeProcess):
     """Dies of files that say so."""
 
-    def decode(self, blob: Blob) -> Waveform:
+    def decode(self, blob: Blob, spool: Spool) -> Waveform:
         """See DecodeProcess."""
         if os.pread(blob.fd, len(KILL_DECODER_MARK), 0) == KILL_DECODER_MARK:
             os.kill(self.pid, signal.SIGKILL)
-        return super().decode(blob)
+        return super().decode(blob, spool)
 
 
 def run(settings: Mapping[str, str], log: Path) -> NoReturn:

@@ -15,6 +15,8 @@ from tests.support.polling import until
 from tests.support.stream_workers import new_streams
 from worker.delivery.intake import Intake
 from worker.delivery.leases import Leases
+from worker.fitness.breaker import Breaker
+from worker.fitness.self_test import Finding
 from worker.pipeline.task import Task
 from worker.pipeline.threads import Pipeline
 from worker.telemetry.metrics import Metrics
@@ -33,6 +35,24 @@ class Clock:
         """Seconds."""
         self.now += self.tick
         return self.now
+
+
+class Fitness:
+    """A self-test that finds what a test sets."""
+
+    def __init__(self) -> None:
+        self.found: Finding | None = None
+        self.tests: list[str] = []
+
+    def machine(self) -> Finding | None:
+        """What is wrong with the machine alone."""
+        self.tests.append("machine")
+        return None if self.found and self.found.away else self.found
+
+    def everything(self) -> Finding | None:
+        """What is wrong."""
+        self.tests.append("everything")
+        return self.found
 
 
 class Room:
@@ -127,12 +147,15 @@ class Host:
         self.leases = Leases()
         self.metrics = Metrics()
         self.clock = Clock()
+        self.fitness = Fitness()
+        self.breaker = Breaker(self.fitness, metrics=self.metrics, clock=self.clock)
         self.uptime_seconds = 1e9
         self.weaknesses: list[str] = []
         self.intake = Intake(
             self.streams,
             cast(Pipeline, self.room),
             self.leases,
+            self.breaker,
             lease_seconds=lease_seconds,
             max_job_bytes=32 * 1024,
             uptime_seconds=lambda: self.uptime_seconds,

@@ -105,7 +105,7 @@ class Desk:
         self.settle = Settle(
             cast(JobStreams, self.streams),
             self.leases,
-            outputs=self.outputs,
+            put=self.outputs.put,
             **{
                 "output_prefix": "out/",
                 "describe": {

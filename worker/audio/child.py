@@ -11,23 +11,24 @@ import signal
 import socket
 import sys
 import wave
-from pathlib import Path
 
-from storage.errors import DecodeCrashed, Internal, JobError
+from storage.errors import DecodeCrashed, Internal, JobError, SpoolUnavailable
 from worker.audio.libav import Decoder
 from worker.audio.limits import too_long
 from worker.audio.protocol import (
     MAX_MESSAGE_BYTES,
+    Ask,
     Done,
     Failed,
     Message,
     Progress,
     Ready,
     Request,
+    Room,
     decode,
     encode,
 )
-from worker.audio.spool import PcmWriter
+from worker.audio.spool import PcmWriter, Place
 
 _PR_SET_PDEATHSIG = 1
 _PROGRESS_SECONDS = 60  # of decoded audio; earns 6 s of time
@@ -77,10 +78,12 @@ def _decode(connection: socket.socket, fd: int, request: Request) -> None:
     max_samples = int(request.max_audio_seconds * request.sample_rate_hz)
     progress_samples = _PROGRESS_SECONDS * request.sample_rate_hz
     told_samples = 0
-    with PcmWriter(
-        memory_samples=int(request.memory_seconds * request.sample_rate_hz),
-        spool_dir=Path(request.spool_dir),
-    ) as pcm:
+
+    def ask(num_samples: int) -> Place:
+        return _ask(connection, num_samples, int(num_samples / decoder.share_read))
+
+    memory_samples = int(request.memory_seconds * request.sample_rate_hz)
+    with PcmWriter(memory_samples=memory_samples, ask=ask) as pcm:
         for chunk in decoder.chunks():
             pcm.write(chunk)
             if pcm.num_samples > max_samples:
@@ -94,6 +97,17 @@ def _decode(connection: socket.socket, fd: int, request: Request) -> None:
             Done(pcm.num_samples, decoder.truncated, decoder.damaged_packets),
             [pcm.fd],
         )
+
+
+def _ask(connection: socket.socket, num_samples: int, expected_samples: int) -> Place:
+    """Wait until the worker has room for more samples. Raises SpoolUnavailable."""
+    _send(connection, Ask(num_samples, expected_samples))
+    packet, fds, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+    room = decode(packet) if packet else Room(0)
+    assert isinstance(room, Room)
+    if not room.num_samples:
+        raise SpoolUnavailable("there is no room for so much audio now")
+    return Place(room.num_samples, fds[0] if fds else None)
 
 
 def _warm_up() -> None:

@@ -23,32 +23,39 @@ from storage.errors import DecodeCrashed, Internal, NotAudio, StageTimeout
 from storage.objects.blob import Blob
 from worker.audio.formats import FORMATS, resample_options
 from worker.audio.limits import AudioLimits, too_long
-from worker.audio.spool import SAMPLE_BYTES, spool_failed, unnamed_file
+from worker.audio.room import Spool
+from worker.audio.spool import SAMPLE_BYTES, spool_failed
 from worker.audio.waveform import map_waveform
 from worker.clip import SAMPLE_RATE_HZ, Waveform
 
 log = structlog.get_logger(__name__)
 
 _EXIT_OUT_OF_MEMORY = 256 - errno.ENOMEM  # ffmpeg exits with its negative error, modulo 256
+_EXIT_DISK_FULL = 256 - errno.ENOSPC
 _COMPLAINT_BYTES = 4_096  # of stderr, counted from the end
 _CHECK_SECONDS = 20
 _PROGRESS_SECONDS = 0.5  # how often the deadline is moved by what was decoded
 
 
-def decode_isolated(blob: Blob, limits: AudioLimits) -> Waveform:
+def decode_isolated(blob: Blob, limits: AudioLimits, spool: Spool | None = None) -> Waveform:
     """Waveform of an object of any supported format; closes the blob.
 
-    As the decode stage gives it, but `truncated` only where ffmpeg itself gave up. Raises NotAudio
+    As the decode stage gives it, but `truncated` only where ffmpeg itself gave up. It runs alone:
+    nobody else needs room in `spool`, which bounds it and reserves nothing. Raises NotAudio
     (for a file without audio track too), AudioTooShort, AudioTooLong, DecodeCrashed, StageTimeout,
-    Internal.
+    SpoolUnavailable, Internal.
     """
+    spool = spool or Spool(limits.spool_dir, limits.spool_bytes)
     with blob:
+        output = spool.open()
         try:
-            output = unnamed_file(limits.spool_dir)
-        except OSError as error:
-            raise spool_failed(limits.spool_dir, error) from error
-        try:
-            status, complaint = _run(_command(find_ffmpeg(), blob.fd, limits), blob, output, limits)
+            line = _command(find_ffmpeg(), blob.fd, limits)
+            status, complaint = _run(line, blob, output, limits, spool.limit_bytes)
+            if status == -signal.SIGXFSZ:
+                spool.require_fitting(spool.limit_bytes + 1)
+            if status == _EXIT_DISK_FULL or os.strerror(errno.ENOSPC) in complaint:
+                full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise spool_failed(spool.directory, full)
             num_samples = os.fstat(output).st_size // SAMPLE_BYTES
             if status < 0 or status == _EXIT_OUT_OF_MEMORY:
                 raise DecodeCrashed(
@@ -109,7 +116,9 @@ def _command(binary: str, fd: int, limits: AudioLimits) -> list[str]:
     return line
 
 
-def _run(line: list[str], blob: Blob, output: int, limits: AudioLimits) -> tuple[int, str]:
+def _run(
+    line: list[str], blob: Blob, output: int, limits: AudioLimits, most_bytes: int
+) -> tuple[int, str]:
     """Exit status, and the last line ffmpeg had to say. Raises StageTimeout."""
     started = time.monotonic()
     with subprocess.Popen(
@@ -127,6 +136,7 @@ def _run(line: list[str], blob: Blob, output: int, limits: AudioLimits) -> tuple
         _limit(process.pid, resource.RLIMIT_CPU, cpu_seconds)
         _limit(process.pid, resource.RLIMIT_AS, limits.memory_bytes)
         _limit(process.pid, resource.RLIMIT_CORE, 0)
+        _limit(process.pid, resource.RLIMIT_FSIZE, most_bytes)
         said = b""
         poller = select.poll()
         poller.register(process.stderr)

@@ -40,6 +40,12 @@ class Decoder:
         self._sample_rate_hz = sample_rate_hz
         self._cut_packet = False
 
+    @property
+    def share_read(self) -> float:
+        """About how much of the file is decoded by now, from 0 (excluded) to 1."""
+        read_bytes = os.lseek(self._fd, 0, os.SEEK_CUR)
+        return min(1.0, max(read_bytes, 1) / max(self._size, 1))
+
     def chunks(self) -> Iterator[memoryview]:
         """Mono float32 samples as bytes; `truncated` and `damaged_packets` are right at the end.
 

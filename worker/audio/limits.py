@@ -6,6 +6,7 @@ from pathlib import Path
 from storage.errors import AudioTooLong
 
 TIMEOUT_PER_DECODED_SECOND = 0.1
+SPOOL_BYTES = 4 * 1024**3  # 18 hours of audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class AudioLimits:
     timeout_seconds: float  # wall time, plus 0.1 s for each second of audio decoded so far
     memory_bytes: int  # address space of one decode process
     spool_dir: Path
+    spool_bytes: int = SPOOL_BYTES  # the most that may lie there at once
 
     def allowed_seconds(self, decoded_seconds: float) -> float:
         """Wall time a decode may take that has `decoded_seconds` of audio to show for it.

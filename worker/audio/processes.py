@@ -4,6 +4,7 @@ One process per socket, not a pool whose one death fails every task in it: a fil
 decoder, or never ends, costs its own job and nobody else's.
 """
 
+import errno
 import os
 import queue
 import signal
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from storage.objects.blob import Blob
 from worker.audio.limits import AudioLimits
 from worker.audio.protocol import (
     MAX_MESSAGE_BYTES,
+    Ask,
     Done,
     Failed,
     Message,
@@ -32,6 +35,9 @@ from worker.audio.protocol import (
     decode,
     encode,
 )
+from worker.audio.room import Spool
+from worker.audio.spool import SAMPLE_BYTES
+from worker.audio.spooling import Spooling
 from worker.audio.waveform import map_waveform
 from worker.clip import SAMPLE_RATE_HZ, Waveform
 
@@ -94,15 +100,31 @@ class DecodeProcess:
                 "its output on stderr, and check EMO_DECODE_MEMORY_BYTES"
             ) from error
 
-    def decode(self, blob: Blob) -> Waveform:
-        """Waveform of an encoded file. Raises JobError; after a crash or timeout it is dead."""
+    def decode(self, blob: Blob, spool: Spool) -> Waveform:
+        """Waveform of an encoded file. Raises JobError; after a crash or timeout it is dead.
+
+        Long audio takes room in `spool` for as long as its samples are there, and waits for it.
+        """
+        spooling = Spooling(spool)
+        try:
+            while (waveform := self._decode(blob, spooling)) is None:
+                spooling.begin_again()
+        except BaseException:
+            spooling.close()
+            raise
+        if spooling.file is not None:
+            spooling.file.close()
+            weakref.finalize(waveform.samples, spooling.file.release).atexit = False
+        return waveform
+
+    def _decode(self, blob: Blob, spooling: Spooling) -> Waveform | None:
+        """The waveform; None where there was no room for all of it at once."""
         limits = self._limits
         request = Request(
             size=blob.size,
             sample_rate_hz=SAMPLE_RATE_HZ,
             max_audio_seconds=limits.max_audio_seconds,
             memory_seconds=limits.window_seconds,
-            spool_dir=str(limits.spool_dir.absolute()),
         )
         started = time.monotonic()
         allowed_seconds = limits.allowed_seconds(0)
@@ -111,6 +133,15 @@ class DecodeProcess:
             while True:
                 message, fds = self._receive(started + allowed_seconds)
                 match message:
+                    case Ask():
+                        asked = time.monotonic()
+                        room, place = spooling.answer(message)
+                        started += time.monotonic() - asked  # waiting for room is no work
+                        socket.send_fds(self._socket, [encode(room)], place)
+                    case Failed() if spooling.error is not None:
+                        raise spooling.error
+                    case Failed() if spooling.begins_again:
+                        return None
                     case Progress(decoded_seconds):
                         allowed_seconds = limits.allowed_seconds(decoded_seconds)
                     case Failed(code, text):
@@ -118,7 +149,7 @@ class DecodeProcess:
                             self.kill()
                         raise _ERRORS.get(code, Internal)(text)
                     case Done():
-                        return self._take(message, fds[0])
+                        return self._take(message, fds, spooling)
         except TimeoutError as error:
             self.kill()
             log.warning("decode.process_killed", pid=self.pid, allowed_seconds=allowed_seconds)
@@ -154,21 +185,31 @@ class DecodeProcess:
             raise EOFError
         return decode(packet), fds
 
-    def _take(self, done: Done, fd: int) -> Waveform:
-        """The samples behind `fd`."""
+    def _take(self, done: Done, fds: list[int], spooling: Spooling) -> Waveform:
+        """The samples: in the spool where they were too many, else behind the descriptor."""
         if done.damaged_packets:
             log.info("decode.packets_left_out", packets=done.damaged_packets)
         try:
-            return map_waveform(fd, done.num_samples, truncated=done.truncated)
+            if spooling.file is not None:
+                spooling.file.shrink(done.num_samples * SAMPLE_BYTES)
+                return map_waveform(spooling.file.fd, done.num_samples, truncated=done.truncated)
+            if not fds:  # what the kernel could not hand over, it leaves out
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return map_waveform(fds[0], done.num_samples, truncated=done.truncated)
         finally:
-            os.close(fd)
+            for fd in fds:
+                os.close(fd)
 
 
 class DecodeProcesses:
     """`count` decode processes. Thread-safe: a thread borrows one, and waits while all are out."""
 
-    def __init__(self, count: int, limits: AudioLimits) -> None:
-        """Start them all, and wait until they are up. Raises Internal when they do not start."""
+    def __init__(self, count: int, limits: AudioLimits, spool: Spool | None = None) -> None:
+        """Start them all, and wait until they are up. Raises Internal when they do not start.
+
+        Long audio goes to `spool`, or one of their own; either is closed with them.
+        """
+        self.spool = spool or Spool(limits.spool_dir, limits.spool_bytes)
         self._limits = limits
         self._lock = threading.Lock()
         self._closed = False
@@ -196,7 +237,7 @@ class DecodeProcesses:
     def decode(self, blob: Blob) -> Waveform:
         """Waveform of an encoded file; the blob stays the caller's. Raises JobError."""
         with self._borrowed() as process:
-            return process.decode(blob)
+            return process.decode(blob, self.spool)
 
     def close(self) -> None:
         """End all processes, busy ones too: their files fail with DecodeCrashed."""
@@ -205,6 +246,7 @@ class DecodeProcesses:
                 return
             self._closed = True
             running = list(self._running)
+        self.spool.close()
         for busy in running:
             busy.interrupt()
         for _ in running:  # each comes back from its borrower

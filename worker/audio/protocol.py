@@ -1,7 +1,8 @@
 """What the worker and a decode process say to each other: one JSON object a packet.
 
 The socket is of type SOCK_SEQPACKET, so a packet is a message. `Request` carries the descriptor of
-the encoded bytes, `Done` that of the samples. Free of numpy: decode processes import it.
+the encoded bytes, the first `Room` that of a file for long audio, `Done` that of the samples. Free
+of numpy: decode processes import it.
 """
 
 import json
@@ -17,13 +18,27 @@ class Request:
     size: int
     sample_rate_hz: int
     max_audio_seconds: float
-    memory_seconds: float  # longer audio goes to an unnamed file in `spool_dir`
-    spool_dir: str
+    memory_seconds: float  # longer audio goes to a file that has to be asked for
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """The process is up; sent once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """There is no room for these samples; in all there will be about `expected_samples`."""
+
+    num_samples: int
+    expected_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """There is room for so many samples in all; for 0 there is none now: give up with `Failed`."""
+
+    num_samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +65,9 @@ class Failed:
     message: str
 
 
-Message = Request | Ready | Progress | Done | Failed
+Message = Request | Ready | Ask | Room | Progress | Done | Failed
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Request, Ready, Progress, Done, Failed)
+    kind.__name__: kind for kind in (Request, Ready, Ask, Room, Progress, Done, Failed)
 }
 
 

@@ -1,4 +1,4 @@
-"""Where decoded samples are written: memory while short, an unnamed file when long.
+"""Where decoded samples are written: memory while short, a file of the worker's when long.
 
 Free of numpy: decode processes import it.
 """
@@ -6,11 +6,12 @@ Free of numpy: decode processes import it.
 import errno
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from storage.errors import Internal
+from storage.errors import SpoolUnavailable
 from storage.objects.blob import write_all
 
 SAMPLE_BYTES = 4  # float32
@@ -33,28 +34,34 @@ def unnamed_file(directory: Path) -> int:
     return fd
 
 
-def spool_failed(directory: Path, error: OSError) -> Internal:
+def spool_failed(directory: Path | str, error: OSError) -> SpoolUnavailable:
     """The error for a spool directory that takes no more, or never did."""
-    return Internal(
+    return SpoolUnavailable(
         f"decoded audio cannot be written to {directory}: {error.strerror}; make room there, or "
         "point EMO_SPOOL_DIR elsewhere"
     )
 
 
+class Place(NamedTuple):
+    """Where samples may go on: room for so many in all, and a file if it is the first such."""
+
+    num_samples: int
+    fd: int | None = None
+
+
 class PcmWriter:
     """float32 samples, in the order they come, behind one descriptor. Not thread-safe."""
 
-    def __init__(self, *, memory_samples: int, spool_dir: Path) -> None:
-        """Keep up to `memory_samples` in a memfd; move to a file in `spool_dir` past that."""
+    def __init__(self, *, memory_samples: int, ask: Callable[[int], Place]) -> None:
+        """Keep up to `memory_samples` in a memfd; past that `ask` for a place for so many."""
         self.num_samples = 0
         self.fd = os.memfd_create("pcm")
-        self._memory_samples = memory_samples
-        self._spool_dir = spool_dir
-        self._spooled = False
+        self._room_samples = memory_samples
+        self._ask = ask
         self._pending = bytearray()
 
     def write(self, samples: memoryview) -> None:
-        """Append float32 samples, given as bytes. Raises Internal when the spool fails."""
+        """Append float32 samples, given as bytes. Raises SpoolUnavailable, and what `ask` does."""
         self.num_samples += len(samples) // SAMPLE_BYTES
         self._pending += samples
         if len(self._pending) >= _PENDING_BYTES:
@@ -63,11 +70,14 @@ class PcmWriter:
     def flush(self) -> None:
         """Have every sample behind `fd`, which another file may take over in doing so."""
         try:
-            if self.num_samples > self._memory_samples and not self._spooled:
-                self._move_to_spool()
+            if self.num_samples > self._room_samples:
+                place = self._ask(self.num_samples)
+                self._room_samples = place.num_samples
+                if place.fd is not None:
+                    self._move_to(place.fd)
             write_all(self.fd, self._pending)
         except OSError as error:
-            raise spool_failed(self._spool_dir, error) from error
+            raise spool_failed("EMO_SPOOL_DIR", error) from error
         self._pending.clear()
 
     def __enter__(self) -> Self:
@@ -82,10 +92,9 @@ class PcmWriter:
         """Close the descriptor; whoever was sent it keeps the samples."""
         os.close(self.fd)
 
-    def _move_to_spool(self) -> None:
-        """Copy what was written so far to an unnamed file, and go on there."""
-        memory, self.fd = self.fd, unnamed_file(self._spool_dir)
-        self._spooled = True
+    def _move_to(self, fd: int) -> None:
+        """Copy what was written so far to that file, and go on there."""
+        memory, self.fd = self.fd, fd
         with os.fdopen(memory, "rb", buffering=0) as written:
             written.seek(0)
             while chunk := written.read(_PENDING_BYTES):

@@ -23,6 +23,7 @@ from worker.delivery.leases import Leases
 from worker.delivery.outages import Outages
 from worker.delivery.suspects import Suspects
 from worker.delivery.upkeep import Upkeep
+from worker.fitness.breaker import Breaker
 from worker.pipeline.task import Task
 from worker.pipeline.threads import Pipeline
 from worker.telemetry.metrics import Metrics
@@ -42,6 +43,7 @@ class Intake:
         streams: JobStreams,
         pipeline: Pipeline,
         leases: Leases,
+        breaker: Breaker,
         *,
         lease_seconds: float,
         max_job_bytes: int,
@@ -53,6 +55,7 @@ class Intake:
         self._streams = streams
         self._pipeline = pipeline
         self._leases = leases
+        self._breaker = breaker
         self._lease_seconds = lease_seconds
         self._max_job_bytes = max_job_bytes
         self._uptime_seconds = uptime_seconds
@@ -101,7 +104,8 @@ class Intake:
         # In an outage every round asks Redis: one that does not would take it to be back.
         if self._upkeep.in_seconds <= 0 or self._outages.under_way or self._more_abandoned:
             self._upkeep.step()
-            self._take_over()
+            if not self._breaker.open:
+                self._take_over()
         self._suspects.give_back()
         if self._suspects.held:
             if self._suspects.step(self._run_alone, self._do_not_run):
@@ -110,7 +114,9 @@ class Intake:
                 self._more_abandoned = False
             return
         room = self._pipeline.room() - len(self._delivered)
-        if not self._delivered and room >= len(Lane):
+        if self._breaker.open and not self._delivered:
+            self._breaker.wait_until_closed(_LOOK_SECONDS)
+        elif not self._delivered and room >= len(Lane):
             self._read(room)
         elif not self._delivered:
             self._pipeline.wait_for_room(len(Lane), timeout_seconds=_LOOK_SECONDS)

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from storage.errors import DeadlineExceeded, Internal, JobError
 from storage.messages import Status, Want
-from storage.objects.store import ObjectStore
+from storage.objects.store import Put
 from storage.queue.entries import Begun, Ending, Outcome
 from storage.queue.streams import JobStreams, as_field
 from storage.redis.connection import RedisError, is_outage
+from worker.delivery.excuses import Excuses
 from worker.delivery.leases import Leases
+from worker.fitness.guard import Excused
 from worker.pipeline.task import Task
 from worker.stages.infer import Classified
 from worker.telemetry.metrics import Metrics
@@ -34,7 +36,8 @@ Reply = TypeVar("Reply")
 class Settle:
     """Called by the settle threads with tasks that have ended. Thread-safe.
 
-    `describe` holds the result fields that are the same for every job of this worker.
+    `put` stores an output, as `ObjectStore.put` does; `describe` holds the result fields that are
+    the same for every job of this worker.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Settle:
         streams: JobStreams,
         leases: Leases,
         *,
-        outputs: ObjectStore,
+        put: Put,
         output_prefix: str,
         describe: Mapping[str, str],
         untrained: bool,
@@ -52,13 +55,14 @@ class Settle:
     ) -> None:
         self._streams = streams
         self._leases = leases
-        self._outputs = outputs
+        self._put = put
         self._output_prefix = output_prefix
         self._describe = dict(describe)
         self._untrained = untrained
         self._max_attempts = max_attempts
         self._retry_seconds = retry_seconds
         self._metrics = metrics
+        self._excuses = Excuses(streams, leases, metrics=metrics)
         self._stopping = threading.Event()
         self._waiting = False
 
@@ -86,16 +90,26 @@ class Settle:
             self._leases.let_lapse(task.ticket.delivery)
 
     def _settle(self, tasks: Sequence[Task]) -> None:
-        endings: list[tuple[Task, Ending]] = []
+        ends: list[tuple[Task, Ending | JobError]] = []
+        excused: list[tuple[Task, Excused]] = []
         for task in tasks:
             if task.abandoned:
                 self._metrics.fenced.inc()
                 continue
-            ending = self._ending(task)
-            if isinstance(ending, JobError):
-                self._retry(task, ending)
+            end = self._ending(task)
+            if isinstance(end, Excused):
+                excused.append((task, end))
             else:
-                endings.append((task, ending))
+                ends.append((task, end))
+        for task, error in self._excuses.give_back(excused, self._persist):
+            task.error = error
+            ends.append((task, self._failure(error, attempts=task.ticket.attempts)))
+        endings: list[tuple[Task, Ending]] = []
+        for task, end in ends:
+            if isinstance(end, JobError):
+                self._retry(task, end)
+            else:
+                endings.append((task, end))
         if endings:
             self._finish(endings)
 
@@ -131,6 +145,8 @@ class Settle:
         return self._failure(task.error, attempts=task.ticket.attempts)
 
     def _failure(self, error: JobError, *, attempts: int) -> Ending | JobError:
+        if isinstance(error, Excused):
+            return error
         fields = {"error_code": error.code, "error": _message(error)}
         if isinstance(error, DeadlineExceeded):
             return Ending(Status.EXPIRED, fields)
@@ -178,7 +194,7 @@ class Settle:
         # Keys of its own for each run: a late worker must not overwrite what a newer one wrote.
         run = f".{task.ticket.run}" if task.ticket.run > 1 else ""
         key = f"{self._output_prefix}{task.job.id}.{name}{run}.npy"
-        self._outputs.put(key, encoded.getvalue(), content_type="application/octet-stream")
+        self._put(key, encoded.getvalue(), content_type="application/octet-stream")
         return key
 
     def _retry(self, task: Task, error: JobError) -> None:

@@ -22,7 +22,8 @@ class Decode:
         """Waveform: float32 (num_samples,), 16 kHz mono, nominally [-1, 1]; closes the blob.
 
         Plain WAV files up to a window long are read here, the rest in the decode processes. Raises
-        NotAudio, NoAudioStream, AudioTooShort, AudioTooLong, DecodeCrashed, StageTimeout, Internal.
+        NotAudio, NoAudioStream, AudioTooShort, AudioTooLong, DecodeCrashed, StageTimeout,
+        SpoolUnavailable, Internal.
         """
         with blob:
             waveform = read_plain(blob, self._max_direct_samples)
@@ -31,6 +32,7 @@ class Decode:
     def isolated(self, blob: Blob) -> Waveform:
         """The same for a suspect: by ffmpeg's command line, whatever the format.
 
-        Raises NotAudio, AudioTooShort, AudioTooLong, DecodeCrashed, StageTimeout, Internal.
+        Raises NotAudio, AudioTooShort, AudioTooLong, DecodeCrashed, StageTimeout, SpoolUnavailable,
+        Internal.
         """
-        return decode_isolated(blob, self._limits)
+        return decode_isolated(blob, self._limits, self._processes.spool)

@@ -96,6 +96,28 @@ class Metrics:
             "Jobs held by this worker now.",
             registry=self.registry,
         )
+        self.spool_bytes = Gauge(
+            "emostream_spool_bytes",
+            "Room for long audio that is taken in the spool now.",
+            registry=self.registry,
+        )
+        # Whether it takes jobs at all: see worker/fitness.
+        self.sick = Gauge(
+            "emostream_sick",
+            "1 while this machine is at fault, and the worker takes nothing.",
+            registry=self.registry,
+        )
+        self.store_away = Gauge(
+            "emostream_store_away",
+            "1 while an object store serves nobody, and the worker takes nothing.",
+            registry=self.registry,
+        )
+        self.excused = Counter(
+            "emostream_jobs_excused",
+            "Jobs given back for a fault that was not theirs: `sick` or `away`.",
+            ["fault"],
+            registry=self.registry,
+        )
         self.bytes_in_flight = Gauge(
             "emostream_bytes_in_flight",
             "Memory charged for jobs held by this worker now.",

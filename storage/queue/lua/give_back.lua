@@ -1,30 +1,35 @@
 -- Gives entries back that this worker will not finish: any worker may take them at once. KEYS: the
--- lane of each entry. ARGV: prefix group owner, then for each entry lane id count job ('' if this
--- worker does not know that it was begun). Returns how many were still ours to give.
-local prefix, group, owner = ARGV[1], ARGV[2], ARGV[3]
+-- lane of each entry. ARGV: prefix group owner most, then for each entry lane id count job ('' if this
+-- worker does not know that it was begun). `most` is for a machine at fault: how often a job may be
+-- given back for that; '' where it is not counted. Returns for each GIVEN, FENCED or OFTEN (it was
+-- given back so often before: nothing changed).
+local prefix, group, owner, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 
 local function give_back(stream, lane, id, count, job)
   local fields = job == '' and payload(stream, id)
   if fields then job = identify(prefix, lane, id, fields) end
   if not ours(stream, group, id, owner, count) then
     if job ~= '' then withdraw(prefix, job, id, owner, count) end
-    return 0
+    return 'FENCED'
   end
+  local key = job ~= '' and result_key(prefix, job)
+  local before = key and most and whole(redis.call('HGET', key, '_sick'))
+  if before and before >= most then return 'OFTEN' end
   -- It was no delivery after all, so the count goes down again; the day of idleness makes its lease
   -- run out now. A lowered count would revive an older holding of ours, if we were still the owner.
   redis.call('XCLAIM', stream, group, GIVEN_BACK, 0, id, 'IDLE', 86400000,
     'RETRYCOUNT', math.max(0, tonumber(count) - 1), 'JUSTID')
-  local key = job ~= '' and result_key(prefix, job)
   if key and armed_how(key, lane, id, owner, count) then
     redis.call('HDEL', key, '_armed')
     redis.call('HSET', key, 'status', 'queued')
+    if before then redis.call('HSET', key, '_sick', before + 1) end
   end
-  return 1
+  return 'GIVEN'
 end
 
-local given = 0
+local verdicts = {}
 for i = 1, #KEYS do
-  local first = 4 * i
-  given = given + give_back(KEYS[i], unpack(ARGV, first, first + 3))
+  local first = 4 * i + 1
+  verdicts[i] = give_back(KEYS[i], unpack(ARGV, first, first + 3))
 end
-return given
+return verdicts

@@ -19,6 +19,7 @@ from storage.errors import (
     AudioTooLong,
     DecodeCrashed,
     Internal,
+    SpoolUnavailable,
     StageTimeout,
 )
 from storage.objects.blob import Blob
@@ -106,7 +107,7 @@ def test_a_spool_that_cannot_be_written_is_named(
 ) -> None:
     """Where the spool directory is missing, the error says which setting to look at."""
     processes = pool(window_seconds=1, spool_dir=limits.spool_dir / "missing")
-    with pytest.raises(Internal, match="EMO_SPOOL_DIR"):
+    with pytest.raises(SpoolUnavailable, match="EMO_SPOOL_DIR"):
         processes.decode(Blob.from_bytes(mp3(3)))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.audio.spool import PcmWriter, unnamed_file
+from worker.audio.spool import PcmWriter, Place, unnamed_file
 
 
 def test_where_unnamed_files_are_not_supported_one_is_unlinked(
@@ -34,7 +34,11 @@ def test_samples_keep_their_order_when_they_move_to_the_spool(
 ) -> None:
     """Whatever was in memory comes first in the file, and nothing is lost or doubled."""
     chunks = [bytes([index % 251]) * 4_000 for index in range(num_chunks)]
-    with PcmWriter(memory_samples=100_000, spool_dir=tmp_path) as pcm:
+
+    def ask(num_samples: int) -> Place:
+        return Place(2 * num_samples, unnamed_file(tmp_path) if num_samples < 200_000 else None)
+
+    with PcmWriter(memory_samples=100_000, ask=ask) as pcm:
         for chunk in chunks:
             pcm.write(memoryview(chunk))
         pcm.flush()
