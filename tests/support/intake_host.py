@@ -11,12 +11,12 @@ from storage.messages import Keys, Lane
 from storage.queue.entries import Begun, Delivery, Promoted, Reclaimed
 from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
+from tests.support.fitness import Fitness
 from tests.support.polling import until
 from tests.support.stream_workers import new_streams
 from worker.delivery.intake import Intake
 from worker.delivery.leases import Leases
 from worker.fitness.breaker import Breaker
-from worker.fitness.self_test import Finding
 from worker.pipeline.task import Task
 from worker.pipeline.threads import Pipeline
 from worker.telemetry.metrics import Metrics
@@ -35,24 +35,6 @@ class Clock:
         """Seconds."""
         self.now += self.tick
         return self.now
-
-
-class Fitness:
-    """A self-test that finds what a test sets."""
-
-    def __init__(self) -> None:
-        self.found: Finding | None = None
-        self.tests: list[str] = []
-
-    def machine(self) -> Finding | None:
-        """What is wrong with the machine alone."""
-        self.tests.append("machine")
-        return None if self.found and self.found.away else self.found
-
-    def everything(self) -> Finding | None:
-        """What is wrong."""
-        self.tests.append("everything")
-        return self.found
 
 
 class Room:
