@@ -1,11 +1,8 @@
 """The self-test: descriptors, the spool and the stores as they are."""
 
 import os
-import resource
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,20 +10,10 @@ import pytest
 from storage.errors import ObjectNotFound, StorageUnavailable
 from storage.objects.directory import DirectoryStore
 from storage.objects.store import open_store
+from tests.support.descriptors import no_descriptors
 from tests.support.s3_server import http_answer, scripted_server
 from worker.audio.room import Spool
 from worker.fitness.self_test import SelfTest
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Within, this process can open next to nothing."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 2, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from storage.messages import Status
-from storage.queue.entries import Begun, Ending, GivenBack, Outcome
+from storage.queue.entries import Begun, GivenBack, Outcome
 from storage.queue.streams import MAX_SICK_MACHINES, JobStreams
 from tests.support.stream_workers import DONE, Worker, begin_one, reclaim_one, result
 
@@ -70,17 +69,3 @@ def test_what_is_another_workers_by_now_is_left_alone(client: Any, worker: Worke
     begin_again(other)
     assert one.excuse([begun], counted=True) == [GivenBack.FENCED]
     assert result(client, "x")["worker"] == "other"
-
-
-def test_a_new_run_is_given_back_as_often_again(client: Any, worker: Worker) -> None:
-    """The count goes with the run, as evidence of crashes does."""
-    client.xadd("emo:jobs", {"key": "a.wav", "job": "x"})
-    streams = worker()
-    begun = begin_one(streams)
-    for _ in range(MAX_SICK_MACHINES):
-        streams.excuse([begun], counted=True)
-        begun = begin_again(streams)
-    streams.finish([(begun, Ending(Status.FAILED, {}))])
-    client.delete("emo:result:x")
-    client.xadd("emo:jobs", {"key": "a.wav", "job": "x"})
-    assert streams.excuse([begin_one(streams)], counted=True) == [GivenBack.GIVEN]
