@@ -31,4 +31,4 @@ def demo(
     try:
         raise typer.Exit(demonstration.stop() if stop else demonstration.run(model, keep=keep))
     except demonstration.DemoFailed as error:
-        fail(str(error))
+        fail(*str(error).splitlines())

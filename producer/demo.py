@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.panel import Panel
 
 from producer.show import results_table
-from storage.messages import Job, Keys, Lane, Status
+from storage.messages import Job, Keys, Lane, Status, has_ended
 from storage.objects.local_files import is_audio
 from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError, connect
 from storage.redis.embedded import EmbeddedRedis, NoServer
+from storage.terminal import tell
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "samples"
@@ -124,7 +125,7 @@ def _choose_model(model: str, console: Console) -> str:
     if found.returncode and wanted:
         raise DemoFailed(found.stderr or "the model cannot be used; see above")
     if found.returncode:
-        print(found.stderr or "", end="", file=sys.stderr)
+        tell(*(found.stderr or "").splitlines())
         console.print(_untrained("the model cannot be had; the reason is above"))
         return str(BUNDLED_MODEL)
     return found.stdout.strip()
@@ -229,11 +230,7 @@ def _classify(
 
 def _ended(submissions: Submissions, job_ids: Sequence[str]) -> dict[str, dict[str, str]]:
     found = {job_id: submissions.status(job_id) for job_id in job_ids}
-    return {
-        job_id: result
-        for job_id, result in found.items()
-        if result and Status(result["status"]).terminal
-    }
+    return {job_id: result for job_id, result in found.items() if result and has_ended(result)}
 
 
 def _check(worker: subprocess.Popen[bytes], deadline: float) -> None:

@@ -13,6 +13,7 @@ from rich.progress import track
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import Client, RedisError, UnfitServer, check_server, connect
 from storage.settings import InvalidSettings, SharedSettings, load
+from storage.terminal import tell
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
@@ -40,7 +41,7 @@ def settings() -> SharedSettings:
     try:
         return load(SharedSettings, required=("redis_url",))
     except InvalidSettings as error:
-        fail(str(error), EXIT_SETTINGS)
+        fail(*error.problems, status=EXIT_SETTINGS)
 
 
 def server(chosen: SharedSettings) -> Client:
@@ -81,17 +82,12 @@ def stdout() -> Console:
     return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
-def tell(message: str) -> None:
-    """Say something that is not a result."""
-    print(message, file=sys.stderr)
-
-
 def unknown(job: str) -> str:
     """What to say of a job that Redis knows nothing of."""
     return f"job {job}: unknown; it was never enqueued, or its result has expired"
 
 
-def fail(message: str, status: int = EXIT_FAILED) -> NoReturn:
+def fail(*lines: str, status: int = EXIT_FAILED) -> NoReturn:
     """Say why, and exit."""
-    tell(message)
+    tell(*lines)
     raise typer.Exit(status)

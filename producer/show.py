@@ -1,19 +1,19 @@
 """Results for people: tables and lines. Programs ask for `--json`."""
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from pydantic_core import from_json
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from storage.queue.dead import Letter
 from storage.queue.lanes import LaneState, Overview
+from storage.terminal import cell, json_line, plain
 
 STAGES = ("queue_ms", "fetch_ms", "decode_ms", "normalize_ms", "infer_ms")
 _HOURS_A_DAY = 24
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MOST = 2**63  # larger numbers are nobody's score, and may be more than a float holds
 
 # Result fields in the order that people read them; what is not here follows.
 ORDER = (
@@ -41,18 +41,12 @@ def results_table(rows: Sequence[tuple[str, Mapping[str, str]]], *, first: str =
         table.add_column(stage.replace("_ms", " ms"), justify="right")
     table.add_column("warning / error")
     for name, result in rows:
-        clip = Text(name)  # not markup: a name may well hold [brackets]
         if result.get("status") == "done":
-            table.add_row(
-                clip,
-                result["label"],
-                f"{float(result['score']):.3f}",
-                result["duration_s"],
-                *(result.get(stage, "") for stage in STAGES),
-                result.get("warning", ""),
-            )
+            row = [name, result.get("label", ""), _score(result), result.get("duration_s", "")]
+            row += [*(result.get(stage, "") for stage in STAGES), result.get("warning", "")]
         else:
-            table.add_row(clip, result.get("status", ""), *[""] * (len(STAGES) + 2), _code(result))
+            row = [name, result.get("status", ""), *[""] * (len(STAGES) + 2), _code(result)]
+        table.add_row(*map(cell, row))
     return table
 
 
@@ -71,25 +65,21 @@ def in_order(result: Mapping[str, str]) -> dict[str, str]:
 
 def as_json(job_id: str, result: Mapping[str, str]) -> str:
     """One result as one line of JSON: numbers as numbers, fields that hold JSON opened up."""
-    opened: dict[str, object] = dict(in_order({"job": job_id, **result}))
-    for name, value in result.items():
-        if name in _AS_JSON:
-            opened[name] = json.loads(value)
-        elif name in _NUMBERS:
-            opened[name] = float(value) if "." in value or "e" in value else int(value)
-    return json.dumps(opened, ensure_ascii=False)
+    return json_line(_opened(job_id, result))
 
 
-def aligned(fields: Mapping[str, str]) -> str:
+def aligned(fields: Mapping[str, str]) -> list[str]:
     """Names and values in two columns, a line each."""
-    width = max(map(len, fields), default=0)
-    return "\n".join(f"{_plain(name):<{width}}  {_plain(value)}" for name, value in fields.items())
+    names = [plain(name) for name in fields]
+    width = max(map(len, names), default=0)
+    return [f"{name:<{width}}  {value}" for name, value in zip(names, fields.values(), strict=True)]
 
 
 def age(seconds: float | None) -> str:
     """`45s`, `12m`, `3h 5m`, `2d 4h`; `-` for none."""
     if seconds is None:
         return "-"
+    seconds = max(0, seconds)  # an entry may be dated ahead
     minutes, hours = int(seconds // 60), int(seconds // 3600)
     if not minutes:
         return f"{int(seconds)}s"
@@ -110,7 +100,7 @@ def letters_table(letters: Sequence[Letter], now_ms: int) -> Table:
     for letter in letters:
         told = _letter(letter)
         shown = (*told.values(), _died(letter, now_ms), letter.owner, letter.fields.get("key", ""))
-        table.add_row(*(Text(_plain(value)) for value in shown))
+        table.add_row(*map(cell, shown))
     return table
 
 
@@ -127,18 +117,18 @@ def letter_and_job(letter: Letter, now_ms: int, job: Mapping[str, str] | None) -
 
 def letter_as_json(letter: Letter, now_ms: int, job: Mapping[str, str] | None = None) -> str:
     """A letter as one line of JSON; `job_now` is the job's hash, where it was looked up."""
-    numbers = {"attempts": letter.attempts, "run": letter.run}
     told: dict[str, object] = {
         **_letter(letter),
-        **{name: int(number) for name, number in numbers.items() if number.isdecimal()},
+        "attempts": _opened_field("attempts", letter.attempts),
+        "run": _opened_field("run", letter.run),
         "worker": letter.owner,
         "died_at_ms": letter.died_at_ms,
         "age_s": (now_ms - letter.died_at_ms) / 1000,
         "fields": letter.fields,
     }
     if job is not None:
-        told["job_now"] = json.loads(as_json(letter.job_id, job))
-    return json.dumps(told, ensure_ascii=False)
+        told["job_now"] = _opened(letter.job_id, job)
+    return json_line(told)
 
 
 def overview(state: Overview) -> Group:
@@ -165,7 +155,7 @@ def overview(state: Overview) -> Group:
         age(every["oldest_queued_s"]),
         age(every["oldest_in_flight_s"]),
     )
-    told = [Text(f"{one.stream}: {one.what}, since its ids were used up") for one in state.healed]
+    told = [cell(f"{one.stream}: {one.what}, since its ids were used up") for one in state.healed]
     return Group(table, Text(), _workers(state.lanes), *told)
 
 
@@ -188,7 +178,7 @@ def overview_as_json(state: Overview) -> str:
     }
     estimated = {"delayed": state.delayed_estimated, "dead": state.dead_estimated}
     healed = [{"stream": one.stream, "what": one.what, "at_ms": one.at_ms} for one in state.healed]
-    return json.dumps(
+    return json_line(
         {"lanes": lanes, "all": _together(state), "estimated": estimated, "healed": healed}
     )
 
@@ -221,7 +211,7 @@ def _workers(lanes: Sequence[LaneState]) -> Table:
             seen.setdefault(one.name, []).append((one.in_flight, one.idle_seconds))
     for name, found in sorted(seen.items()):
         in_flight, idle_seconds = zip(*found, strict=True)
-        table.add_row(Text(_plain(name)), str(sum(in_flight)), age(min(idle_seconds)))
+        table.add_row(cell(name), str(sum(in_flight)), age(min(idle_seconds)))
     return table
 
 
@@ -240,9 +230,39 @@ def _died(letter: Letter, now_ms: int) -> str:
     return age((now_ms - letter.died_at_ms) / 1000)
 
 
-def _plain(text: str) -> str:
-    """Text that anyone may have written, safe for a terminal."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+def _opened(job_id: str, result: Mapping[str, str]) -> dict[str, object]:
+    ordered = in_order({**result, "job": job_id})
+    return {name: _opened_field(name, value) for name, value in ordered.items()}
+
+
+def _opened_field(name: str, value: str) -> object:
+    """What a field holds: a number or JSON, by its name; anyone may have written something else."""
+    if name in _NUMBERS:
+        number = _number(value)
+        return value if number is None else number
+    if name in _AS_JSON:
+        try:
+            opened = from_json(value, allow_inf_nan=False)
+            json_line(opened)  # 1e999 is read as infinity
+        except ValueError:
+            return value
+        return opened
+    return value
+
+
+def _number(text: str) -> int | float | None:
+    """The number that a text is in JSON, and that JSON can tell again; None for any other."""
+    try:
+        number = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return None
+    of_kind = isinstance(number, int | float) and not isinstance(number, bool)
+    return number if of_kind and abs(number) < _MOST else None
+
+
+def _score(result: Mapping[str, str]) -> str:
+    score = _number(result.get("score", ""))
+    return result.get("score", "") if score is None else f"{score:.3f}"
 
 
 def _code(result: Mapping[str, str]) -> str:

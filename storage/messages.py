@@ -46,6 +46,11 @@ class Status(StrEnum):
         return self not in (Status.QUEUED, Status.RUNNING, Status.RETRYING)
 
 
+def has_ended(result: Mapping[str, str]) -> bool:
+    """Whether a result hash tells an end; a status that is none of ours does not."""
+    return result.get("status") in [status for status in Status if status.terminal]
+
+
 class Want(StrEnum):
     """What a job asks for; `scores` is always given."""
 

@@ -1,6 +1,5 @@
 """The worker's command line."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElaps
 
 from storage.objects.local_files import named_files
 from storage.settings import InvalidSettings, load, table, unknown_variables
+from storage.terminal import json_line, say, tell
 from worker.bench.clips import Lengths
 from worker.bench.report import Part
 from worker.pipeline.capacity import raise_limit
@@ -95,20 +95,18 @@ def classify(
     _require_spool(settings)
     files = list(named_files(files))
     if not files:
-        _fail("there is no audio in the directories that were named", EXIT_SETTINGS)
+        _fail("there is no audio in the directories that were named", status=EXIT_SETTINGS)
 
     failed = 0
     with _progress(len(files), hidden=as_json) as advance:
         engine = _engine(settings)
         if not as_json and engine.model.untrained:
-            typer.echo("UNTRAINED MODEL: the labels below mean nothing.", err=True)
+            tell("UNTRAINED MODEL: the labels below mean nothing.")
         for result in _classified(classify_files(settings, engine, files)):
             failed += result.error is not None
             advance()
             fields = _fields(result)
-            # Names that are not UTF-8 must not end it: JSON escapes them, and so do lines.
-            line = _line(fields).encode("utf-8", "backslashreplace").decode()
-            print(json.dumps(fields) if as_json else line, flush=True)
+            say(json_line(fields) if as_json else _line(fields))
     raise typer.Exit(EXIT_SOME_FAILED if failed else 0)
 
 
@@ -129,13 +127,13 @@ def model(
     try:
         source = hub.resolve(settings.model, settings.model_revision, probe_seconds=probe_seconds)
     except HubUnreachable as error:
-        _fail(str(error), EXIT_HUB_UNREACHABLE)
+        _fail(str(error), status=EXIT_HUB_UNREACHABLE)
     except ModelUnavailable as error:
         _fail(str(error))
     if as_json:
-        print(json.dumps({**asdict(source), "directory": str(source.directory)}))
+        say(json_line({**asdict(source), "directory": str(source.directory)}))
     else:
-        print(source.directory)
+        say(str(source.directory))
 
 
 @app.command()
@@ -165,13 +163,13 @@ def bench(
     try:
         report = measure(part, settings, lambda: _engine(settings), lengths=clips, seconds=seconds)
     except InvalidSettings as error:
-        _fail(str(error), EXIT_SETTINGS)
+        _fail(*error.problems, status=EXIT_SETTINGS)
     except (JobError, NoServer, ServiceFailed) as error:
-        _fail(str(error))
+        _fail(*str(error).splitlines())
     for warning in report.warnings:
-        print(f"do not trust these figures: {warning}", file=sys.stderr)
+        tell(f"do not trust these figures: {warning}")
     if as_json:
-        print(json.dumps(asdict(report)))
+        say(json_line(asdict(report)))
     else:
         console = Console(width=None if sys.stdout.isatty() else _PAGE_WIDTH)
         for sheet in sheets(report):
@@ -181,7 +179,7 @@ def bench(
 @app.command()
 def settings() -> None:
     """Print every setting as a Markdown table: docs/settings.md."""
-    print(table(WorkerSettings))
+    say(*table(WorkerSettings).splitlines())
 
 
 @app.command()
@@ -189,7 +187,7 @@ def metrics() -> None:
     """Print every metric as a Markdown table: docs/metrics.md."""
     from worker.telemetry.metrics import catalogue  # noqa: PLC0415 (only here)
 
-    print(catalogue())
+    say(*catalogue().splitlines())
 
 
 def _require_spool(settings: WorkerSettings) -> None:
@@ -199,7 +197,7 @@ def _require_spool(settings: WorkerSettings) -> None:
     ):
         _fail(
             f"EMO_SPOOL_DIR={settings.spool_dir}: must be a directory that this user can write to",
-            EXIT_SETTINGS,
+            status=EXIT_SETTINGS,
         )
 
 
@@ -209,7 +207,7 @@ def _settings(*, required: tuple[str, ...] = (), **given: str | None) -> WorkerS
     try:
         return load(WorkerSettings, required=required, options=options)
     except InvalidSettings as error:
-        _fail(str(error), EXIT_SETTINGS)
+        _fail(*error.problems, status=EXIT_SETTINGS)
 
 
 def _configure_logs(level: str) -> None:
@@ -227,11 +225,11 @@ def _engine(settings: WorkerSettings) -> "Engine":
     try:
         return load_engine(settings)
     except HubUnreachable as error:
-        _fail(f"{error}\nTo try things without the model: EMO_MODEL=random:tiny")
+        _fail(str(error), "To try things without the model: EMO_MODEL=random:tiny")
     except (ModelError, ModelUnavailable) as error:
         _fail(str(error))
     except ValueError as error:  # a device that is not there, a tape that is too short
-        _fail(str(error), EXIT_SETTINGS)
+        _fail(str(error), status=EXIT_SETTINGS)
 
 
 def _classified(results: Iterator["FileResult"]) -> Iterator["FileResult"]:
@@ -284,6 +282,6 @@ def _progress(total: int, *, hidden: bool) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _fail(message: str, status: int = EXIT_FAILED) -> NoReturn:
-    print(message, file=sys.stderr)
+def _fail(*lines: str, status: int = EXIT_FAILED) -> NoReturn:
+    tell(*lines)
     raise typer.Exit(status)

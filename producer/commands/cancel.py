@@ -9,12 +9,12 @@ from producer.program import (
     fail,
     server,
     settings,
-    tell,
     unknown,
 )
 from storage.messages import Keys, Status
 from storage.queue.cancellation import Cancellations, Cancelled, Verdict
 from storage.redis.connection import RedisError
+from storage.terminal import say, tell
 
 
 def cancel(jobs: list[str], *, as_json: AsJson = False) -> None:
@@ -32,10 +32,10 @@ def cancel(jobs: list[str], *, as_json: AsJson = False) -> None:
             outcome = cancellations.cancel(job)
             if outcome.verdict is Verdict.CANCELLED:
                 fields = {"status": Status.CANCELLED.value, "was": (outcome.was or "")}
-                print(show.as_json(job, fields) if as_json else job, flush=True)
+                say(show.as_json(job, fields) if as_json else job)
             else:
                 tell(_refusal(outcome))
-                if outcome.was is not Status.CANCELLED:
+                if outcome.was != Status.CANCELLED:
                     exit_status = EXIT_SOME_FAILED
     except RedisError as error:
         fail(str(error))
@@ -48,4 +48,4 @@ def _refusal(outcome: Cancelled) -> str:
             f"{unknown(outcome.job_id)}. One sent by XADD with an id of its own is known when a "
             "worker begins it: cancel it then"
         )
-    return f"job {outcome.job_id}: is {outcome.was.value} already; nothing was changed"
+    return f"job {outcome.job_id}: is {outcome.was} already; nothing was changed"

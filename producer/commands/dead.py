@@ -21,12 +21,12 @@ from producer.program import (
     server,
     settings,
     stdout,
-    tell,
 )
 from storage.messages import Keys, Status
 from storage.queue.dead import DeadLetters, Letter, Replayed, Selection, Verdict
 from storage.queue.submission import BacklogFull, Submissions
 from storage.redis.connection import RedisError
+from storage.terminal import say, tell
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PURGED_AT_ONCE = 500
@@ -72,7 +72,7 @@ def list_letters(
         selected = letters.select(_selection(names, reason, older_than, newer_than))
         for letter in islice(selected, limit or None):
             if as_json:
-                print(show.letter_as_json(letter, now_ms))
+                say(show.letter_as_json(letter, now_ms))
             else:
                 found.append(letter)
         if next(selected, None):
@@ -100,11 +100,10 @@ def show_letter(
     except RedisError as error:
         fail(str(error))
     if as_json:
-        print(show.letter_as_json(letter, now_ms, job))
+        say(show.letter_as_json(letter, now_ms, job))
     else:
-        print(show.aligned(show.letter_and_job(letter, now_ms, job)))
-        print()
-        print(show.aligned(letter.fields))
+        say(*show.aligned(show.letter_and_job(letter, now_ms, job)), "")
+        say(*show.aligned(letter.fields))
 
 
 @dead.command()
@@ -132,7 +131,7 @@ def replay(
             outcome = enqueue(act, when_full)
             if outcome.verdict is Verdict.REPLAYED:
                 replayed += 1
-                print(letter.job_id, flush=True)
+                say(letter.job_id)
             else:
                 refused += 1
                 tell(f"letter {letter.entry}: {_refusal(letter, outcome)}")
@@ -192,7 +191,8 @@ def _explicit(
     chosen = _selection(names, reason, older_than, newer_than)
     if every == (chosen != Selection()):
         fail(
-            "name jobs, or use --reason, --older-than, --newer-than, or --all alone", EXIT_SETTINGS
+            "name jobs, or use --reason, --older-than, --newer-than, or --all alone",
+            status=EXIT_SETTINGS,
         )
     return chosen
 

@@ -16,12 +16,12 @@ from producer.program import (
     server,
     settings,
     stdout,
-    tell,
     unknown,
 )
 from storage.messages import Keys, Status
 from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError
+from storage.terminal import say, tell
 
 Timeout = Annotated[float | None, typer.Option(help="Seconds to wait at most; exit status 4.")]
 
@@ -34,7 +34,7 @@ def status(job: str, *, as_json: AsJson = False) -> None:
         fail(str(error))
     if found is None:
         fail(unknown(job))
-    print(show.as_json(job, found) if as_json else show.aligned(show.in_order(found)))
+    say(*([show.as_json(job, found)] if as_json else show.aligned(show.in_order(found))))
 
 
 def wait(jobs: list[str], *, timeout: Timeout = None, as_json: AsJson = False) -> None:
@@ -60,7 +60,7 @@ def follow(
         for job_id, result in progress(ends, "waiting", len(named)):
             rows[job_id] = result
             if as_json:
-                print(show.as_json(job_id, {"name": named[job_id], **result}), flush=True)
+                say(show.as_json(job_id, {**result, "name": named[job_id]}))
             if result["status"] != Status.DONE:
                 exit_status = EXIT_SOME_FAILED
     except TimeoutError:
@@ -73,11 +73,10 @@ def follow(
     if not as_json and rows:
         ended = [(named[job_id], rows[job_id]) for job_id in named if job_id in rows]
         stdout().print(show.results_table(ended))
-        for line in show.errors(ended):
-            tell(line)
+        tell(*show.errors(ended))
     still_open = [job_id for job_id in named if job_id not in rows]
     if still_open:
-        tell("\n".join(["not ended yet:", *still_open]))
+        tell("not ended yet:", *still_open)
     raise typer.Exit(exit_status)
 
 

@@ -12,6 +12,7 @@ from producer.program import EXIT_INTERRUPTED, AsJson, fail, server, settings, s
 from storage.messages import Keys
 from storage.queue.lanes import Lanes, Overview
 from storage.redis.connection import RedisError
+from storage.terminal import say
 
 _EVERY_SECONDS = 2.0
 
@@ -32,7 +33,7 @@ def lanes(
                     live.update(show.overview(overview), refresh=True)
         for overview in looks:
             if as_json:
-                print(show.overview_as_json(overview), flush=True)
+                say(show.overview_as_json(overview))
             else:
                 console.print(show.overview(overview))
     except KeyboardInterrupt:

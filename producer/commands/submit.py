@@ -19,7 +19,6 @@ from producer.program import (
     progress,
     server,
     settings,
-    tell,
 )
 from producer.sources import place
 from storage.errors import JobError
@@ -29,6 +28,7 @@ from storage.objects.store import ObjectStore, open_store
 from storage.queue.submission import BacklogFull, Submissions
 from storage.redis.connection import RedisError
 from storage.settings import SharedSettings
+from storage.terminal import say, tell
 
 
 def submit(
@@ -55,11 +55,11 @@ def submit(
     chosen = settings()
     files = list(named_files(names))
     if not files:
-        fail(f"there is no audio in {', '.join(names)}", EXIT_SETTINGS)
+        fail(f"there is no audio in {', '.join(names)}", status=EXIT_SETTINGS)
     if job is not None and len(files) != 1:
-        fail(f"--job {job}: is for one name, not {len(files)}", EXIT_SETTINGS)
+        fail(f"--job {job}: is for one name, not {len(files)}", status=EXIT_SETTINGS)
     if job is not None and not JOB_ID.fullmatch(job):
-        fail(f"--job {job}: must match {JOB_ID.pattern}", EXIT_SETTINGS)
+        fail(f"--job {job}: must match {JOB_ID.pattern}", status=EXIT_SETTINGS)
     deadline_ms = None
     if deadline_seconds is not None:
         deadline_ms = round(1000 * (time.time() + deadline_seconds))
@@ -82,17 +82,18 @@ def submit(
             named[submitted.job_id] = source.name
             if not submitted.enqueued:
                 tell(
-                    f"job {submitted.job_id} exists and is {submitted.status.value}: nothing was "
+                    f"job {submitted.job_id} exists and is {submitted.status}: nothing was "
                     "enqueued, and its result may be of another object"
                 )
             if not wait_for_results:
-                shown = {"name": source.name, "key": source.key, "status": submitted.status.value}
-                print(show.as_json(submitted.job_id, shown) if as_json else submitted.job_id)
+                shown = {"name": source.name, "key": source.key, "status": submitted.status}
+                say(show.as_json(submitted.job_id, shown) if as_json else submitted.job_id)
     except RedisError as error:
         _tell_enqueued(named, printed=not wait_for_results)
         fail(
-            f"{error}\n{source.name} may have been enqueued as job {asked.id}: "
-            f"repeat it with --job {asked.id}"
+            str(error),
+            f"{source.name} may have been enqueued as job {asked.id}: "
+            f"repeat it with --job {asked.id}",
         )
     except (JobError, BacklogFull, ValueError, OSError) as error:
         _tell_enqueued(named, printed=not wait_for_results)
@@ -105,7 +106,7 @@ def _tell_enqueued(named: dict[str, str], *, printed: bool) -> None:
     """Name the jobs that nobody would know of, now that submit ends early."""
     if named and not printed:
         ids = (f"{job_id}  {name}" for job_id, name in named.items())
-        tell("\n".join(["enqueued, and not waited for:", *ids]))
+        tell("enqueued, and not waited for:", *ids)
 
 
 def _store(chosen: SharedSettings) -> ObjectStore | None:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import redis
 
-from storage.messages import GROUP, Keys, Status, default_entry
+from storage.messages import GROUP, Keys, default_entry
 from storage.queue.scripts import load_script
 
 
@@ -19,11 +19,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """What became of a cancellation, and the job's status before; None for an unknown job."""
+    """What became of a cancellation, and the job's status before, as its hash had it.
+
+    None for an unknown job.
+    """
 
     job_id: str
     verdict: Verdict
-    was: Status | None
+    was: str | None
 
 
 class Cancellations:
@@ -48,4 +51,4 @@ class Cancellations:
         verdict, was = self._cancel(
             keys=self._keys.lanes, args=[*self._settling, job_id, lane, entry]
         )
-        return Cancelled(job_id, Verdict(verdict.decode()), Status(was.decode()) if was else None)
+        return Cancelled(job_id, Verdict(verdict.decode()), was.decode("utf-8", "replace") or None)

@@ -1,5 +1,6 @@
 """Dead letters: jobs that were given up on, waiting in a stream to be replayed or purged."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -109,7 +110,7 @@ class DeadLetters:
         places = [("+", "-")]
         # The job's hash says when it died; the letter was written then, in the same script.
         died_at_ms: Any = self._client.hget(self._keys.result(name), "finished_at_ms")
-        if died_at_ms:
+        if died_at_ms and re.fullmatch(rb"[0-9]{1,15}", died_at_ms):  # others can write it too
             about = int(died_at_ms)
             places.insert(0, (f"{about + _SLACK_MS}", f"{max(0, about - _SLACK_MS)}"))
         if entry := default_entry(name):

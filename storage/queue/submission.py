@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from storage.errors import InvalidJob
-from storage.messages import Job, Keys, Lane, Status, default_entry, may_be_given
+from storage.messages import Job, Keys, Lane, Status, default_entry, has_ended, may_be_given
 from storage.queue.scripts import load_script
 from storage.redis.connection import stream_entries
 
@@ -21,10 +21,10 @@ class BacklogFull(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What became of a submission: enqueued now, or known already with this status."""
+    """What became of a submission: enqueued now, or known already with this status in its hash."""
 
     job_id: str
-    status: Status
+    status: str
     enqueued: bool
 
 
@@ -60,7 +60,7 @@ class Submissions:
                 "choose another"
             )
         if verdict == b"EXISTS":
-            return Submitted(job.id, Status(detail.decode()), enqueued=False)
+            return Submitted(job.id, detail.decode("utf-8", "replace"), enqueued=False)
         return Submitted(job.id, Status.QUEUED, enqueued=True)
 
     def status(self, job_id: str) -> dict[str, str] | None:
@@ -93,7 +93,7 @@ class Submissions:
         while True:
             for job_id in suspects:
                 result = self.status(job_id)
-                if result and Status(result["status"]).terminal and job_id in open_jobs:
+                if result and has_ended(result) and job_id in open_jobs:
                     del open_jobs[job_id]
                     yield job_id, result
             if not open_jobs:
@@ -109,7 +109,7 @@ class Submissions:
     def _hash(self, job_id: str) -> dict[str, str] | None:
         found: Any = self._client.hgetall(self._keys.result(job_id))
         return {
-            name.decode(): value.decode("utf-8", "replace")
+            name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
             for name, value in found.items()
             if not name.startswith(b"_")
         } or None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from storage.terminal import cell
 from worker.bench.report import (
     STAGES,
     DecodeReport,
@@ -30,7 +31,7 @@ class Sheet:
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="right" if number else "left")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(cell, row))
         return table
 
     def markdown(self) -> str:

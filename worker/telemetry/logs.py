@@ -2,10 +2,14 @@
 
 import logging
 import sys
+import traceback
+from collections.abc import MutableMapping
 from contextlib import suppress
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import structlog
+
+from storage.terminal import plain
 
 
 class _Forgiving:
@@ -29,7 +33,7 @@ class _Forgiving:
 def configure(level: str) -> None:
     """Send everything to stderr, from `level` up; what cannot be written is lost, and no error."""
     renderers: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [_harmless, structlog.dev.ConsoleRenderer(exception_formatter=_traceback)]
         if sys.stderr.isatty()
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
@@ -43,3 +47,18 @@ def configure(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Forgiving(sys.stderr))),
         cache_logger_on_first_use=False,
     )
+
+
+def _harmless(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Fields hold what others wrote; JSON has escapes of its own."""
+    return {
+        name: plain(value) if isinstance(value, str) else value for name, value in event.items()
+    }
+
+
+def _traceback(stream: TextIO, error: Any) -> None:
+    """A traceback without local variables, of which some are secrets."""
+    lines = "".join(traceback.format_exception(*error)).rstrip("\n").split("\n")
+    stream.write("".join(f"\n{plain(line)}" for line in lines))

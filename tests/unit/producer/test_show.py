@@ -72,8 +72,8 @@ def test_json_holds_json() -> None:
 
 def test_names_and_values_are_aligned() -> None:
     """What anyone may have written cannot steer the terminal."""
-    assert aligned({"a": "1", "long": "é\x1b[2J\n"}) == "a     1\nlong  é\\x1b[2J\\x0a"
-    assert aligned({}) == ""
+    assert aligned({"a": "1", "\tlong": "é"}) == ["a         1", "\\x09long  é"]
+    assert aligned({}) == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
+from storage.terminal import plain
 from worker.telemetry import logs
 
 
@@ -101,3 +102,24 @@ def test_after_a_fault_the_log_goes_on(
 
 def _no_space(text: str) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("text", ["\x1b[31m", "\x9b2J", "\u202e", "\u200b", "\r", "\udc80", "\x7f"])
+def test_on_a_terminal_text_of_others_steers_nothing(
+    text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a field, and in the message of an exception, whose traceback tells no local variables."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    logs.configure("info")
+    log = structlog.get_logger("x")
+    log.warning("job.failed", error=f"<{text}>")
+    hush = len("in a local variable") * "s"
+    try:
+        raise ValueError(f"<{text}>")
+    except ValueError:
+        log.exception("stage.failed")
+    printed = capsys.readouterr().err
+    assert printed.count(f"<{plain(text)}>") == 2
+    assert f"<{text}>" not in printed
+    assert "Traceback" in printed
+    assert hush not in printed
