@@ -49,6 +49,7 @@ _START_SECONDS = 60.0  # it takes a quarter of a second where nothing else runs
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG")
 # Keep freed memory for the next file: giving it back to the kernel costs a tenth of a decode.
 _ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "67108864", "MALLOC_MMAP_THRESHOLD_": "4194304"}
+_SAID_BYTES = 65_536  # what a pipe holds
 _ERRORS = {kind.code: kind for kind in JobError.__subclasses__()}
 
 
@@ -62,7 +63,10 @@ class DecodeProcess:
         """Start it, without waiting until it is up."""
         self._limits = limits
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        # Not to block: what a pipe does not hold is lost, and nobody waits for it to be read.
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._stderr = os.fdopen(reading, "rb", buffering=0)
+        with theirs, os.fdopen(writing, "wb") as stderr:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
@@ -77,6 +81,7 @@ class DecodeProcess:
                 | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stderr=stderr,
                 start_new_session=True,  # Ctrl-C in a terminal is for the worker alone
             )
 
@@ -97,7 +102,7 @@ class DecodeProcess:
             self.kill()
             raise Internal(
                 f"a decode process did not start (exit status {self._process.returncode}): see "
-                "its output on stderr, and check EMO_DECODE_MEMORY_BYTES"
+                "decode.process_said in the log, and check EMO_DECODE_MEMORY_BYTES"
             ) from error
 
     def decode(self, blob: Blob, spool: Spool) -> Waveform:
@@ -164,6 +169,8 @@ class DecodeProcess:
             raise DecodeCrashed(
                 f"the decode process died of this file ({_cause(status)}): convert it to WAV"
             ) from error
+        finally:
+            self._log_stderr()
 
     def interrupt(self) -> None:
         """Send it SIGKILL; the one call allowed while another thread has it borrowed."""
@@ -174,6 +181,8 @@ class DecodeProcess:
         self._process.kill()  # works on a stopped process too
         self._process.wait()
         self._socket.close()
+        self._log_stderr()
+        self._stderr.close()
 
     def _receive(self, deadline: float) -> tuple[Message, list[int]]:
         """The next message and its descriptors. Raises TimeoutError, EOFError, ConnectionError."""
@@ -184,6 +193,12 @@ class DecodeProcess:
         if not packet:
             raise EOFError
         return decode(packet), fds
+
+    def _log_stderr(self) -> None:
+        """Tracebacks that libraries print, and the like: events of ours, no lines beside them."""
+        if not self._stderr.closed and (said := self._stderr.read(_SAID_BYTES)):
+            text = said.decode(errors="replace")
+            log.warning("decode.process_said", pid=self.pid, text=text)
 
     def _take(self, done: Done, fds: list[int], spooling: Spooling) -> Waveform:
         """The samples: in the spool where they were too many, else behind the descriptor."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from storage.errors import (
     AudioTooLong,
@@ -109,6 +110,17 @@ def test_a_spool_that_cannot_be_written_is_named(
     processes = pool(window_seconds=1, spool_dir=limits.spool_dir / "missing")
     with pytest.raises(SpoolUnavailable, match="EMO_SPOOL_DIR"):
         processes.decode(Blob.from_bytes(mp3(3)))
+
+
+def test_what_a_process_prints_is_a_log_event(
+    pool: Callable[..., DecodeProcesses], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Tracebacks, also of the libraries in it, are no lines on stderr beside those of the log."""
+    with capture_logs() as logged, pytest.raises(Internal, match="did not start"):
+        pool(memory_bytes=32 * 1024**2)  # Python alone fits in
+    said = [line["text"] for line in logged if line["event"] == "decode.process_said"]
+    assert "Error" in "".join(said)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_crash_costs_its_own_job_only(pool: Callable[..., DecodeProcesses]) -> None:
