@@ -21,8 +21,9 @@ _LONGEST_TTL_SECONDS = 10 * 365 * 86_400
 _MOST_EVENTS = 10**12
 _LARGEST_JOB_BYTES = 1024**2  # larger entries are not read at all
 _SHOULD = re.compile(r"^(?:Input|String) should\b")
-_CREDENTIALS = re.compile(r"^([a-z0-9+.-]*:/*)?.*@", re.IGNORECASE)
-_PASSWORD_OPTION = re.compile(r"([?&][a-z_]*password=)[^&]*", re.IGNORECASE)
+# What may be told of a URL that cannot be understood: where its password begins, nobody knows.
+_SCHEME = re.compile(r"(?:rediss?(?:\+sentinel|\+cluster)?|unix|s3s?|file|https?)://")
+_URLS = {"redis_url", "store", "output_store"}
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -50,6 +51,7 @@ class SharedSettings(BaseSettings):
 
     redis_url: str = Field(
         "",
+        repr=False,  # it may hold a password
         description="Redis or Valkey, 6.2 or newer: `redis://`, `rediss://`, `unix://`, "
         "`redis+sentinel://` or `redis+cluster://`. Required by everything but `classify` and the "
         "demo.",
@@ -138,10 +140,10 @@ def load(
                 problems.append(problem["msg"].removeprefix("Value error, "))
                 continue
             name = str(problem["loc"][0])
-            value = str(given.get(name, ""))
-            shown = "…" if kind.model_fields[name].annotation is SecretStr else _masked(value)
             said = _SHOULD.sub("must", problem["msg"].removeprefix("Value error, "))
-            problems.append(f"{variable(name)}={shown}: {said.replace(value or shown, shown)}")
+            secret = kind.model_fields[name].annotation is SecretStr
+            shown = "…" if secret else _shown(name, str(given.get(name, "")))
+            problems.append(f"{variable(name)}={shown}: {said}")
     known = settings.model_dump() if settings else given
     problems += [
         f"{variable(name)}: required; {kind.model_fields[name].description}"
@@ -177,6 +179,9 @@ def table(kind: type[SharedSettings]) -> str:
     return "\n".join(rows)
 
 
-def _masked(value: str) -> str:
-    """The value without the credentials that a URL may hold."""
-    return _PASSWORD_OPTION.sub(r"\1…", _CREDENTIALS.sub(r"\1…@", value))
+def _shown(name: str, value: str) -> str:
+    """The value; of what is a URL, or may have been meant as one, the scheme alone."""
+    if name not in _URLS and "://" not in value and "@" not in value:
+        return value
+    scheme = _SCHEME.match(value)
+    return f"{scheme[0]}…" if scheme else "…"

@@ -7,6 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from storage.objects.blob import Blob
 
+_FORMS = "write s3://host:port/bucket, s3s://… or file:///directory"
+
 
 class ObjectSource(Protocol):
     """Objects by key, to be read. Thread-safe; shared by every thread of a process."""
@@ -81,39 +83,50 @@ def open_store(
     """The store that `s3://host:port/bucket`, `s3s://…` (TLS) or `file:///directory` names.
 
     Objects of its own bucket and of `buckets` can be fetched; where that is None, of any. Connects
-    to nothing. Raises ValueError where the URL cannot be understood.
+    to nothing. Raises ValueError where the URL cannot be understood; the message quotes nothing of
+    it, since keys that were put there by mistake may stand anywhere.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ValueError(f"{_FORMS}, with an IPv6 address in brackets") from error
     if parts.query or parts.fragment:
-        raise ValueError(f"{url}: write '?' and '#' in a store's name as %3F and %23")
+        raise ValueError("write '?' and '#' in a store's name as %3F and %23")
     match parts.scheme:
         case "file":
             from storage.objects.directory import DirectoryStore  # noqa: PLC0415 (only the store in use)
 
             if parts.netloc or not parts.path.startswith("/"):
-                raise ValueError(f"{url}: the directory must be absolute: file:///directory")
+                raise ValueError("the directory must be absolute: file:///directory")
             return DirectoryStore(Path(unquote(parts.path)))
         case "s3" | "s3s":
             from storage.objects.s3 import S3Store  # noqa: PLC0415 (the SDK takes 0.2 s to import)
 
-            bucket = parts.path.strip("/")
-            if not parts.hostname or not bucket or "/" in bucket:
-                raise ValueError(f"{url}: write {parts.scheme}://host:port/bucket")
+            form = f"{parts.scheme}://host:port/bucket"
             if "@" in parts.netloc or bool(access_key) != bool(secret_key):
                 raise ValueError(
-                    f"{parts.scheme}://{parts.hostname}/{bucket}: credentials belong in"
-                    " EMO_S3_ACCESS_KEY and EMO_S3_SECRET_KEY, in both or in neither"
+                    "credentials belong in EMO_S3_ACCESS_KEY and EMO_S3_SECRET_KEY, in both or in"
+                    " neither"
                 )
-            return S3Store(
-                parts.netloc,
-                bucket,
-                secure=parts.scheme == "s3s",
-                access_key=access_key,
-                secret_key=secret_key,
-                region=region,
-                timeout_seconds=timeout_seconds,
-                connections=connections,
-                buckets=buckets,
-            )
+            bucket = parts.path.strip("/")
+            if not parts.hostname or not bucket or "/" in bucket:
+                raise ValueError(f"write {form}")
+            try:
+                return S3Store(
+                    parts.netloc,
+                    bucket,
+                    secure=parts.scheme == "s3s",
+                    access_key=access_key,
+                    secret_key=secret_key,
+                    region=region,
+                    timeout_seconds=timeout_seconds,
+                    connections=connections,
+                    buckets=buckets,
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"write {form}: a port of digits, and a bucket's name as S3 allows it, of 3 to"
+                    " 63 letters, digits, dots and hyphens"
+                ) from error
         case _:
-            raise ValueError(f"{url}: write s3://host:port/bucket, s3s://… or file:///directory")
+            raise ValueError(_FORMS)

@@ -5,12 +5,13 @@
     redis+sentinel://[user:password@]host[:port],…/MASTER[/db]     rediss+sentinel://…
     redis+cluster://[user:password@]host[:port],…        rediss+cluster://…
 
-No message quotes the URL: it may hold a password.
+No message quotes anything of the URL: in a wrong one, a password may stand anywhere.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def _truth(value: str) -> bool:
 
 def _file(value: str) -> str:
     if not Path(value).is_file():
-        raise ValueError(f"there is no file {value}")
+        raise ValueError("there is no such file")
     return value
 
 
@@ -178,6 +179,13 @@ _WITH_SENTINEL: dict[str, Callable[[str], Any]] = {
 }
 
 
+def _unknown_option(name: str, known: Iterable[str]) -> str:
+    """What to say of an option, but for its name: that may be the rest of a password."""
+    meant = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {meant[0]}?" if meant else ""
+    return f"sets an option that is none of {', '.join(known)}{hint}"
+
+
 def _options(query: str, *, kind: Kind, tls: bool) -> dict[str, Any]:
     known = dict(_EVERYWHERE)
     if tls:
@@ -189,7 +197,7 @@ def _options(query: str, *, kind: Kind, tls: bool) -> dict[str, Any]:
         if name in _WITH_TLS and not tls:
             raise ValueError(f"{name} is for TLS: begin with {kind.replace('redis', 'rediss')}://")
         if name not in known:
-            raise ValueError(f"must not set {name}; its options are {', '.join(known)}")
+            raise ValueError(_unknown_option(name, known))
         try:
             options[name] = known[name](value)
         except ValueError as error:

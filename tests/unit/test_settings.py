@@ -122,11 +122,6 @@ def test_an_empty_tape_length_means_from_memory(monkeypatch: pytest.MonkeyPatch)
         ("EMO_PREFIX", "a b", "must match pattern"),
         ("EMO_METRICS_ADDRESS", "9464", "must be host:port, or empty"),
         ("EMO_METRICS_ADDRESS", "localhost:99999", "must be host:port, or empty"),
-        ("EMO_REDIS_URL", "redis://h/0?decode_responses=True", "must not set decode_responses"),
-        ("EMO_REDIS_URL", "http://host", "must begin with redis://, rediss://, unix://, "),
-        ("EMO_REDIS_URL", "redis+sentinel://host", "must end with the master's name"),
-        ("EMO_STORE", "file://relative/dir", "the directory must be absolute"),
-        ("EMO_OUTPUT_STORE", "ftp://host/dir", "write s3://host:port/bucket"),
     ],
 )
 def test_a_wrong_value_is_named_and_explained(
@@ -171,6 +166,31 @@ def test_a_dotenv_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "shown", "said"),
+    [
+        ("EMO_REDIS_URL", "redis://h/0?retry=1", "redis://…", "sets an option that is none of db"),
+        (
+            "EMO_REDIS_URL",
+            "http://host",
+            "http://…",
+            "must begin with redis://, rediss://, unix://, ",
+        ),
+        ("EMO_REDIS_URL", "redis+sentinel://host", "redis+sentinel://…", "end with the master's"),
+        ("EMO_STORE", "file://relative/dir", "file://…", "the directory must be absolute"),
+        ("EMO_OUTPUT_STORE", "ftp://host/dir", "…", "write s3://host:port/bucket"),
+    ],
+)
+def test_of_a_wrong_url_the_scheme_is_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, shown: str, said: str
+) -> None:
+    """And what it must be: a password may stand anywhere in the rest."""
+    monkeypatch.setenv(name, value)
+    (problem,) = problems()
+    assert problem.startswith(f"{name}={shown}: ")
+    assert said in problem
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("EMO_REDIS_URL", "http://user:hush/w0rd@host:6379"),
@@ -194,7 +214,6 @@ def test_credentials_in_a_url_are_not_shown(
     assert "hush" not in problem
     assert "w0rd" not in problem
     assert problem.startswith(f"{name}=")
-    assert "…@host" in problem
 
 
 def test_a_cluster_needs_a_hash_tag(monkeypatch: pytest.MonkeyPatch) -> None:
