@@ -51,7 +51,8 @@ _INTAKE_SECONDS = 2.0  # a blocking read takes one
 _CLOSE_SECONDS = 2.0
 _PULSE_STOP_SECONDS = 1.0
 _NORMALIZE_THREADS = 1
-_DECODE_DESCRIPTORS = 4  # of a process: its socket, its own handle, and what it has decoded
+# Of a decode process: its socket, its handle, its spool file, and what it has decoded.
+_DECODE_DESCRIPTORS = 4
 _FLOAT32_BYTES = 4
 _PULSE_SECONDS = 10.0  # the longest wait for the reply to a heartbeat
 

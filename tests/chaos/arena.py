@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.chaos.store_proxy import StoreProxy, store_proxy
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
 
 _BUCKET = "audio"
+DIRECTORY_SLOT = 0  # its worker has the bucket's directory as its store, the others ask the server
 # With fsync by the second, a write may be answered while an fsync runs and before it is in the
 # file: a kill in that moment loses a confirmed XADD, and the harness could not tell whose fault.
 _SERVER_OPTIONS = ("--appendfsync", "always")
@@ -70,6 +71,8 @@ class Arena:
             "EMO_OUTPUT_STORE": directory.as_uri(),
         }
         self.fleet = Fleet(parent, directory, self.settings)
+        self._bucket = directory / "s3" / _BUCKET
+        self._link = directory / "store"
         self._server_lock = threading.Lock()
 
     def kill_server(self) -> None:
@@ -91,6 +94,20 @@ class Arena:
         with self._server_lock:
             if self.redis.pid == pid:
                 os.kill(pid, signal.SIGCONT)
+
+    def give_directory(self) -> None:
+        """Let the worker in one slot have a store of its own, which can vanish."""
+        self.find_store()
+        self.fleet.of_slot[DIRECTORY_SLOT] = {"EMO_STORE": self._link.as_uri()}
+
+    def lose_store(self) -> None:
+        """That store is gone."""
+        self._link.unlink(missing_ok=True)
+
+    def find_store(self) -> None:
+        """That store is there again."""
+        with suppress(FileExistsError):
+            self._link.symlink_to(self._bucket)
 
     def answering(self) -> None:
         """Return when the server answers."""

@@ -175,6 +175,7 @@ class Fleet:
     def __init__(self, parent: Nursery, directory: Path, settings: Mapping[str, str]) -> None:
         self.workers: list[Worker] = []  # all there ever were
         self.keep = True
+        self.of_slot: dict[int, dict[str, str]] = {}  # settings of one slot alone
         self._parent = parent
         self._directory = directory
         self._settings = dict(settings)
@@ -184,7 +185,8 @@ class Fleet:
         """A worker in a slot, with settings of its own; returns before it is ready."""
         with self._lock:
             log = self._directory / f"worker-{slot}-{len(self.workers)}.log"
-            worker = self._parent.fork(self, slot, log, {**self._settings, **settings})
+            own = self.of_slot.get(slot, {})
+            worker = self._parent.fork(self, slot, log, {**self._settings, **own, **settings})
             self.workers.append(worker)
         return worker
 

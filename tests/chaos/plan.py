@@ -51,6 +51,7 @@ class Fault(StrEnum):
     STORE_HANGS = "the store hangs"
     STORE_IS_SLOW = "the store is slow"
     STORE_CUTS = "the store cuts off bodies"
+    LOSE_STORE = "a worker's store vanishes and comes back"
 
 
 WORKER_FAULTS = (
@@ -69,6 +70,7 @@ _RATES: dict[Fault, tuple[float, float, float]] = {
     Fault.KILL_SERVER: (15, 0, 0),
     Fault.PAUSE_SERVER: (10, 0.3, 1.2 * LEASE_SECONDS),
     **dict.fromkeys(STORE_FAULTS, (15.0, 0.2, 1.0)),
+    Fault.LOSE_STORE: (8, 0.3, 3.0),
 }
 
 

@@ -55,6 +55,7 @@ def run(plan: Plan, directory: Path, parent: Nursery, say: Say) -> Report:
     """Carry out a plan; `say` is told what happens."""
     say(plan.describe())
     with arena(directory, parent, plan.aliases()) as place:
+        place.give_directory()
         place.fleet.start_ready(*range(plan.workers))
         calm = _calm_results(place)
         enqueuer, strikes = Enqueuer(place, plan.jobs), Strikes(place, plan.strikes)

@@ -80,6 +80,9 @@ class Strikes:
                 self._arena.kill_server()
             case Fault.PAUSE_SERVER:
                 ends = partial(self._arena.resume_server, self._arena.pause_server())
+            case Fault.LOSE_STORE:
+                self._arena.lose_store()
+                ends = self._arena.find_store
             case fault if fault in STORE_FAULTS:
                 self._arena.store.be(_MOODS[fault])
                 ends = partial(self._arena.store.be, Mood.CALM)

@@ -17,6 +17,7 @@ import typer
 import worker.app
 import worker.audio.processes
 import worker.delivery.upkeep
+import worker.fitness.breaker
 from storage.messages import Job
 from storage.objects.blob import Blob
 from tests.chaos.kinds import KILL_DECODER_MARK
@@ -33,6 +34,7 @@ _EXIT_CRASHED = 70
 _PR_SET_PDEATHSIG = 1
 # Consumers are reaped and lanes healed every minute; the harness has not so long.
 _REAP_SECONDS = 2.0
+_UNFIT_SECONDS = 0.2  # an outage of a store lasts a second at most
 
 
 class DeadlyFetch(Fetch):
@@ -97,6 +99,7 @@ def _patches() -> Sequence[tuple[Any, str, Any]]:
         (worker.audio.processes, "DecodeProcess", MortalDecodeProcess),
         (worker.delivery.upkeep, "_REAP_SECONDS", _REAP_SECONDS),
         (worker.delivery.upkeep, "_HEAL_SECONDS", _REAP_SECONDS),
+        (worker.fitness.breaker, "_OPEN_SECONDS", _UNFIT_SECONDS),
     ]
 
 

@@ -85,7 +85,7 @@ class Line:
             lease_seconds=0.4,  # of the upkeep: it looks for work ten times a second
             max_job_bytes=32 * 1024,
             uptime_seconds=lambda: 1e9,
-            weaknesses=lambda: (),
+            weaknesses=list,
             metrics=self.metrics,
         )
 

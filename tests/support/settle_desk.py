@@ -1,7 +1,7 @@
 """A Settle with fakes around it, for the tests of its behaviour."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from storage.errors import JobError
 from storage.messages import Job, Lane, Want
 from storage.objects.blob import Blob
-from storage.queue.entries import Begun, Delivery, Ending, Outcome, Verdict
+from storage.queue.entries import Begun, Delivery, Ending, GivenBack, Outcome, Verdict
 from storage.queue.streams import JobStreams
 from storage.redis.connection import RedisError
 from worker.delivery.leases import Leases
@@ -36,6 +36,8 @@ class Streams:
     def __init__(self) -> None:
         self.finished: list[tuple[Begun, Ending]] = []
         self.retried: list[tuple[Begun, float, str, str]] = []
+        self.excused: list[tuple[str, bool]] = []  # job, and whether it was counted
+        self.often: set[str] = set()  # jobs that were given back often enough
         self.outcomes: dict[str, Outcome] = {}
         self.errors: list[Exception] = []
         self.refusals: dict[str, int] = {}
@@ -56,6 +58,12 @@ class Streams:
         self._fail()
         self.retried.append((begun, delay_seconds, code, message))
         return self.outcomes.get(begun.job_id, Outcome.RETRYING)
+
+    def excuse(self, begun: Sequence[Begun], *, counted: bool) -> list[GivenBack]:
+        """Give back."""
+        self._fail()
+        self.excused += [(each.job_id, counted) for each in begun]
+        return [GivenBack.OFTEN if each.job_id in self.often else GivenBack.GIVEN for each in begun]
 
     def _finish_one(self, begun: Begun, ending: Ending) -> Outcome | RedisError:
         if self.refusals.get(begun.job_id):

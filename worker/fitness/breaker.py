@@ -15,6 +15,8 @@ from worker.telemetry.metrics import Metrics
 # jobs have been to three of them.
 _CLOSED_SECONDS = 2.0
 _OPEN_SECONDS = 1.0  # between two tests of everything
+# After an outage, what was connected before it may fail once more.
+_AFTERMATH_SECONDS = 1.0
 _LONGEST_SECONDS = 15.0  # a test that takes longer hangs, as a mount does whose server is gone
 
 log = structlog.get_logger(__name__)
@@ -53,7 +55,7 @@ class Breaker:
         self._longest_seconds = longest_seconds
         self._finding: Finding | None = None
         self._last: Finding | None = None
-        self._opened_at = self._closed_at = self._tested_at = clock() - 1.0
+        self._opened_at = self._closed_at = self._tested_at = float("-inf")
         self._testing = threading.Lock()
         self._asked: threading.Thread | None = None  # runs a test, or hangs in one
         self._changed = threading.Condition()
@@ -93,7 +95,8 @@ class Breaker:
                 self._test(self._tests.everything)
                 self._tested_at = self.clock()
             # It may have gone well again between the fault and the test.
-            return self._finding or (self._last if self._closed_at >= since else None)
+            well_since = self._closed_at + _AFTERMATH_SECONDS
+            return self._finding or (self._last if well_since >= since else None)
 
     def look(self) -> None:
         """Test what is due: the machine, or everything while it is open."""

@@ -16,6 +16,7 @@ from storage.errors import (
     Internal,
     JobError,
     NotAudio,
+    SpoolUnavailable,
     StorageUnavailable,
 )
 from storage.messages import Status, Want
@@ -23,6 +24,8 @@ from storage.queue.entries import Ending, Outcome
 from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.settle_desk import PREDICTION, SCORES, Desk
 from worker.delivery import settle as settle_module
+from worker.fitness.guard import Excused
+from worker.fitness.self_test import Finding
 
 
 @pytest.fixture(autouse=True)
@@ -313,3 +316,57 @@ def test_what_the_server_refuses_is_asked_for_again_alone() -> None:
     assert [begun.job_id for begun, _ in desk.streams.finished] == ["a", "c", "b"]
     assert desk.sample("jobs_ended_total", status="done", error_code="") == 3
     assert desk.sample("finishes_fenced_total") == 0
+
+
+SICK = Excused(Finding(SpoolUnavailable("no spool")), StorageUnavailable("no mount"))
+AWAY = Excused(Finding(StorageUnavailable("nobody"), away=True), StorageUnavailable("no reply"))
+
+
+def test_an_excused_job_goes_back_as_it_was() -> None:
+    """It is neither retried nor ended, even on its last try; what is beside it ends as it must."""
+    desk = Desk()
+    tasks = [
+        desk.task("sick", error=SICK, attempts=3),
+        desk.task("done"),
+        desk.task("away", error=AWAY, attempts=3),
+        desk.task("failed", error=NotAudio("no")),
+    ]
+    desk.settle(tasks)
+    assert desk.streams.excused == [("sick", True), ("away", False)]
+    assert desk.streams.retried == []
+    assert [begun.job_id for begun, _ in desk.streams.finished] == ["done", "failed"]
+    assert len(desk.leases) == 0
+    assert desk.sample("jobs_excused_total", fault="sick") == 1
+    assert desk.sample("jobs_excused_total", fault="away") == 1
+
+
+@pytest.mark.parametrize(("attempts", "ends"), [(1, 0), (3, 1)])
+def test_one_that_was_excused_too_often_counts(attempts: int, ends: int) -> None:
+    """With the error that it failed of here: it is tried again, and is dead at last."""
+    desk = Desk()
+    desk.streams.often.add("x")
+    desk.settle([desk.task("x", error=SICK, attempts=attempts)])
+    counted = {"error_code": "storage_unavailable", "error": "no mount"}
+    dead = [ending for _, ending in desk.streams.finished]
+    tried_again = [(code, message) for _, _, code, message in desk.streams.retried]
+    assert dead == [Ending(Status.DEAD, counted, "storage_unavailable")] * ends
+    assert tried_again == [tuple(counted.values())] * (1 - ends)
+    assert desk.sample("jobs_excused_total", fault="sick") == 0
+
+
+def test_outputs_that_a_sick_machine_cannot_store_are_excused() -> None:
+    """The result is lost with it, and the job runs again elsewhere."""
+    desk = Desk()
+    desk.outputs.error = SICK
+    desk.settle([desk.task(want=[Want.EMBEDDING])])
+    assert desk.streams.excused == [("x", True)]
+    assert desk.streams.finished == []
+
+
+def test_excuses_wait_for_redis() -> None:
+    """Given back when it answers, and not before."""
+    desk = Desk()
+    desk.streams.errors = [RedisConnectionError("reset")]
+    with capture_logs():
+        desk.settle([desk.task(error=SICK)])
+    assert desk.streams.excused == [("x", True)]
