@@ -160,5 +160,5 @@ def _safely(test: Test) -> Finding | None:
     try:
         return test()
     except Exception:
-        log.exception("self_test.failed")
+        log.exception("fitness.failed")
         return None

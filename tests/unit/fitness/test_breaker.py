@@ -173,4 +173,4 @@ def test_a_fault_of_the_test_itself_stops_nobody(logs: list[EventDict]) -> None:
     desk = Desk()
     desk.fitness.fault = ValueError("boom")
     assert desk.breaker.blame(desk.clock()) is None
-    assert [event["event"] for event in logs] == ["self_test.failed"]
+    assert [event["event"] for event in logs] == ["fitness.failed"]
