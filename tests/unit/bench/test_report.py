@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
 from bench.chart import chart
 from bench.compare import summary
@@ -15,7 +16,7 @@ from bench.side import Side, Turn
 from docs.generate import between
 from worker.bench.clips import Lengths
 from worker.bench.machine import Machine
-from worker.bench.show import number
+from worker.bench.show import Sheet, number
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -50,6 +51,14 @@ def comparison() -> Comparison:
     workload = Workload("five", "5 s each", 2, 10.0, sides)
     machine = Machine("cpu-2-cores", "A & B", "A & B", 2, ("avx2",), "3.11", "2.13", "2026-01-02")
     return Comparison(machine, "random:tiny", 3, ("it was busy",), (workload,))
+
+
+def test_a_sheet_shows_what_is_written_in_it() -> None:
+    """Names of models and machines are no markup, and steer nothing."""
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(Sheet("Title", ("what",), (("[/x]\x1b[2J",),)).rich())
+    assert "[/x]\\x1b[2J" in capture.get()
 
 
 def test_a_ratio_is_that_of_the_same_round(comparison: Comparison) -> None:
