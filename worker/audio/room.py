@@ -124,6 +124,9 @@ class Spool:
             if self._used_bytes + to_bytes - from_bytes > self.limit_bytes:
                 return False
             try:
+                # Asked first: an attempt that fails would take what is there from others meanwhile.
+                if _free_bytes(fd) < to_bytes - from_bytes:
+                    return False
                 os.posix_fallocate(fd, from_bytes, to_bytes - from_bytes)
             except OSError as error:
                 if error.errno not in _FULL:
@@ -141,13 +144,14 @@ class Spool:
         """Raise SpoolUnavailable unless a file can be written, and what was missing is there."""
         fd = self.open()
         try:
+            free_bytes = _free_bytes(fd)
             os.write(fd, bytes(_PROBE_BYTES))
-            disk = os.fstatvfs(fd)
         except OSError as error:
+            if error.errno in _FULL and self.used_bytes:
+                return  # of our own files, which will go
             raise spool_failed(self.directory, error) from error
         finally:
             os.close(fd)
-        free_bytes = disk.f_bavail * disk.f_frsize
         if free_bytes < self._missing_bytes:
             raise self._too_full(free_bytes)
         self._missing_bytes = 0
@@ -183,11 +187,16 @@ class Spool:
             self._full_since = self._clock()
         elif self._clock() > self._full_since + _PATIENCE_SECONDS:
             self._full_since, self._missing_bytes = None, num_bytes
-            disk = os.statvfs(self.directory)
-            raise self._too_full(disk.f_bavail * disk.f_frsize)
+            raise self._too_full(_free_bytes(self.directory))
 
     def _too_full(self, free_bytes: int) -> SpoolUnavailable:
         return SpoolUnavailable(
             f"{self.directory}: {free_bytes} bytes are free, and a recording needs "
             f"{self._missing_bytes}; make room there, or point EMO_SPOOL_DIR elsewhere"
         )
+
+
+def _free_bytes(place: int | Path) -> int:
+    """Room on the disk of a file or directory."""
+    disk = os.statvfs(place)
+    return disk.f_bavail * disk.f_frsize

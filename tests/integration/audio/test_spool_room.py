@@ -1,7 +1,6 @@
 """Long audio through real decode processes, with less room in the spool than it all would take."""
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +11,7 @@ import pytest
 from storage.errors import AudioTooLong, SpoolUnavailable
 from storage.objects.blob import Blob
 from tests.support.audio_files import ample_limits, mp3, silent_flac
+from tests.support.mounts import mounted
 from tests.support.polling import until
 from worker.audio import room
 from worker.audio.commandline import decode_isolated
@@ -30,11 +30,8 @@ Decoding = Callable[[bytes], "Future[Waveform]"]
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system that holds two files, and not three."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(tmp_path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("NO right to mount here: nothing was tested on a small disk")
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+    with mounted(tmp_path, size_bytes=DISK_BYTES):
+        yield tmp_path
 
 
 @pytest.fixture

@@ -3,13 +3,22 @@
 import gc
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from storage.errors import AudioTooLong, Internal, SpoolUnavailable
+from tests.support.mounts import mounted
 from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.audio.room import Spool, SpoolFile
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a megabyte."""
+    with mounted(tmp_path, size_bytes=1 << 20):
+        yield tmp_path
 
 
 class Asking(threading.Thread):
@@ -104,3 +113,31 @@ def test_a_directory_that_is_gone_is_found(tmp_path: Path) -> None:
             ask()
     (tmp_path / "gone").mkdir()
     spool.check()
+
+
+def test_a_disk_that_is_full_of_our_own_files_is_no_fault(small_disk: Path) -> None:
+    """They will go: the check passes, and fails once nothing of ours is in the way."""
+    spool = Spool(small_disk, 1 << 40)
+    disk = os.statvfs(small_disk)
+    file = spool.reserve(disk.f_bfree * disk.f_frsize)
+    spool.check()
+    file.release()
+    with pytest.raises(SpoolUnavailable, match="EMO_SPOOL_DIR"):
+        spool.check()
+    file.close()
+    spool.check()
+
+
+def test_what_does_not_fit_is_not_even_tried(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt would take what room there is from other programs, twenty times a second."""
+    spool = Spool(small_disk, 1 << 40)
+    fd = spool.open()
+    (small_disk / "theirs").write_bytes(bytes(1 << 19))
+    tried: list[int] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda fd, start, size: tried.append(size))
+    assert not spool.take(fd, 0, 3 << 18)
+    assert spool.take(fd, 0, 1 << 18)
+    assert tried == [1 << 18]
+    os.close(fd)

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from storage.errors import ObjectNotFound, StorageUnavailable
 from storage.objects.directory import DirectoryStore
 from storage.objects.store import open_store
 from tests.support.descriptors import no_descriptors
+from tests.support.mounts import mounted
 from tests.support.s3_server import http_answer, scripted_server
 from worker.audio.room import Spool
 from worker.fitness.self_test import SelfTest
@@ -69,12 +69,9 @@ def test_want_of_descriptors_is_found(a_test: SelfTest) -> None:
 
 def test_what_lies_under_a_mount_that_is_gone_is_no_store(tmp_path: Path) -> None:
     """An empty directory stays behind, in which no object is found: no job may fail of that."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("NO right to mount here: nothing was tested of mounts")
     store = DirectoryStore(tmp_path)
-    store.serves()
-    subprocess.run(["umount", str(tmp_path)], check=True)
+    with mounted(tmp_path, size_bytes=1 << 20):
+        store.serves()
     with pytest.raises(StorageUnavailable, match="not mounted"):
         store.fetch("a.wav", max_bytes=10)
     with pytest.raises(StorageUnavailable, match="not mounted"):
