@@ -132,6 +132,7 @@ def assemble(
     )
     metrics.in_flight.set_function(lambda: pipeline.in_flight)
     metrics.bytes_in_flight.set_function(lambda: budget.used_bytes)
+    metrics.decode_confined.set_function(lambda: processes.confined)
     metrics.spool_bytes.set_function(lambda: spool.used_bytes)
     return Assembly(pipeline, processes)
 

@@ -15,6 +15,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElaps
 from storage.objects.local_files import named_files
 from storage.settings import InvalidSettings, load, table, unknown_variables
 from storage.terminal import json_line, say, tell
+from worker.audio.confinement import hide_memory
 from worker.bench.clips import Lengths
 from worker.bench.report import Part
 from worker.pipeline.capacity import raise_limit
@@ -51,6 +52,7 @@ def main(context: typer.Context) -> None:
 @app.command()
 def run() -> None:
     """Take jobs from Redis until SIGTERM."""
+    hide_memory()  # decode processes run as the same user
     settings = _settings(required=("redis_url", "store"))
     _configure_logs(settings.log_level)
     _require_spool(settings)
@@ -88,6 +90,7 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file.")] = False,
 ) -> None:
     """Classify files, without Redis. Exits with 3 where some failed."""
+    hide_memory()
     settings = _settings(model=model, device=device, dtype=dtype)
     _configure_logs("warning" if settings.log_level == "info" else settings.log_level)
     from worker.classify import classify as classify_files  # noqa: PLC0415 (imports torch)

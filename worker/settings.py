@@ -13,6 +13,8 @@ from worker.audio.limits import SPOOL_BYTES, AudioLimits
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 _HIGHEST_PORT = 65_535
+_LEAST_DECODE_BYTES = 256 * 1024**2  # half of it is libraries, which all share
+_MOST_DECODE_BYTES = 1024**3
 _SHORTEST_WINDOW_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
 
 
@@ -24,6 +26,20 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     except (OSError, ValueError):
         return allowed
     return allowed if share == "max" else max(1, min(allowed, int(share) // int(period)))
+
+
+def memory_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """Memory that this process may use: the machine's, or less by its container's limit."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(installed, int(limit.read_text(encoding="ascii")))
+    except (OSError, ValueError):  # "max" is no number
+        return installed
+
+
+def decode_share_bytes(processes: int, memory: int) -> int:
+    """Memory that one of so many decode processes may use, so that all together use half of it."""
+    return max(_LEAST_DECODE_BYTES, min(_MOST_DECODE_BYTES, memory // 2 // processes))
 
 
 class WorkerSettings(SharedSettings):
@@ -113,7 +129,11 @@ class WorkerSettings(SharedSettings):
         description="Decode processes. Default: one for every two cores, at most 16.",
     )
     decode_memory_bytes: Size = Field(
-        ByteSize(1024**3), description="Address space of one decode process."
+        default_factory=lambda given: ByteSize(
+            decode_share_bytes(given.get("decode_processes", 1), memory_bytes())
+        ),
+        description="Address space of one decode process. Default: its share in half of the "
+        "memory, at least 256 MiB and at most 1 GiB.",
     )
     spool_dir: str = Field(
         default_factory=tempfile.gettempdir,

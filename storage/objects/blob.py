@@ -1,6 +1,5 @@
 """A `Blob`: object bytes behind a file descriptor, handed from stage to stage without a copy."""
 
-import mmap
 import os
 import stat
 from pathlib import Path
@@ -12,8 +11,9 @@ class Blob:
     """Bytes behind a file descriptor: a memfd or an open regular file.
 
     Whoever consumes it closes it, best by `with`; one that is merely dropped closes itself. The
-    offset of the descriptor belongs to nobody: use `view` or `os.pread`. Not thread-safe; owned by
-    one stage at a time.
+    offset of the descriptor belongs to nobody: use `os.pread`. It is never mapped: another program
+    may cut a file short, and reading past the end of a map kills. Not thread-safe; owned by one
+    stage at a time.
     """
 
     def __init__(self, fd: int, size: int) -> None:
@@ -39,16 +39,6 @@ class Blob:
             raise ValueError(f"{path}: is not a regular file; give the path of one")
         blob.size = status.st_size
         return blob
-
-    def view(self) -> memoryview:
-        """The bytes as a read-only map, uint8 (size,); it stays valid after `close`.
-
-        A file that another program cuts short while it is mapped raises SIGBUS where it is read;
-        a memfd cannot be cut short.
-        """
-        if self.size == 0:
-            return memoryview(b"")  # an empty map is an error
-        return memoryview(mmap.mmap(self.fd, self.size, access=mmap.ACCESS_READ))
 
     def close(self) -> None:
         """Close the descriptor; closing twice is harmless."""

@@ -22,7 +22,7 @@ from storage.messages import Job
 from storage.objects.blob import Blob
 from tests.chaos.kinds import KILL_DECODER_MARK
 from worker import cli
-from worker.audio.processes import DecodeProcess
+from worker.audio.process import DecodeProcess
 from worker.audio.room import Spool
 from worker.clip import Clip, Waveform
 from worker.stages.fetch import Fetch

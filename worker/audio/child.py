@@ -1,7 +1,8 @@
-"""A decode process: `python -m worker.audio.child SOCKET PARENT_PID MEMORY_BYTES`.
+"""A decode process: `python -m worker.audio.child SOCKET PARENT_PID MEMORY_BYTES PART_BYTES`.
 
 It imports neither numpy nor torch, and ends when its parent does. One request at a time; a file
-that makes it crash or hang costs that file only.
+that makes it crash or hang costs that file only. Before the first it gives up all that decoding
+does not need.
 """
 
 import ctypes
@@ -13,36 +14,34 @@ import sys
 import wave
 
 from storage.errors import DecodeCrashed, Internal, JobError, SpoolUnavailable
+from worker.audio.confinement import confine
 from worker.audio.libav import Decoder
 from worker.audio.limits import too_long
+from worker.audio.pcm import SAMPLE_BYTES, PcmWriter
 from worker.audio.protocol import (
     MAX_MESSAGE_BYTES,
-    Ask,
     Done,
     Failed,
+    GoOn,
     Message,
-    Progress,
+    Part,
     Ready,
     Request,
-    Room,
     decode,
     encode,
 )
-from worker.audio.spool import PcmWriter, Place
 
 _PR_SET_PDEATHSIG = 1
-_PROGRESS_SECONDS = 60  # of decoded audio; earns 6 s of time
+_LEAST_PART_BYTES = 1_600  # a quarter of the silence, so that it takes parts
+_MOST_CHARACTERS = 500  # of an error; what a file says of itself may be long
 
 
 def main(arguments: list[str]) -> None:
     """Serve requests until the parent closes its end."""
-    socket_fd, parent_pid, memory_bytes = map(int, arguments)
-    _die_with(parent_pid)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    _warm_up()
+    socket_fd, parent_pid, memory_bytes, part_bytes = map(int, arguments)
     with socket.socket(fileno=socket_fd) as connection:
-        _send(connection, Ready())
+        refused = prepare(parent_pid, memory_bytes, part_bytes)
+        _send(connection, Ready(refused))
         while True:
             packet, fds, _, _ = socket.recv_fds(
                 connection, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC
@@ -51,15 +50,28 @@ def main(arguments: list[str]) -> None:
                 return
             request = decode(packet)
             assert isinstance(request, Request)
-            _answer(connection, fds[0], request, memory_bytes)
+            _answer(connection, fds[0], request, memory_bytes, part_bytes)
 
 
-def _answer(connection: socket.socket, fd: int, request: Request, memory_bytes: int) -> None:
+def prepare(parent_pid: int, memory_bytes: int, part_bytes: int) -> str:
+    """Import all that will be needed, then be confined; returns what the kernel refused, or ""."""
+    _die_with(parent_pid)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    _warm_up()
+    refused = confine(part_bytes)
+    _warm_up()  # where the filter lacks what this system needs, no file shall find out
+    return refused
+
+
+def _answer(
+    connection: socket.socket, fd: int, request: Request, memory_bytes: int, part_bytes: int
+) -> None:
     """Decode one file and say what came of it."""
     try:
-        _decode(connection, fd, request)
+        _decode(connection, fd, request, part_bytes)
     except JobError as error:
-        _send(connection, Failed(error.code, str(error)))
+        _send(connection, Failed(error.code, str(error)[:_MOST_CHARACTERS]))
     except MemoryError:
         limit = DecodeCrashed(
             f"decoding needs more than {memory_bytes} bytes of memory: convert the file to WAV, or "
@@ -67,47 +79,30 @@ def _answer(connection: socket.socket, fd: int, request: Request, memory_bytes: 
         )
         _send(connection, Failed(limit.code, str(limit)))
     except Exception as error:
-        _send(connection, Failed(Internal.code, f"the decoder failed: {error!r}"))
+        text = f"the decoder failed: {error!r}"[:_MOST_CHARACTERS]
+        _send(connection, Failed(Internal.code, text))
     finally:
         os.close(fd)
 
 
-def _decode(connection: socket.socket, fd: int, request: Request) -> None:
+def _decode(connection: socket.socket, fd: int, request: Request, part_bytes: int) -> None:
     """Decode one file and send its samples. Raises JobError, MemoryError."""
     decoder = Decoder(fd, request.size, sample_rate_hz=request.sample_rate_hz)
     max_samples = int(request.max_audio_seconds * request.sample_rate_hz)
-    progress_samples = _PROGRESS_SECONDS * request.sample_rate_hz
-    told_samples = 0
 
-    def ask(num_samples: int) -> Place:
-        return _ask(connection, num_samples, int(num_samples / decoder.share_read))
+    def hand_over(part: int) -> None:
+        _send(connection, Part(int(pcm.num_samples / decoder.share_read)), [part])
+        packet, *_ = connection.recvmsg(MAX_MESSAGE_BYTES)  # the filter knows no other way
+        if not packet or not isinstance(decode(packet), GoOn):
+            raise SpoolUnavailable("there is no room for so much audio now")
 
-    memory_samples = int(request.memory_seconds * request.sample_rate_hz)
-    with PcmWriter(memory_samples=memory_samples, ask=ask) as pcm:
+    with PcmWriter(part_bytes, hand_over) as pcm:
         for chunk in decoder.chunks():
-            pcm.write(chunk)
-            if pcm.num_samples > max_samples:
+            if pcm.num_samples + len(chunk) // SAMPLE_BYTES > max_samples:
                 raise too_long(request.max_audio_seconds)
-            if pcm.num_samples - told_samples >= progress_samples:
-                told_samples = pcm.num_samples
-                _send(connection, Progress(told_samples / request.sample_rate_hz))
-        pcm.flush()
-        _send(
-            connection,
-            Done(pcm.num_samples, decoder.truncated, decoder.damaged_packets),
-            [pcm.fd],
-        )
-
-
-def _ask(connection: socket.socket, num_samples: int, expected_samples: int) -> Place:
-    """Wait until the worker has room for more samples. Raises SpoolUnavailable."""
-    _send(connection, Ask(num_samples, expected_samples))
-    packet, fds, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
-    room = decode(packet) if packet else Room(0)
-    assert isinstance(room, Room)
-    if not room.num_samples:
-        raise SpoolUnavailable("there is no room for so much audio now")
-    return Place(room.num_samples, fds[0] if fds else None)
+            pcm.write(chunk)
+        last, num_samples = pcm.finish()
+        _send(connection, Done(num_samples, decoder.truncated, decoder.damaged_packets), [last])
 
 
 def _warm_up() -> None:
@@ -117,8 +112,10 @@ def _warm_up() -> None:
             silence.setparams((2, 2, 8_000, 800, "NONE", ""))
             silence.writeframes(bytes(2 * 2 * 800))
         size = file.tell()
-        for _ in Decoder(file.fileno(), size, sample_rate_hz=16_000).chunks():
-            pass
+        with PcmWriter(_LEAST_PART_BYTES, lambda part: None) as pcm:
+            for chunk in Decoder(file.fileno(), size, sample_rate_hz=16_000).chunks():
+                pcm.write(chunk)
+            pcm.finish()
 
 
 def _send(connection: socket.socket, message: Message, fds: list[int] | None = None) -> None:

@@ -1,7 +1,9 @@
 """Decode in isolation, by FFmpeg's command line: for files that may have killed a worker before.
 
-The program shares nothing with us but two descriptors, has its memory and CPU time limited, and
-is killed when it takes too long. It costs ten times as much as a decode process.
+The program shares nothing with us but the object's descriptor and two pipes, has its memory, CPU
+time and descriptors limited, and is killed when it takes too long. Unlike a decode process it may
+call the kernel as it likes, for which it is given none of our environment. It costs ten times as
+much.
 """
 
 import errno
@@ -14,27 +16,39 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
 
 import ffmpeg
 import imageio_ffmpeg
 import structlog
 
 from storage.errors import DecodeCrashed, Internal, NotAudio, StageTimeout
-from storage.objects.blob import Blob
-from worker.audio.formats import FORMATS, resample_options
+from storage.objects.blob import Blob, write_all
+from worker.audio.formats import DECODERS, FORMATS, resample_options
 from worker.audio.limits import AudioLimits, too_long
+from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.room import Spool
-from worker.audio.spool import SAMPLE_BYTES, spool_failed
+from worker.audio.spool import spool_failed
 from worker.audio.waveform import map_waveform
 from worker.clip import SAMPLE_RATE_HZ, Waveform
 
 log = structlog.get_logger(__name__)
 
 _EXIT_OUT_OF_MEMORY = 256 - errno.ENOMEM  # ffmpeg exits with its negative error, modulo 256
-_EXIT_DISK_FULL = 256 - errno.ENOSPC
 _COMPLAINT_BYTES = 4_096  # of stderr, counted from the end
 _CHECK_SECONDS = 20
-_PROGRESS_SECONDS = 0.5  # how often the deadline is moved by what was decoded
+_READ_BYTES = 1024**2
+_MOST_DESCRIPTORS = 32
+
+
+class _Ended(NamedTuple):
+    """How ffmpeg ended: `complaint` is the last line that it had to say."""
+
+    status: int
+    num_samples: int
+    complaint: str
 
 
 def decode_isolated(blob: Blob, limits: AudioLimits, spool: Spool | None = None) -> Waveform:
@@ -50,13 +64,10 @@ def decode_isolated(blob: Blob, limits: AudioLimits, spool: Spool | None = None)
         output = spool.open()
         try:
             line = _command(find_ffmpeg(), blob.fd, limits)
-            status, complaint = _run(line, blob, output, limits, spool.limit_bytes)
-            if status == -signal.SIGXFSZ:
-                spool.require_fitting(spool.limit_bytes + 1)
-            if status == _EXIT_DISK_FULL or os.strerror(errno.ENOSPC) in complaint:
-                full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                raise spool_failed(spool.directory, full)
-            num_samples = os.fstat(output).st_size // SAMPLE_BYTES
+            try:
+                status, num_samples, complaint = _run(line, blob, output, spool, limits)
+            except OSError as error:
+                raise spool_failed(spool.directory, error) from error
             if status < 0 or status == _EXIT_OUT_OF_MEMORY:
                 raise DecodeCrashed(
                     f"ffmpeg died of this file ({_cause(status)}): convert it to WAV, or raise "
@@ -99,6 +110,7 @@ def _command(binary: str, fd: int, limits: AudioLimits) -> list[str]:
         f"/proc/self/fd/{fd}",  # seekable; through a pipe, an m4a file gives nothing and says OK
         protocol_whitelist="file",
         format_whitelist=FORMATS,
+        codec_whitelist=DECODERS,
         threads=1,
     )
     target = ffmpeg.output(
@@ -116,55 +128,78 @@ def _command(binary: str, fd: int, limits: AudioLimits) -> list[str]:
     return line
 
 
-def _run(
-    line: list[str], blob: Blob, output: int, limits: AudioLimits, most_bytes: int
-) -> tuple[int, str]:
-    """Exit status, and the last line ffmpeg had to say. Raises StageTimeout."""
+def _run(line: list[str], blob: Blob, output: int, spool: Spool, limits: AudioLimits) -> _Ended:
+    """Have it write to `output`, by way of us. Raises StageTimeout, AudioTooLong, OSError.
+
+    Nobody else has that file open: nothing that ffmpeg started can cut it short later.
+    """
     started = time.monotonic()
     with subprocess.Popen(
         line,
         stdin=subprocess.DEVNULL,
-        stdout=output,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=[blob.fd],
         env={"PATH": os.environ.get("PATH", ""), "AV_LOG_FORCE_NOCOLOR": "1"},
         start_new_session=True,
     ) as process:
+        _confine(process.pid, limits)
+        assert process.stdout is not None
         assert process.stderr is not None
-        # Should this worker die, its ffmpeg still comes to an end.
-        cpu_seconds = math.ceil(limits.allowed_seconds(limits.max_audio_seconds))
-        _limit(process.pid, resource.RLIMIT_CPU, cpu_seconds)
-        _limit(process.pid, resource.RLIMIT_AS, limits.memory_bytes)
-        _limit(process.pid, resource.RLIMIT_CORE, 0)
-        _limit(process.pid, resource.RLIMIT_FSIZE, most_bytes)
-        said = b""
+        samples, complaints = process.stdout.fileno(), process.stderr.fileno()
         poller = select.poll()
-        poller.register(process.stderr)
-        while True:
-            decoded_seconds = os.fstat(output).st_size / SAMPLE_BYTES / SAMPLE_RATE_HZ
-            allowed_seconds = limits.allowed_seconds(decoded_seconds)
-            left_seconds = started + allowed_seconds - time.monotonic()
-            if left_seconds <= 0:
-                process.kill()
-                raise StageTimeout(
-                    f"ffmpeg was stopped after {allowed_seconds:g} s: convert the file to WAV, or "
-                    "raise EMO_DECODE_TIMEOUT_SECONDS"
-                )
-            if poller.poll(1000 * min(left_seconds, _PROGRESS_SECONDS)):
-                part = os.read(process.stderr.fileno(), _COMPLAINT_BYTES)
-                if not part:  # it has closed its stderr: it has ended
+        open_pipes = {samples, complaints}
+        for pipe in open_pipes:
+            poller.register(pipe)
+        written_bytes, said = 0, b""
+        try:
+            while True:
+                decoded_seconds = written_bytes / SAMPLE_BYTES / SAMPLE_RATE_HZ
+                allowed_seconds = limits.allowed_seconds(decoded_seconds)
+                left_seconds = started + allowed_seconds - time.monotonic()
+                if left_seconds <= 0:
+                    raise subprocess.TimeoutExpired(line, allowed_seconds)
+                if not open_pipes:
+                    status = process.wait(left_seconds)
                     break
-                said = (said + part)[-_COMPLAINT_BYTES:]
-        lines = said.decode(errors="replace").split("\n")
-        return process.wait(), next((text.strip() for text in lines[::-1] if text.strip()), "")
+                for pipe, _ in poller.poll(1000 * left_seconds):
+                    part = os.read(pipe, _READ_BYTES)
+                    if not part:
+                        poller.unregister(pipe)
+                        open_pipes.remove(pipe)
+                    elif pipe == samples:
+                        written_bytes += len(part)
+                        spool.require_fitting(written_bytes)
+                        write_all(output, part)
+                    else:
+                        said = (said + part)[-_COMPLAINT_BYTES:]
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            raise StageTimeout(
+                f"ffmpeg was stopped after {allowed_seconds:g} s: convert the file to WAV, or "
+                "raise EMO_DECODE_TIMEOUT_SECONDS"
+            ) from error
+        except BaseException:
+            process.kill()
+            raise
+    lines = [text.strip() for text in said.decode(errors="replace").split("\n")]
+    return _Ended(status, written_bytes // SAMPLE_BYTES, next(filter(None, lines[::-1]), ""))
 
 
-def _limit(pid: int, which: int, value: int) -> None:
-    """Limit another process; one that has ended needs no limit."""
-    try:
-        resource.prlimit(pid, which, (value, value))
-    except ProcessLookupError:
-        return
+def _confine(pid: int, limits: AudioLimits) -> None:
+    """Take from it what can be taken from outside; should this worker die, it still ends."""
+    cpu_seconds = math.ceil(limits.allowed_seconds(limits.max_audio_seconds))
+    for which, value in (
+        (resource.RLIMIT_CPU, cpu_seconds),
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),  # it writes to pipes alone
+        (resource.RLIMIT_NOFILE, _MOST_DESCRIPTORS),
+    ):
+        with suppress(ProcessLookupError):  # one that has ended needs no limit
+            resource.prlimit(pid, which, (value, value))
+    with suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _cause(status: int) -> str:

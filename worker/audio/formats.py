@@ -4,6 +4,18 @@
 # recognised by luck (amrnb took a web page for ten seconds of speech).
 FORMATS = "wav,w64,aiff,au,caf,flac,mp3,ogg,aac,ac3,amr,mov,matroska,asf,avi,mpegts"
 
+# What these carry sound in. FFmpeg has five hundred more decoders, of pictures and of old games,
+# which a hostile file could call for.
+DECODERS = (
+    "pcm_alaw,pcm_mulaw,pcm_s8,pcm_u8,pcm_s16be,pcm_s16le,pcm_u16be,pcm_u16le,pcm_s24be,pcm_s24le,"
+    "pcm_u24be,pcm_u24le,pcm_s32be,pcm_s32le,pcm_u32be,pcm_u32le,pcm_s64be,pcm_s64le,pcm_f32be,"
+    "pcm_f32le,pcm_f64be,pcm_f64le,pcm_bluray,pcm_dvd,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,"
+    "adpcm_yamaha,g722,g723_1,g726,g726le,g729,gsm,gsm_ms,ilbc,qcelp,evrc,truespeech,amrnb,amrwb,"
+    "libopencore_amrnb,libopencore_amrwb,speex,libspeex,opus,libopus,vorbis,libvorbis,mp1,mp1float,"
+    "mp2,mp2float,mp3,mp3float,aac,aac_latm,ac3,eac3,dca,mlp,truehd,alac,flac,tta,wavpack,wmav1,"
+    "wmav2,wmapro,wmalossless,wmavoice"
+)
+
 
 def resample_options(sample_rate_hz: int) -> str:
     """Arguments of the `aresample` filter that does both steps, downmix and resampling.

@@ -17,8 +17,8 @@ from av.filter import Graph
 from av.packet import Packet
 
 from storage.errors import NoAudioStream, NotAudio
-from worker.audio.formats import FORMATS, resample_options
-from worker.audio.spool import SAMPLE_BYTES
+from worker.audio.formats import DECODERS, FORMATS, resample_options
+from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.truncation import is_truncated
 
 _MIN_SAMPLE_RATE_HZ = 1_000  # below it, a single packet of a hostile file is hours of audio
@@ -57,6 +57,12 @@ class Decoder:
             stream = container.streams.audio[0]
             if stream.codec_context is None:
                 raise NotAudio("its audio codec is not known: send WAV, FLAC, MP3, AAC or Opus")
+            if stream.codec_context.name not in DECODERS.split(","):
+                raise NotAudio(
+                    f"its audio codec, {stream.codec_context.name}, is none that we decode: send "
+                    "WAV, FLAC, MP3, AAC or Opus"
+                )
+            stream.codec_context.thread_count = 1
             num_samples = 0
             for chunk in self._resampled(container, stream):
                 num_samples += len(chunk) // SAMPLE_BYTES
@@ -135,6 +141,7 @@ class _Resampler:
             )
         self._waiting_samples = 0
         self._graph = Graph()
+        self._graph.threads = 1  # others would be started for each file anew, and may not be
         self._source = self._graph.add_abuffer(
             sample_rate=rate_hz, format=sample_format, layout=layout
         )
@@ -167,7 +174,11 @@ def _open(file: FileIO, size: int) -> InputContainer:
     """Open the file as one of FORMATS, which may open nothing else. Raises NotAudio."""
     if size == 0:
         raise NotAudio("the object is empty: 0 bytes")
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": ""}
+    options = {
+        "format_whitelist": FORMATS,
+        "codec_whitelist": DECODERS,  # a container is probed by decoding some of each stream
+        "protocol_whitelist": "",
+    }
     if os.pread(file.fileno(), 4, 8) == b"WAVE":
         options["probesize"] = str(_WAV_PROBE_BYTES)
     file.seek(0)

@@ -4,216 +4,22 @@ One process per socket, not a pool whose one death fails every task in it: a fil
 decoder, or never ends, costs its own job and nobody else's.
 """
 
-import errno
-import os
 import queue
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import structlog
 
-from storage.errors import DecodeCrashed, Internal, JobError, StageTimeout
+from storage.errors import Internal
 from storage.objects.blob import Blob
 from worker.audio.limits import AudioLimits
-from worker.audio.protocol import (
-    MAX_MESSAGE_BYTES,
-    Ask,
-    Done,
-    Failed,
-    Message,
-    Progress,
-    Request,
-    decode,
-    encode,
-)
+from worker.audio.process import DecodeProcess
 from worker.audio.room import Spool
-from worker.audio.spool import SAMPLE_BYTES
-from worker.audio.spooling import Spooling
-from worker.audio.waveform import map_waveform
-from worker.clip import SAMPLE_RATE_HZ, Waveform
+from worker.clip import Waveform
 
 log = structlog.get_logger(__name__)
-
-_ROOT = Path(__file__).resolve().parents[2]
-_START_SECONDS = 60.0  # it takes a quarter of a second where nothing else runs
-# The process parses hostile bytes: it is not handed the worker's credentials.
-_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG")
-# Keep freed memory for the next file: giving it back to the kernel costs a tenth of a decode.
-_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "67108864", "MALLOC_MMAP_THRESHOLD_": "4194304"}
-_SAID_BYTES = 65_536  # what a pipe holds
-_ERRORS = {kind.code: kind for kind in JobError.__subclasses__()}
-
-
-class DecodeProcess:
-    """One process and our end of its socket. Not thread-safe; borrowed by one thread at a time.
-
-    To be started from a thread that outlives it: the kernel kills it when that thread ends.
-    """
-
-    def __init__(self, limits: AudioLimits) -> None:
-        """Start it, without waiting until it is up."""
-        self._limits = limits
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Not to block: what a pipe does not hold is lost, and nobody waits for it to be read.
-        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._stderr = os.fdopen(reading, "rb", buffering=0)
-        with theirs, os.fdopen(writing, "wb") as stderr:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "worker.audio.child",
-                    str(theirs.fileno()),
-                    str(os.getpid()),
-                    str(limits.memory_bytes),
-                ],
-                cwd=_ROOT,
-                env=_ALLOCATOR
-                | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stderr=stderr,
-                start_new_session=True,  # Ctrl-C in a terminal is for the worker alone
-            )
-
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
-    def is_alive(self) -> bool:
-        """Whether it can be given a file."""
-        return self._process.poll() is None
-
-    def wait_until_ready(self) -> None:
-        """Return when it is up. Raises Internal when it does not come up."""
-        try:
-            self._receive(time.monotonic() + _START_SECONDS)
-        except (TimeoutError, EOFError, ConnectionError) as error:
-            self.kill()
-            raise Internal(
-                f"a decode process did not start (exit status {self._process.returncode}): see "
-                "decode.process_said in the log, and check EMO_DECODE_MEMORY_BYTES"
-            ) from error
-
-    def decode(self, blob: Blob, spool: Spool) -> Waveform:
-        """Waveform of an encoded file. Raises JobError; after a crash or timeout it is dead.
-
-        Long audio takes room in `spool` for as long as its samples are there, and waits for it.
-        """
-        spooling = Spooling(spool)
-        try:
-            while (waveform := self._decode(blob, spooling)) is None:
-                spooling.begin_again()
-        except BaseException:
-            spooling.close()
-            raise
-        if spooling.file is not None:
-            spooling.file.close()
-            weakref.finalize(waveform.samples, spooling.file.release).atexit = False
-        return waveform
-
-    def _decode(self, blob: Blob, spooling: Spooling) -> Waveform | None:
-        """The waveform; None where there was no room for all of it at once."""
-        limits = self._limits
-        request = Request(
-            size=blob.size,
-            sample_rate_hz=SAMPLE_RATE_HZ,
-            max_audio_seconds=limits.max_audio_seconds,
-            memory_seconds=limits.window_seconds,
-        )
-        started = time.monotonic()
-        allowed_seconds = limits.allowed_seconds(0)
-        try:
-            socket.send_fds(self._socket, [encode(request)], [blob.fd])
-            while True:
-                message, fds = self._receive(started + allowed_seconds)
-                match message:
-                    case Ask():
-                        asked = time.monotonic()
-                        room, place = spooling.answer(message)
-                        started += time.monotonic() - asked  # waiting for room is no work
-                        socket.send_fds(self._socket, [encode(room)], place)
-                    case Failed() if spooling.error is not None:
-                        raise spooling.error
-                    case Failed() if spooling.begins_again:
-                        return None
-                    case Progress(decoded_seconds):
-                        allowed_seconds = limits.allowed_seconds(decoded_seconds)
-                    case Failed(code, text):
-                        if code == DecodeCrashed.code:  # out of memory: its state is not trusted
-                            self.kill()
-                        raise _ERRORS.get(code, Internal)(text)
-                    case Done():
-                        return self._take(message, fds, spooling)
-        except TimeoutError as error:
-            self.kill()
-            log.warning("decode.process_killed", pid=self.pid, allowed_seconds=allowed_seconds)
-            raise StageTimeout(
-                f"decoding was stopped after {allowed_seconds:g} s: convert the file to WAV, or "
-                "raise EMO_DECODE_TIMEOUT_SECONDS"
-            ) from error
-        except (EOFError, ConnectionError) as error:
-            self.kill()
-            status = self._process.returncode
-            log.warning("decode.process_died", pid=self.pid, status=status)
-            raise DecodeCrashed(
-                f"the decode process died of this file ({_cause(status)}): convert it to WAV"
-            ) from error
-        finally:
-            self._log_stderr()
-
-    def interrupt(self) -> None:
-        """Send it SIGKILL; the one call allowed while another thread has it borrowed."""
-        self._process.kill()
-
-    def kill(self) -> None:
-        """End it at once, whatever it does; harmless when it is dead."""
-        self._process.kill()  # works on a stopped process too
-        self._process.wait()
-        self._socket.close()
-        self._log_stderr()
-        self._stderr.close()
-
-    def _receive(self, deadline: float) -> tuple[Message, list[int]]:
-        """The next message and its descriptors. Raises TimeoutError, EOFError, ConnectionError."""
-        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-        packet, fds, _, _ = socket.recv_fds(
-            self._socket, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC
-        )
-        if not packet:
-            raise EOFError
-        return decode(packet), fds
-
-    def _log_stderr(self) -> None:
-        """Tracebacks that libraries print, and the like: events of ours, no lines beside them."""
-        if not self._stderr.closed and (said := self._stderr.read(_SAID_BYTES)):
-            text = said.decode(errors="replace")
-            log.warning("decode.process_said", pid=self.pid, text=text)
-
-    def _take(self, done: Done, fds: list[int], spooling: Spooling) -> Waveform:
-        """The samples: in the spool where they were too many, else behind the descriptor."""
-        if done.damaged_packets:
-            log.info("decode.packets_left_out", packets=done.damaged_packets)
-        try:
-            if spooling.file is not None:
-                spooling.file.shrink(done.num_samples * SAMPLE_BYTES)
-                return map_waveform(spooling.file.fd, done.num_samples, truncated=done.truncated)
-            if not fds:  # what the kernel could not hand over, it leaves out
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            return map_waveform(fds[0], done.num_samples, truncated=done.truncated)
-        finally:
-            for fd in fds:
-                os.close(fd)
 
 
 class DecodeProcesses:
@@ -232,13 +38,14 @@ class DecodeProcesses:
         # one thread that lives as long as the pool starts them all.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="decode-starter")
         self._running: set[DecodeProcess] = set()
+        self._refused: set[str] = set()
         # Last in, first out: the process used last has its memory in the caches.
         self._idle: queue.LifoQueue[DecodeProcess | None] = queue.LifoQueue()
         for _ in range(count):
             self._idle.put(self._start())
         try:
             for process in self._running:
-                process.wait_until_ready()
+                self._await(process)
         except Internal:
             self.close()
             raise
@@ -248,6 +55,11 @@ class DecodeProcesses:
         """Process ids, for the log and the metrics."""
         with self._lock:
             return [process.pid for process in self._running]
+
+    @property
+    def confined(self) -> bool:
+        """Whether the kernel let every process give up what it does not need."""
+        return not self._refused
 
     def decode(self, blob: Blob) -> Waveform:
         """Waveform of an encoded file; the blob stays the caller's. Raises JobError."""
@@ -279,13 +91,20 @@ class DecodeProcesses:
             self._idle.put(None)  # for the next one who waits
             raise _closed()
         try:
-            if not process.is_alive():
+            if not process.is_alive() or process.is_worn():
                 process.kill()
                 process = self._start(instead_of=process)
-                process.wait_until_ready()
+                self._await(process)
             yield process
         finally:
             self._idle.put(process)
+
+    def _await(self, process: DecodeProcess) -> None:
+        """Wait until it is up, and say once what the kernel refused. Raises Internal."""
+        process.wait_until_ready()
+        if process.refused and process.refused not in self._refused:
+            self._refused.add(process.refused)
+            log.error("decode.unconfined", refused=process.refused)
 
     def _start(self, instead_of: DecodeProcess | None = None) -> DecodeProcess:
         """Start a process. Raises Internal once the pool is closed."""
@@ -301,8 +120,3 @@ class DecodeProcesses:
 
 def _closed() -> Internal:
     return Internal("the decode processes are closed: the worker is stopping")
-
-
-def _cause(status: int) -> str:
-    """An exit status in words."""
-    return signal.Signals(-status).name if status < 0 else f"exit status {status}"

@@ -1,14 +1,18 @@
 """What the worker and a decode process say to each other: one JSON object a packet.
 
 The socket is of type SOCK_SEQPACKET, so a packet is a message. `Request` carries the descriptor of
-the encoded bytes, the first `Room` that of a file for long audio, `Done` that of the samples. Free
-of numpy: decode processes import it.
+the encoded bytes, `Part` and `Done` that of sealed memory with samples. Free of numpy: decode
+processes import it.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
-MAX_MESSAGE_BYTES = 64 * 1024
+MAX_MESSAGE_BYTES = 8_192
+
+
+class Misbehaved(Exception):
+    """The other side said or sent what it must not: whoever does that is no longer trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,39 +22,38 @@ class Request:
     size: int
     sample_rate_hz: int
     max_audio_seconds: float
-    memory_seconds: float  # longer audio goes to a file that has to be asked for
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The process is up; sent once."""
+    """The process is up; sent once. `refused` is what the kernel did not let it give up."""
+
+    refused: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """There is no room for these samples; in all there will be about `expected_samples`."""
+class Part:
+    """As many samples as one descriptor takes, and more to come: about `expected_samples` in all.
 
-    num_samples: int
+    The process waits for `GoOn` or `GiveUp`.
+    """
+
     expected_samples: int
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """There is room for so many samples in all; for 0 there is none now: give up with `Failed`."""
-
-    num_samples: int
+class GoOn:
+    """The part was taken."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """So much audio is decoded; earns the process more time."""
-
-    decoded_seconds: float
+class GiveUp:
+    """There is no place for the part now: answer with `Failed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The descriptor holds float32 (num_samples,), mono."""
+    """The descriptor holds the last float32 (num_samples,), mono."""
 
     num_samples: int
     truncated: bool
@@ -65,9 +68,9 @@ class Failed:
     message: str
 
 
-Message = Request | Ready | Ask | Room | Progress | Done | Failed
+Message = Request | Ready | Part | GoOn | GiveUp | Done | Failed
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Request, Ready, Ask, Room, Progress, Done, Failed)
+    kind.__name__: kind for kind in (Request, Ready, Part, GoOn, GiveUp, Done, Failed)
 }
 
 
@@ -77,6 +80,14 @@ def encode(message: Message) -> bytes:
 
 
 def decode(packet: bytes) -> Message:
-    """The message in a packet."""
-    kind, fields = json.loads(packet)
-    return _KINDS[kind](**fields)
+    """The message in a packet, its fields of the types they must have. Raises Misbehaved."""
+    try:
+        kind, given = json.loads(packet)
+        message = _KINDS[kind](**given)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise Misbehaved(f"it sent what is no message: {error!r:.100}") from error
+    for field in fields(message):
+        value = getattr(message, field.name)
+        if type(value) is not field.type or (isinstance(value, int) and value < 0):
+            raise Misbehaved(f"it sent a {kind} with {field.name} = {value!r:.100}")
+    return message

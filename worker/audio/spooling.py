@@ -1,9 +1,14 @@
-"""How one decoded file gets its place in the spool: what the worker answers a decode process."""
+"""How one decoded file gets its place in the spool, part by part, as a decode process hands it on.
 
-from storage.errors import JobError
-from worker.audio.protocol import Ask, Room
+Nobody but the worker has this file open: what it maps later, a hostile process cannot cut short.
+"""
+
+import os
+
+from storage.errors import JobError, SpoolUnavailable
+from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.room import Spool, SpoolFile
-from worker.audio.spool import SAMPLE_BYTES
+from worker.audio.spool import spool_failed
 
 # Nobody knows how long a file is before it is decoded: what is guessed is a little more, and grows.
 _GUESS = 1.1
@@ -14,9 +19,9 @@ class Spooling:
     """The place of one file. Not thread-safe; owned by the thread that has the file decoded."""
 
     def __init__(self, spool: Spool) -> None:
-        """No room is taken until it is asked for."""
+        """No room is taken before there is a part to keep."""
         self.file: SpoolFile | None = None
-        self.handed_over = False
+        self.num_samples = 0
         self.error: JobError | None = None  # why there will be no room
         self._spool = spool
         self._wanted_bytes = 0  # there was no room for it at once
@@ -26,35 +31,40 @@ class Spooling:
         """Whether room for all of it has to be waited for, and the file be decoded anew."""
         return self._wanted_bytes > 0
 
-    def answer(self, ask: Ask) -> tuple[Room, list[int]]:
-        """The answer, and a descriptor to go with it. Waits only while it holds no room."""
+    def append(self, fd: int, num_samples: int, *, expected_samples: int) -> bool:
+        """Copy the samples behind `fd`; where there is no place, say so here and not by raising.
+
+        Waits only while it holds no room.
+        """
         try:
-            reserved_bytes = self._reserve(ask)
+            if not self._reserve(self.num_samples + num_samples, expected_samples):
+                return False
+            self._copy(fd, SAMPLE_BYTES * num_samples)
         except JobError as error:
-            self.error, reserved_bytes = error, 0
-        fds = [] if self.handed_over or self.file is None else [self.file.fd]
-        self.handed_over |= reserved_bytes > 0
-        return Room(reserved_bytes // SAMPLE_BYTES), fds if reserved_bytes else []
+            self.error = error
+            return False
+        self.num_samples += num_samples
+        return True
 
     def begin_again(self) -> None:
         """Let go of the room, and wait for more. Raises as `Spool.reserve` does."""
         wanted_bytes, self._wanted_bytes = self._wanted_bytes, 0
         self.close()
         self.file = self._spool.reserve(wanted_bytes)
-        self.handed_over = False
 
     def close(self) -> None:
         """Give all room back."""
+        self.num_samples = 0
         if self.file is not None:
             self.file.close()
             self.file.release()
             self.file = None
 
-    def _reserve(self, ask: Ask) -> int:
-        """Bytes that are reserved now; 0 where there is no room at once. Raises JobError."""
-        needed_bytes = SAMPLE_BYTES * ask.num_samples
+    def _reserve(self, num_samples: int, expected_samples: int) -> bool:
+        """Whether there is room for so many samples in all, now. Raises JobError."""
+        needed_bytes = SAMPLE_BYTES * num_samples
         self._spool.require_fitting(needed_bytes)
-        wanted_bytes = round(_GUESS * SAMPLE_BYTES * max(ask.num_samples, ask.expected_samples))
+        wanted_bytes = round(_GUESS * SAMPLE_BYTES * max(num_samples, expected_samples))
         if self.file is None:
             self.file = self._spool.reserve(min(self._spool.limit_bytes, wanted_bytes))
         if needed_bytes > self.file.reserved_bytes:
@@ -62,5 +72,18 @@ class Spooling:
             wanted_bytes = min(self._spool.limit_bytes, max(wanted_bytes, grown_bytes))
             if not self.file.extend(wanted_bytes):
                 self._wanted_bytes = wanted_bytes
-                return 0
-        return self.file.reserved_bytes
+                return False
+        return True
+
+    def _copy(self, fd: int, num_bytes: int) -> None:
+        """Within the kernel, to the end of the file. Raises SpoolUnavailable."""
+        assert self.file is not None
+        offset = 0
+        try:
+            while offset < num_bytes:
+                copied = os.sendfile(self.file.fd, fd, offset, num_bytes - offset)
+                if not copied:
+                    raise SpoolUnavailable(f"{self._spool.directory} takes no more samples")
+                offset += copied
+        except OSError as error:
+            raise spool_failed(self._spool.directory, error) from error

@@ -1,27 +1,23 @@
 """From decoded samples behind a descriptor to a `Waveform`, without reading them."""
 
 import mmap
-import os
 
 import numpy as np
 
-from storage.errors import AudioTooShort, Internal
+from storage.errors import AudioTooShort
+from worker.audio.pcm import SAMPLE_BYTES
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ, Waveform
-
-_SAMPLE_BYTES = 4
 
 
 def map_waveform(fd: int, num_samples: int, *, truncated: bool) -> Waveform:
     """Map the float32 (num_samples,) in the file `fd`, which stays the caller's to close.
 
-    The map lives as long as the samples do; nothing has to be cleaned up after it. Raises
-    AudioTooShort.
+    Reading past the end of a map would kill the worker: nobody else may be able to cut the file
+    short, so it is sealed memory or a file that only the worker has open. The map lives as long as
+    the samples do; nothing has to be cleaned up after it. Raises AudioTooShort.
     """
     require_one_frame(num_samples)
-    if os.fstat(fd).st_size != num_samples * _SAMPLE_BYTES:
-        # Reading past the end of a mapped file would kill the worker.
-        raise Internal("the decoder's answer does not fit its output; the job is tried again")
-    pcm = mmap.mmap(fd, num_samples * _SAMPLE_BYTES, access=mmap.ACCESS_READ)
+    pcm = mmap.mmap(fd, num_samples * SAMPLE_BYTES, access=mmap.ACCESS_READ)
     return Waveform(np.frombuffer(pcm, np.float32), truncated=truncated)  # (num_samples,)
 
 

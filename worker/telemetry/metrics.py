@@ -101,6 +101,11 @@ class Metrics:
             "Room for long audio that is taken in the spool now.",
             registry=self.registry,
         )
+        self.decode_confined = Gauge(
+            "emostream_decode_confined",
+            "1 where decode processes can do nothing but decode; 0 where the kernel refused that.",
+            registry=self.registry,
+        )
         # Whether it takes jobs at all: see worker/fitness.
         self.sick = Gauge(
             "emostream_sick",

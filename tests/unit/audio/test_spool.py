@@ -1,4 +1,4 @@
-"""Files without names, and samples that move to one."""
+"""Files without names."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.audio.spool import PcmWriter, Place, unnamed_file
+from worker.audio.spool import unnamed_file
 
 
 def test_where_unnamed_files_are_not_supported_one_is_unlinked(
@@ -26,23 +26,3 @@ def test_where_unnamed_files_are_not_supported_one_is_unlinked(
     assert os.pread(fd, 7, 0) == b"samples"
     assert not list(tmp_path.iterdir())
     os.close(fd)
-
-
-@pytest.mark.parametrize("num_chunks", [3, 500])
-def test_samples_keep_their_order_when_they_move_to_the_spool(
-    tmp_path: Path, num_chunks: int
-) -> None:
-    """Whatever was in memory comes first in the file, and nothing is lost or doubled."""
-    chunks = [bytes([index % 251]) * 4_000 for index in range(num_chunks)]
-
-    def ask(num_samples: int) -> Place:
-        return Place(2 * num_samples, unnamed_file(tmp_path) if num_samples < 200_000 else None)
-
-    with PcmWriter(memory_samples=100_000, ask=ask) as pcm:
-        for chunk in chunks:
-            pcm.write(memoryview(chunk))
-        pcm.flush()
-        assert pcm.num_samples == 1_000 * num_chunks
-        assert os.pread(pcm.fd, 4_001 * num_chunks, 0) == b"".join(chunks)
-        spooled = str(tmp_path) in os.readlink(f"/proc/self/fd/{pcm.fd}")
-    assert spooled == (num_chunks == 500)

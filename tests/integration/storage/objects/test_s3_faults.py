@@ -15,6 +15,7 @@ from storage.errors import (
     StorageUnavailable,
 )
 from storage.objects.store import ObjectStore, open_store
+from tests.support.blobs import contents
 from tests.support.s3_server import Exchange, ScriptedServer, http_answer, scripted_server
 
 GIGABYTE = 1_000_000_000
@@ -28,7 +29,7 @@ def connect(server: ScriptedServer, timeout_seconds: float = 10) -> ObjectStore:
 def fetch(store: ObjectStore) -> bytes:
     """The bytes of the object `k`."""
     with store.fetch("k", max_bytes=1000) as blob:
-        return bytes(blob.view())
+        return contents(blob)
 
 
 def error_xml(code: str) -> bytes:
@@ -218,7 +219,7 @@ def test_waiting_for_the_budget_is_not_waiting_for_the_server() -> None:
             never.wait(0.6)
 
         with store.fetch("k", max_bytes=4, admit=admit) as blob:
-            assert bytes(blob.view()) == b"body"
+            assert contents(blob) == b"body"
 
 
 def test_every_request_has_all_the_time_there_is() -> None:

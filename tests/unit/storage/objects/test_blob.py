@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage.objects.blob import Blob, write_all
+from tests.support.blobs import contents
 
 
 def is_open(fd: int) -> bool:
@@ -18,30 +19,16 @@ def test_from_bytes_holds_what_was_given(data: bytes) -> None:
     """A blob made from bytes shows the same bytes, and knows their number."""
     with Blob.from_bytes(data) as blob:
         assert blob.size == len(data)
-        assert bytes(blob.view()) == data
+        assert contents(blob) == data
         assert os.pread(blob.fd, 10, 0) == data[:10]
 
 
-def test_view_is_read_only() -> None:
-    """Nobody can change an object by way of its view."""
-    with Blob.from_bytes(b"abc") as blob:
-        assert blob.view().readonly
-
-
-def test_view_outlives_the_blob() -> None:
-    """A view may still be read after the blob was closed."""
-    blob = Blob.from_bytes(b"abc")
-    view = blob.view()
-    blob.close()
-    assert bytes(view) == b"abc"
-
-
-def test_open_maps_an_existing_file(tmp_path: Path) -> None:
+def test_open_takes_an_existing_file(tmp_path: Path) -> None:
     """A blob opened from a path shows the file's bytes."""
     path = tmp_path / "a.wav"
     path.write_bytes(b"RIFF")
     with Blob.open(path) as blob:
-        assert (blob.size, bytes(blob.view())) == (4, b"RIFF")
+        assert (blob.size, contents(blob)) == (4, b"RIFF")
 
 
 def test_open_refuses_what_is_no_regular_file(tmp_path: Path) -> None:
@@ -80,7 +67,7 @@ def test_closing_twice_leaves_other_descriptors_alone() -> None:
     with Blob.from_bytes(b"xyz") as other:
         assert other.fd == fd  # the lowest free number is given again
         blob.close()
-        assert bytes(other.view()) == b"xyz"
+        assert contents(other) == b"xyz"
 
 
 def test_write_all_goes_on_after_a_partial_write(monkeypatch: pytest.MonkeyPatch) -> None:

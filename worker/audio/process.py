@@ -1,0 +1,270 @@
+"""One decode process, as the worker sees it: trusted with nothing that it says or sends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from io import FileIO
+from pathlib import Path
+
+import structlog
+
+from storage.errors import (
+    AudioTooLong,
+    DecodeCrashed,
+    Internal,
+    NoAudioStream,
+    NotAudio,
+    StageTimeout,
+)
+from storage.objects.blob import Blob
+from worker.audio.channel import Attachment, Channel
+from worker.audio.limits import AudioLimits
+from worker.audio.pcm import SAMPLE_BYTES
+from worker.audio.protocol import (
+    Done,
+    Failed,
+    GiveUp,
+    GoOn,
+    Misbehaved,
+    Part,
+    Ready,
+    Request,
+)
+from worker.audio.room import Spool
+from worker.audio.spool import spool_failed
+from worker.audio.spooling import Spooling
+from worker.audio.waveform import map_waveform
+from worker.clip import SAMPLE_RATE_HZ, Waveform
+
+log = structlog.get_logger(__name__)
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PROGRAM = "worker.audio.child"
+_START_SECONDS = 60.0  # it takes a quarter of a second where nothing else runs
+# The process parses hostile bytes: it is not handed the worker's credentials.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG")
+# Keep freed memory for the next file: giving it back to the kernel costs a tenth of a decode.
+_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "67108864", "MALLOC_MMAP_THRESHOLD_": "4194304"}
+# What a file did to its process must not go on for ever.
+_MOST_FILES = 5_000
+_MOST_GROWTH_BYTES = 64 * 1024**2
+_STATM_BYTES = 256
+_SAID_BYTES = 65_536  # what a pipe holds
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# What it may say of a file.
+_ERRORS = {kind.code: kind for kind in (NotAudio, NoAudioStream, AudioTooLong, DecodeCrashed)}
+
+
+class DecodeProcess:
+    """One process and our end of its socket. Not thread-safe; borrowed by one thread at a time.
+
+    To be started from a thread that outlives it: the kernel kills it when that thread ends.
+    """
+
+    def __init__(self, limits: AudioLimits) -> None:
+        """Start it, without waiting until it is up."""
+        self.refused = ""  # what the kernel did not let it give up
+        self._limits = limits
+        self._part_samples = int(limits.window_seconds * SAMPLE_RATE_HZ)
+        self._files = 0
+        self._first_bytes = 0
+        self._max_samples = int(limits.max_audio_seconds * SAMPLE_RATE_HZ)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Not to block: what a pipe does not hold is lost, and nobody waits for it to be read.
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._stderr = os.fdopen(reading, "rb", buffering=0)
+        with theirs, os.fdopen(writing, "wb") as stderr:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    _PROGRAM,
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                    str(limits.memory_bytes),
+                    str(self._part_samples * SAMPLE_BYTES),
+                ],
+                cwd=_ROOT,
+                env=_ALLOCATOR
+                | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # `classify` prints its results there
+                stderr=stderr,
+                start_new_session=True,  # Ctrl-C in a terminal is for the worker alone
+            )
+        self._channel = Channel(ours)
+        # Opened before it hides, and read after each file.
+        self._statm = FileIO(f"/proc/{self.pid}/statm")
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Whether it can be given a file."""
+        return self._process.poll() is None
+
+    def is_worn(self) -> bool:
+        """Whether it has had so many files, or grown so much, that another should take over."""
+        grown_bytes = self._resident_bytes() - self._first_bytes
+        return self._files >= _MOST_FILES or grown_bytes > _MOST_GROWTH_BYTES
+
+    def wait_until_ready(self) -> None:
+        """Return when it is up. Raises Internal when it does not come up."""
+        try:
+            with self._channel.receive(time.monotonic() + _START_SECONDS) as (message, _):
+                if not isinstance(message, Ready):
+                    raise Misbehaved(f"it began with {message!r:.100}")
+            self.refused = message.refused
+            self._first_bytes = self._resident_bytes()
+        except (TimeoutError, EOFError, ConnectionError, Misbehaved) as error:
+            self.kill()
+            raise Internal(
+                f"a decode process did not start (exit status {self._process.returncode}): see "
+                "decode.process_said in the log, and check EMO_DECODE_MEMORY_BYTES"
+            ) from error
+
+    def decode(self, blob: Blob, spool: Spool) -> Waveform:
+        """Waveform of an encoded file. Raises JobError; after a crash or timeout it is dead.
+
+        Long audio takes room in `spool` for as long as its samples are there, and waits for it.
+        """
+        self._files += 1
+        spooling = Spooling(spool)
+        try:
+            while (waveform := self._decode(blob, spooling)) is None:
+                spooling.begin_again()
+        except BaseException:
+            spooling.close()
+            raise
+        if spooling.file is not None:
+            spooling.file.close()
+            weakref.finalize(waveform.samples, spooling.file.release).atexit = False
+        return waveform
+
+    def _decode(self, blob: Blob, spooling: Spooling) -> Waveform | None:
+        """The waveform; None where there was no room for all of it at once."""
+        limits = self._limits
+        request = Request(
+            size=blob.size,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            max_audio_seconds=float(limits.max_audio_seconds),
+        )
+        started = time.monotonic()
+        allowed_seconds = limits.allowed_seconds(0)
+        try:
+            self._channel.send(request, [blob.fd])
+            while True:
+                with self._channel.receive(started + allowed_seconds) as (message, attached):
+                    match message:
+                        case Part():
+                            asked = time.monotonic()
+                            answer = self._keep(message, attached, spooling)
+                            started += time.monotonic() - asked  # waiting for room is no work
+                            self._channel.send(answer)
+                            # Time is earned by samples that are here, not by what it says of them.
+                            decoded_seconds = spooling.num_samples / SAMPLE_RATE_HZ
+                            allowed_seconds = limits.allowed_seconds(decoded_seconds)
+                        case Failed() if spooling.error is not None:
+                            raise spooling.error
+                        case Failed() if spooling.begins_again:
+                            return None
+                        case Failed(code, text):
+                            if code == DecodeCrashed.code:  # out of memory: it is not trusted
+                                self.kill()
+                            raise _ERRORS.get(code, Internal)(text)
+                        case Done():
+                            return self._take(message, attached, spooling)
+                        case _:
+                            raise Misbehaved(f"it answered with {message!r:.100}")
+        except TimeoutError as error:
+            self.kill()
+            log.warning("decode.process_killed", pid=self.pid, allowed_seconds=allowed_seconds)
+            raise StageTimeout(
+                f"decoding was stopped after {allowed_seconds:g} s: convert the file to WAV, or "
+                "raise EMO_DECODE_TIMEOUT_SECONDS"
+            ) from error
+        except (EOFError, ConnectionError) as error:
+            self.kill()
+            status = self._process.returncode
+            log.warning("decode.process_died", pid=self.pid, status=status)
+            raise DecodeCrashed(
+                f"the decode process died of this file ({_cause(status)}): convert it to WAV"
+            ) from error
+        except Misbehaved as error:
+            self.kill()
+            log.error("decode.process_misbehaved", pid=self.pid, error=str(error))
+            raise DecodeCrashed(
+                f"the decode process was killed over this file ({error}): convert it to WAV"
+            ) from error
+        finally:
+            self._log_stderr()
+
+    def interrupt(self) -> None:
+        """Send it SIGKILL; the one call allowed while another thread has it borrowed."""
+        self._process.kill()
+
+    def kill(self) -> None:
+        """End it at once, whatever it does; harmless when it is dead."""
+        self._process.kill()  # works on a stopped process too
+        self._process.wait()
+        self._channel.close()
+        self._statm.close()
+        self._log_stderr()
+        self._stderr.close()
+
+    def _log_stderr(self) -> None:
+        """Tracebacks that libraries print, and the like: events of ours, no lines beside them."""
+        if not self._stderr.closed and (said := self._stderr.read(_SAID_BYTES)):
+            text = said.decode(errors="replace")
+            log.warning("decode.process_said", pid=self.pid, text=text)
+
+    def _keep(self, part: Part, attached: Attachment, spooling: Spooling) -> GoOn | GiveUp:
+        """Copy a part to the spool; the answer to it. Raises Misbehaved."""
+        self._require_allowed(spooling.num_samples + self._part_samples)
+        try:
+            fd = attached.samples(self._part_samples)
+        except OSError as error:
+            spooling.error = spool_failed(self._limits.spool_dir, error)
+            return GiveUp()
+        expected_samples = min(part.expected_samples, self._max_samples)
+        kept = spooling.append(fd, self._part_samples, expected_samples=expected_samples)
+        return GoOn() if kept else GiveUp()
+
+    def _take(self, done: Done, attached: Attachment, spooling: Spooling) -> Waveform | None:
+        """All samples: in the spool where they were too many, else behind the descriptor."""
+        self._require_allowed(spooling.num_samples + done.num_samples)
+        fd = attached.samples(done.num_samples)
+        if done.damaged_packets:
+            log.info("decode.packets_left_out", packets=done.damaged_packets)
+        if spooling.file is None:
+            return map_waveform(fd, done.num_samples, truncated=done.truncated)
+        if not spooling.append(fd, done.num_samples, expected_samples=0):
+            if spooling.error is not None:
+                raise spooling.error
+            return None
+        spooling.file.shrink(spooling.num_samples * SAMPLE_BYTES)
+        return map_waveform(spooling.file.fd, spooling.num_samples, truncated=done.truncated)
+
+    def _require_allowed(self, num_samples: int) -> None:
+        if num_samples > self._max_samples:
+            raise Misbehaved("it sent more audio than it may")
+
+    def _resident_bytes(self) -> int:
+        """Memory it has in use; 0 once it is dead."""
+        try:
+            statm = os.pread(self._statm.fileno(), _STATM_BYTES, 0)
+        except ProcessLookupError:
+            return 0
+        return int(statm.split()[1]) * _PAGE_BYTES
+
+
+def _cause(status: int) -> str:
+    """An exit status in words."""
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
