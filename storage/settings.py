@@ -136,6 +136,8 @@ def load(
         settings = kind(**options)
     except ValidationError as error:
         for problem in error.errors(include_url=False):
+            if problem["type"] == "default_factory_not_called":
+                continue  # a default that depends on what is wrong
             if not problem["loc"]:  # of several settings together
                 problems.append(problem["msg"].removeprefix("Value error, "))
                 continue
