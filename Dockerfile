@@ -11,34 +11,38 @@ ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 RUN python -m venv /venv
 ENV PATH=/venv/bin:$PATH
 WORKDIR /build
-COPY pyproject.toml LICENSE ./
-# pyproject.toml names no packages, so this installs dependencies alone. It does name a README.md:
-# an empty one keeps this layer when the real one changes.
+COPY deploy/*.lock ./
+# Only files whose hashes deploy/lock has written down, and none that runs code when it is installed.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    touch README.md \
-    && case "$FLAVOUR" in \
-        cpu) pip install --extra-index-url "$TORCH_INDEX_URL" . ;; \
-        gpu) pip install ".[gpu]" ;; \
+    pip install --require-hashes --no-deps --only-binary :all: -r requirements.lock
+# torch-cpu.lock has a version alone until `deploy/lock cpu` adds the hashes; pip then asks for them.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    case "$FLAVOUR" in \
+        cpu) pip install --no-deps --only-binary :all: --index-url "$TORCH_INDEX_URL" \
+            -r torch-cpu.lock ;; \
+        gpu) pip install --require-hashes --no-deps --only-binary :all: -r torch-gpu.lock ;; \
         *) echo "FLAVOUR=$FLAVOUR: must be cpu or gpu" >&2; exit 1 ;; \
     esac
 
 FROM ${PYTHON_IMAGE}
-# gcc: on a GPU, Triton builds what calls the kernels when a worker first starts.
-# A named volume takes its owner from the directory it covers, so /models is made here.
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ffmpeg gcc libc6-dev \
+ARG FLAVOUR=cpu
+# On a GPU, Triton builds what calls the kernels when a worker first starts: with a C compiler, which
+# nothing else needs. A named volume takes its owner from the directory it covers, so both are made.
+RUN case "$FLAVOUR" in gpu) compiler="gcc libc6-dev" ;; *) compiler= ;; esac \
+    && apt-get update \
+    && apt-get install --yes --no-install-recommends ffmpeg $compiler \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 emo \
     && useradd --uid 10001 --gid emo --no-create-home --home-dir /tmp emo \
-    && install --directory --owner=emo --group=emo /models
+    && install --directory --owner=emo --group=emo /models /compiled
 COPY --from=dependencies /venv /venv
 # HOME and the caches are writable places even where the root file system is read-only. What is
-# compiled for a GPU is kept with the models: nothing can be loaded from a tmpfs of Docker's.
+# compiled for a GPU has a place of its own: nothing can be loaded from a tmpfs of Docker's.
 ENV PATH=/venv/bin:$PATH \
     HOME=/tmp \
     MODELSCOPE_CACHE=/models \
-    TORCHINDUCTOR_CACHE_DIR=/models/.inductor \
-    TRITON_CACHE_DIR=/models/.triton \
+    TORCHINDUCTOR_CACHE_DIR=/compiled/inductor \
+    TRITON_CACHE_DIR=/compiled/triton \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /app

