@@ -4,7 +4,6 @@ import logging
 import socket
 import threading
 import time
-from functools import partial
 from wsgiref.types import WSGIApplication
 
 import structlog
@@ -52,13 +51,12 @@ class BoundedServer:
                 cleanup_interval=0,
                 max_request_header_size=_MOST_HEADER_BYTES,
                 max_request_body_size=0,
-                asyncore_loop_timeout=_LOOK_SECONDS,
-                asyncore_use_poll=True,  # select knows no descriptor above 1023
                 log_socket_errors=False,  # clients that hang up are no events
                 ident=None,
             ),
         )
-        self._thread = threading.Thread(target=self._server.run, name="health", daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
 
     @property
     def port(self) -> int:
@@ -75,10 +73,17 @@ class BoundedServer:
 
     def stop(self) -> None:
         """Stop answering, and let go of the port."""
-        # On its own thread: nobody else may close what it waits for.
-        self._server.trigger.pull_trigger(partial(wasyncore.close_all, self._connections))
-        self._thread.join(_STOP_SECONDS)
+        # Before anything is closed: an answer writes to the pipe that wakes the server.
         self._server.task_dispatcher.shutdown(timeout=_STOP_SECONDS)
+        self._stop.set()
+        self._server.pull_trigger()
+        self._thread.join(_STOP_SECONDS)
+        wasyncore.close_all(self._connections)
+
+    def _serve(self) -> None:
+        while not self._stop.is_set():
+            # Not by select, which knows no descriptor above 1023.
+            wasyncore.loop(_LOOK_SECONDS, use_poll=True, map=self._connections, count=1)
 
 
 class _OneAnswer(WSGITask):

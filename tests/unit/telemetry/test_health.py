@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from waitress.trigger import trigger
 
 from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.telemetry.bounded_server import MOST_CONNECTIONS
@@ -258,6 +259,30 @@ def test_threads_end_with_the_server(metrics: Metrics) -> None:
     assert get(server.port, "/healthz")[0] == 200
     server.stop()
     until(lambda: threading.active_count() == before)
+
+
+def test_a_stop_writes_to_no_descriptor_that_is_closed(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer may wake the server before the stop does, and its pipe be another file by then."""
+    pull = trigger._physical_pull
+
+    def pull_twice(pipe: trigger) -> None:
+        pull(pipe)
+        waited_from = time.monotonic()
+        until(lambda: "health" not in threads() or time.monotonic() - waited_from > 0.1)
+        pull(pipe)
+
+    server = HealthServer("127.0.0.1:0", metrics, healthy=lambda: True, ready=lambda: True)
+    server.start()
+    monkeypatch.setattr(trigger, "_physical_pull", pull_twice)
+    server.stop()
+    assert "health" not in threads()
+
+
+def threads() -> set[str]:
+    """The names of those that run."""
+    return {thread.name for thread in threading.enumerate()}
 
 
 def test_the_address_may_be_ipv6(serve: Serve) -> None:
