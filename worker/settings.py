@@ -70,8 +70,8 @@ class WorkerSettings(SharedSettings):
     )
     require_durable_redis: bool = Field(
         False,
-        description="Do not start on a Redis that may lose jobs: one that evicts keys, or has no "
-        "append-only file. Otherwise that is logged at the start and each hour.",
+        description="Do not start on a Redis that may lose jobs: one that evicts keys, has no "
+        "append-only file, or does not tell. Otherwise that is logged at the start and each hour.",
     )
     buckets: str = Field(
         "",

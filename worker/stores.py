@@ -41,7 +41,7 @@ def in_plain_text(settings: WorkerSettings) -> list[str]:
     """Where secrets go over a network that anyone on the way may read."""
     found = []
     redis = parse_redis_url(settings.redis_url)
-    if not redis.tls and redis.options.get("password"):
+    if not redis.tls and (redis.options.get("password") or redis.sentinel_options.get("password")):
         found += [f"EMO_REDIS_URL: {host}" for host, _ in redis.nodes if not _is_local(host)]
     if settings.s3_access_key:
         for name in ("store", "output_store"):

@@ -10,11 +10,15 @@ def weaknesses(client: redis.Redis) -> list[str]:
     """
     memory, persistence = client.info("memory"), client.info("persistence")
     found = []
-    policy = str(memory.get("maxmemory_policy", "noeviction"))
-    if policy != "noeviction":
+    policy = memory.get("maxmemory_policy")
+    if policy is None:
+        found.append("it does not tell its maxmemory-policy: ask who runs it for noeviction")
+    elif policy != "noeviction":
         found.append(
             f"its maxmemory-policy is {policy}: when full, it throws jobs away; set noeviction"
         )
-    if "aof_enabled" in persistence and not int(persistence["aof_enabled"]):
+    if "aof_enabled" not in persistence:
+        found.append("it does not tell whether it has an append-only file: ask who runs it for one")
+    elif not int(persistence["aof_enabled"]):
         found.append("it has no append-only file: a restart loses jobs; set appendonly yes")
     return found

@@ -23,6 +23,10 @@ KEYS = {"s3_access_key": "key", "s3_secret_key": "S3CR3T"}
             ["EMO_REDIS_URL: a", "EMO_REDIS_URL: b"],
         ),
         (
+            {"redis_url": "redis+sentinel://a:1/m?sentinel_password=S3CR3T"},
+            ["EMO_REDIS_URL: a"],
+        ),
+        (
             {"redis_url": "redis://localhost", "store": "s3://s3:9000/bucket", **KEYS},
             ["EMO_STORE: s3"],
         ),

@@ -168,8 +168,10 @@ def _needed_tensors(directory: Path, config: ModelConfig) -> dict[str, Tensor]:
         tensors = _checked(source, config, read_checkpoint(source))
         if write_copy(source, tensors):
             manifest.record_copy(directory, copy_path(source))
-        # From the copy even now: what was read of a file in the old format is let go.
-        copy = read_copy(source) or tensors
+            # From the copy even now: what was read of a file in the old format is let go. Only
+            # from one that was just written: what else is there may be what was refused.
+            copy = read_copy(source)
+        copy = copy or tensors
     return _checked(source, config, copy)
 
 

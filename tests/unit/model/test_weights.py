@@ -1,5 +1,6 @@
 """From a directory to a model: what is checked, what is ignored, and what it costs in memory."""
 
+import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -231,3 +232,47 @@ def test_a_copy_that_nobody_recorded_is_made_anew(tmp_path: Path) -> None:
     assert [entry["recorded"] for entry in logs if entry["event"] == "model.copy_refused"] == [
         False
     ]
+
+
+def test_a_refused_copy_is_not_loaded_where_it_cannot_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk or a mount that is read-only now, what was verified is loaded."""
+    directory = vouched(tmp_path)
+    expected = embedding(directory)
+    tamper(directory / "model.pt.safetensors")
+
+    def refuse(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("worker.model.checkpoint.save_file", refuse)
+    with structlog.testing.capture_logs() as logs:
+        assert embedding(directory) == expected
+    assert [entry["event"] for entry in logs] == ["model.copy_refused", "weights.copy_not_written"]
+
+
+def test_a_refused_copy_is_not_loaded_while_another_worker_replaces_it(tmp_path: Path) -> None:
+    """Of several that refuse it at once one writes; the others must not take what is there."""
+    directory = vouched(tmp_path)
+    expected = embedding(directory)
+    tamper(directory / "model.pt.safetensors")
+    part = directory / "model.pt.safetensors.part"
+    part.mkdir()
+    writer = os.open(part, os.O_RDONLY)
+    try:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert embedding(directory) == expected
+    finally:
+        os.close(writer)
+
+
+def test_a_copy_that_cannot_be_read_does_not_stop_a_worker(tmp_path: Path) -> None:
+    """The verified weights beside it can be."""
+    directory = vouched(tmp_path)
+    expected = embedding(directory)
+    copy = directory / "model.pt.safetensors"
+    copy.unlink()
+    copy.mkdir()
+    with structlog.testing.capture_logs() as logs:
+        assert embedding(directory) == expected
+    assert logs[0]["event"] == "model.copy_refused"

@@ -1,11 +1,11 @@
 """Whether a server may lose jobs, as it tells itself."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from storage.redis.connection import UnfitServer
+from storage.redis.connection import Client, UnfitServer
 from storage.redis.durability import weaknesses
 from storage.redis.embedded import EmbeddedRedis
 from worker.settings import WorkerSettings
@@ -39,3 +39,18 @@ def test_it_is_refused_where_that_is_asked_for(careless: Any, redis_server: Embe
     check_services(WorkerSettings(redis_url=redis_server.url))
     with pytest.raises(UnfitServer, match=r"allkeys-lru[^$]*appendonly"):
         check_services(WorkerSettings(redis_url=redis_server.url, require_durable_redis=True))
+
+
+class Reticent:
+    """A hosted server that leaves out of INFO what it would be judged by."""
+
+    def info(self, _section: str) -> dict[str, object]:
+        """Nothing of use."""
+        return {"used_memory": 1}
+
+
+def test_a_server_that_does_not_tell_is_not_taken_to_be_durable() -> None:
+    """Neither its policy nor its file can be seen, which is said of each."""
+    evicts, forgets = weaknesses(cast(Client, Reticent()))
+    assert "does not tell its maxmemory-policy" in evicts
+    assert "does not tell whether it has an append-only file" in forgets
