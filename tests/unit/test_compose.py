@@ -306,8 +306,8 @@ def test_lock_files_hold_every_dependency() -> None:
         for package, version in re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.MULTILINE):
             if package in requirements:
                 assert requirements[package].specifier.contains(version), package
-    pins = [re.findall(r"^torch==([0-9.]+)", (ROOT / f"deploy/torch-{flavour}.lock").read_text(), re.M)
-            for flavour in ("cpu", "gpu")]  # fmt: skip
+    locks = [(ROOT / f"deploy/torch-{flavour}.lock").read_text() for flavour in ("cpu", "gpu")]
+    pins = [re.findall(r"^torch==([0-9.]+)", lock, re.M) for lock in locks]
     assert pins[0] == pins[1]
 
 

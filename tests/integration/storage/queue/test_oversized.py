@@ -12,6 +12,7 @@ from redis.connection import ConnectionPool
 from storage.messages import Lane
 from storage.queue.reader import MAX_ENTRY_BYTES, MAX_ENTRY_FIELDS
 from storage.redis.bounds import MAX_REPLY_BYTES, MAX_REPLY_PARTS, ReplyTooLarge
+from storage.redis.connection import RedisError
 from storage.redis.embedded import EmbeddedRedis
 from storage.redis.failover import Fixed, FollowingConnection
 from tests.support.polling import until
@@ -190,3 +191,20 @@ def test_no_reply_of_any_command_is_larger(redis_server: EmbeddedRedis, client: 
                     bounded.execute_command(*command)
                 assert bounded.ping()
             assert len(bounded.getrange("large", 0, MAX_REPLY_BYTES - 100)) > MAX_REPLY_BYTES - 200
+
+
+def test_a_server_can_refuse_them_itself(client: Any) -> None:
+    """A value, and an entry of many: with the limits that the Compose file sets."""
+    limits = {"client-query-buffer-limit": "8mb", "proto-max-bulk-len": "1mb"}
+    usual = {name: client.config_get(name)[name] for name in limits}
+    for name, value in limits.items():
+        client.config_set(name, value)
+    try:
+        for fields in ({"key": "x" * (2 * 1024**2)}, {f"n{i}": "x" * 900_000 for i in range(12)}):
+            with pytest.raises(RedisError):
+                client.xadd("emo:jobs", fields)
+        assert client.xlen("emo:jobs") == 0
+        client.xadd("emo:jobs", {"key": "a.wav", "big": "x" * 1_000_000})
+    finally:
+        for name, value in usual.items():
+            client.config_set(name, value)
