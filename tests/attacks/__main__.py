@@ -5,12 +5,15 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.attacks import entries
+from tests.attacks import entries, unfit
 from tests.chaos.checks import Check, table
 
 ATTACKS: Mapping[str, Callable[[Path], list[Check]]] = {
     "oversized": entries.oversized,
     "sealed": entries.sealed,
+    "full-spool": unfit.full_spool,
+    "lost-store": unfit.lost_store,
+    "absent-store": unfit.absent_store,
 }
 
 
