@@ -101,7 +101,7 @@ def test_a_running_job_is_not_run_again(
     """A live job stays the one it is."""
     submissions.submit(job(), Lane.NORMAL)
     worker.begin(worker.read(1))
-    assert submissions.submit(job(), Lane.NORMAL).status is Status.RUNNING
+    assert submissions.submit(job(), Lane.NORMAL).status == Status.RUNNING
     assert client.xlen("emo:jobs") == 1
 
 
