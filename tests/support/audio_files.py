@@ -94,6 +94,28 @@ def video_only() -> bytes:
         return path.read_bytes()
 
 
+def video(seconds: float) -> bytes:
+    """A tone in a Matroska file whose first stream is a picture."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "video"
+        with av.open(str(path), "w", format="matroska") as output:
+            stream = output.add_stream("mpeg4", rate=1)
+            stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
+            sound = output.add_stream("aac", rate=44_100, layout="mono")
+            picture = np.zeros((16, 16, 3), np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            output.mux(stream.encode(None))
+            samples = tone(seconds, 44_100)
+            for start in range(0, len(samples), 1_024):
+                part = samples[None, start : start + 1_024]
+                frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+                frame.sample_rate = 44_100
+                frame.pts, frame.time_base = start, Fraction(1, 44_100)
+                output.mux(sound.encode(frame))
+            output.mux(sound.encode(None))
+        return path.read_bytes()
+
+
 def wav(
     data: bytes,
     *,

@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> None:
                 misbehave(name, connection, part_bytes // 4)
             else:
                 said = {each: outcome(act) for each, act in {**others, **memory}.items()}
+                said["variables"] = " ".join(sorted(os.environ))
                 send(connection, encode(Failed("internal", json.dumps(said))))
 
 

@@ -14,7 +14,8 @@ from storage.settings import (
     unknown_variables,
     variable,
 )
-from worker.settings import WorkerSettings, cores
+from worker import settings
+from worker.settings import WorkerSettings, cores, decode_share_bytes, memory_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -277,3 +278,41 @@ def test_a_containers_quota_bounds_the_cores(
     (tmp_path / "cpu.max").write_text(quota)
     assert cores(tmp_path / "cpu.max") == expected
     assert cores(tmp_path / "nothing") == 3
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("max", 1 << 62), ("8589934592", 1 << 33), ("?", 1 << 62)]
+)
+def test_a_containers_limit_bounds_the_memory(
+    limit: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the machine has beyond it is not to be had."""
+    monkeypatch.setattr(os, "sysconf", lambda _name: 1 << 31)
+    (tmp_path / "memory.max").write_text(limit)
+    assert memory_bytes(tmp_path / "memory.max") == expected
+    assert memory_bytes(tmp_path / "nothing") == 1 << 62
+
+
+@pytest.mark.parametrize(
+    ("processes", "memory_mib", "share_mib"),
+    [(1, 65_536, 1_024), (8, 8_192, 512), (16, 65_536, 1_024), (16, 2_048, 256)],
+)
+def test_decode_processes_share_half_of_the_memory(
+    processes: int, memory_mib: int, share_mib: int
+) -> None:
+    """However many there are, hostile files in all of them leave the worker its half."""
+    assert decode_share_bytes(processes, memory_mib << 20) == share_mib << 20
+
+
+def test_a_share_is_of_as_many_processes_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EMO_DECODE_PROCESSES counts, unless the share is set; a wrong one is reported alone."""
+    monkeypatch.setattr(settings, "memory_bytes", lambda: 8 << 30)
+    for options, share_mib in (
+        ({"decode_processes": 16}, 256),
+        ({"decode_processes": 8}, 512),
+        ({"decode_processes": 8, "decode_memory_bytes": "2GiB"}, 2_048),
+    ):
+        limits = load(WorkerSettings, options=options).audio_limits()
+        assert limits.memory_bytes == share_mib << 20
+    (said,) = problems(options={"decode_processes": 0})
+    assert said.startswith("EMO_DECODE_PROCESSES=0")

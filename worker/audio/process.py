@@ -48,7 +48,11 @@ _START_SECONDS = 60.0  # it takes a quarter of a second where nothing else runs
 # The process parses hostile bytes: it is not handed the worker's credentials.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG")
 # Keep freed memory for the next file: giving it back to the kernel costs a tenth of a decode.
-_ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "67108864", "MALLOC_MMAP_THRESHOLD_": "4194304"}
+_ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",  # it has one thread
+    "MALLOC_TRIM_THRESHOLD_": "67108864",
+    "MALLOC_MMAP_THRESHOLD_": "4194304",
+}
 # What a file did to its process must not go on for ever.
 _MOST_FILES = 5_000
 _MOST_GROWTH_BYTES = 64 * 1024**2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from storage.objects.blob import Blob
 from tests.support.audio_files import ample_limits, mp3
 from tests.support.hidden_worker import attempts
 from tests.support.hostile_child import MISDEEDS
-from worker.audio import process
+from worker.audio import commandline, process
+from worker.audio.commandline import decode_isolated
 from worker.audio.limits import AudioLimits
 from worker.audio.process import DecodeProcess
 from worker.audio.processes import DecodeProcesses
@@ -30,8 +32,12 @@ ROOT = Path(__file__).parents[3]
 HOSTILE, UNFILTERED = "tests.support.hostile_child", "tests.support.unfiltered_child"
 NOBODY = 65_534
 WITHIN = {"hold many descriptors": "EMFILE", "hold a long file": "EFBIG", "hold nothing": "done"}
-# Without it, what is left is that worker and process hide, and have no capability.
+VARIABLES = {
+    *("PATH", "PYTHONPATH", "LC_CTYPE"),  # the last is Python's own
+    *("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"),
+}
 FILTERED = ("ENOSYS", "EPERM", "can't start new thread")
+# Without the filter, what is left is that worker and process hide, and have no capability.
 HIDDEN = (
     "read the worker's environment",
     "write the worker's memory",
@@ -112,6 +118,7 @@ def test_nothing_leads_out_of_a_decode_process(
     hostile = taken_over()
     assert hostile.refused == ""
     said = attempts(hostile, spool)
+    del said["variables"]
     assert {name: said.pop(name) for name in WITHIN} == WITHIN
     assert {name: end for name, end in said.items() if end not in FILTERED} == {}
     assert len(said) > 20
@@ -122,6 +129,7 @@ def test_as_in_a_container_nothing_leads_out_either(as_nobody: dict[str, Any]) -
     found = dict(as_nobody)
     said = dict(found.pop(HOSTILE))
     assert said.pop("refused") == ""
+    assert set(said.pop("variables").split()) <= VARIABLES
     assert {name: said.pop(name) for name in WITHIN} == WITHIN
     assert {name: end for name, end in said.items() if end not in FILTERED} == {}
     del found[UNFILTERED]
@@ -192,6 +200,36 @@ def test_whatever_it_sends_costs_its_own_file_alone(
     assert spool.used_bytes == 0
     # Its socket, its statistics and its stderr are closed with it.
     assert len(os.listdir("/proc/self/fd")) == len(before) - 3
+
+
+def test_what_ffmpeg_itself_is_given(
+    limits: AudioLimits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of ours but the object: no variable, no other descriptor, no file to write to."""
+    monkeypatch.setenv("EMO_S3_SECRET_KEY", "kept from children")
+    program = tmp_path / "ffmpeg"
+    program.write_text(
+        "#!/bin/sh\n"
+        "until [ $(ulimit -n) = 32 ]; do :; done\n"  # they are set while it runs
+        f"(echo x > {tmp_path}/written) 2> /dev/null\n"
+        "{ env; ls -l /proc/self/fd; head -c 64000 /dev/zero; } | head -c 64000\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(commandline, "find_ffmpeg", lambda: str(program))
+    blob = Blob.from_bytes(b"audio")
+    number = blob.fd
+    said = decode_isolated(blob, limits).samples.tobytes().rstrip(b"\0").decode()
+    variables = set(re.findall(r"^(\w+)=", said, re.MULTILINE))
+    assert "AV_LOG_FORCE_NOCOLOR" in variables
+    assert variables <= {"PATH", "PWD", "AV_LOG_FORCE_NOCOLOR", "_", "SHLVL", "OLDPWD"}
+    links = dict(re.findall(r"(\d+) -> (.*)", said))
+    assert links.pop("0") == "/dev/null"
+    assert links.pop("1").startswith("pipe:")
+    assert links.pop("2").startswith("pipe:")
+    assert links.pop(str(number)).startswith("/memfd:blob")
+    (its_own,) = links.values()  # of `ls`
+    assert its_own.startswith("/proc/")
+    assert (tmp_path / "written").read_bytes() == b""
 
 
 def test_a_process_is_replaced_after_many_files(

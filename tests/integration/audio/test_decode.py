@@ -27,6 +27,7 @@ from tests.support.audio_files import (
     pcm16,
     silent_flac,
     tone,
+    video,
     video_only,
     wav,
 )
@@ -54,6 +55,25 @@ FORMATS: dict[str, Callable[[], bytes]] = {
     "m4a": partial(m4a, SECONDS),
     "opus": lambda: encode(tone(SECONDS, 48_000), 48_000, container="ogg", codec="libopus"),
     "flac": lambda: encode(tone(SECONDS, 44_100), 44_100, container="flac", codec="flac"),
+    "aac": lambda: encode(tone(SECONDS, 44_100), 44_100, container="adts", codec="aac"),
+    "ac3": lambda: encode(tone(SECONDS, 48_000), 48_000, container="ac3", codec="ac3"),
+    "aiff": lambda: encode(tone(SECONDS, 44_100), 44_100, container="aiff", codec="pcm_s16be"),
+    "au": lambda: encode(tone(SECONDS, 8_000), 8_000, container="au", codec="pcm_mulaw"),
+    "caf with alac": lambda: encode(tone(SECONDS, 44_100), 44_100, container="caf", codec="alac"),
+    "mp2 in mpegts": lambda: encode(tone(SECONDS, 44_100), 44_100, container="mpegts", codec="mp2"),
+    "mp3 in avi": lambda: encode(
+        tone(SECONDS, 44_100), 44_100, container="avi", codec="libmp3lame"
+    ),
+    "opus in webm": lambda: encode(
+        tone(SECONDS, 48_000), 48_000, container="webm", codec="libopus"
+    ),
+    "tta in matroska": lambda: encode(
+        tone(SECONDS, 44_100), 44_100, container="matroska", codec="tta"
+    ),
+    "wavpack in matroska": lambda: encode(
+        tone(SECONDS, 44_100), 44_100, container="matroska", codec="wavpack"
+    ),
+    "w64": lambda: encode(tone(SECONDS, 44_100), 44_100, container="w64", codec="pcm_s16le"),
     "amr": lambda: encode(tone(SECONDS, 8_000), 8_000, container="amr", codec="libopencore_amrnb"),
 }
 
@@ -162,6 +182,22 @@ def test_a_sample_that_is_no_number_fails_the_file(
     data = wav(samples.tobytes(), form=3, bits=32, sample_rate_hz=sample_rate_hz)
     with pytest.raises(NotAudio, match="finite"):
         Normalize(30)(decode(data))
+
+
+@pytest.mark.parametrize(("container", "codec"), [("wav", "adpcm_swf"), ("avi", "adpcm_swf")])
+def test_codecs_of_games_and_flash_are_refused(
+    container: str, codec: str, decode: Callable[[bytes], Waveform]
+) -> None:
+    """FFmpeg could decode them; nobody sends them but to get at a rarely used decoder."""
+    data = encode(tone(1.0, 44_100), 44_100, container=container, codec=codec)
+    with pytest.raises(NotAudio):
+        decode(data)
+
+
+def test_the_sound_of_a_video(decode: Callable[[bytes], Waveform]) -> None:
+    """No decoder of pictures is opened, also not to look at the file, and the sound is there."""
+    waveform = decode(video(SECONDS))
+    assert waveform.duration_seconds == pytest.approx(SECONDS, abs=0.06)
 
 
 def test_no_audio_track(processes: DecodeProcesses, limits: AudioLimits) -> None:
