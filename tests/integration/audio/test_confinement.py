@@ -10,6 +10,7 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from storage.objects.blob import Blob
 from tests.support.audio_files import ample_limits, mp3
 from tests.support.hidden_worker import attempts
 from tests.support.hostile_child import MISDEEDS
+from worker import cli
 from worker.audio import commandline, process
 from worker.audio.commandline import decode_isolated
 from worker.audio.limits import AudioLimits
@@ -153,6 +155,24 @@ def test_where_the_kernel_refuses_the_filter_the_worker_still_hides(
     assert "seccomp" in said["refused"]
     assert {name: said[name] for name in HIDDEN if said[name] not in ("EACCES", "EPERM")} == {}
     assert said["fork"] == "done"
+
+
+class Hidden(Exception):
+    """Raised in place of hiding."""
+
+
+@pytest.mark.parametrize("command", [cli.run, partial(cli.classify, ["a.mp3"])])
+def test_programs_that_decode_hide_before_all_else(
+    command: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a setting is read, so before there is a decode process."""
+
+    def hide() -> None:
+        raise Hidden
+
+    monkeypatch.setattr(cli, "hide_memory", hide)
+    with pytest.raises(Hidden):
+        command()
 
 
 def test_a_refusal_of_the_kernel_is_said_loudly(
