@@ -125,7 +125,7 @@ def load(
 
 def prepare(directory: Path) -> None:
     """Write the copy that loads faster, for loads that may not write. Raises ModelError."""
-    _needed_tensors(directory / CHECKPOINT_FILE, ModelConfig.from_directory(directory))
+    _needed_tensors(directory, ModelConfig.from_directory(directory))
 
 
 def assemble(
