@@ -65,11 +65,7 @@ class Healing:
         """Look at every lane; put aside the one that needs it, and bring back what it held."""
         rescued = Rescued()
         for lane in Lane:
-            _, waiting = self._heal(
-                keys=[self._keys.lane(lane), self._keys.aside(lane)],
-                args=[self._keys.prefix, GROUP],
-            )
-            while waiting:
+            while self._put_aside(lane):
                 part = self._bring_back(lane)
                 rescued = Rescued(
                     rescued.entries + part.entries,
@@ -78,15 +74,18 @@ class Healing:
                 )
                 if part.why:
                     break
-                _, waiting = self._heal(
-                    keys=[self._keys.lane(lane), self._keys.aside(lane)],
-                    args=[self._keys.prefix, GROUP],
-                )
         return rescued
 
     def healed(self) -> list[Healed]:
         """What was put right in the last week, by whichever worker."""
         return healed_streams(self._client, self._keys)
+
+    def _put_aside(self, lane: Lane) -> int:
+        """Put the lane aside where it needs that; returns how many entries of it are aside."""
+        _, waiting = self._heal(
+            keys=[self._keys.lane(lane), self._keys.aside(lane)], args=[self._keys.prefix, GROUP]
+        )
+        return int(waiting)
 
     def _bring_back(self, lane: Lane) -> Rescued:
         aside = self._keys.aside(lane)
@@ -97,9 +96,7 @@ class Healing:
         entries = [each["message_id"].decode() for each in pending]
         listed = self._reader.fetch(aside, entries)
         states = [
-            "oversized" * delivery(lane, entry, 1, listed[entry]).oversized
-            if entry in listed
-            else ""
+            "oversized" * delivery(lane, entry, 1, listed.get(entry, ())).oversized
             for entry in entries
         ]
         looked, refused, why = self._rescue(

@@ -129,11 +129,7 @@ class EntryReader:
             reply = self._range(stream, first, last)
         except ReplyTooLarge:
             return []
-        return [
-            entry.decode()
-            for entry, listed in reply
-            if not delivery(Lane.NORMAL, "", 1, listed).oversized
-        ]
+        return [entry.decode() for entry, listed in reply if not is_oversized(listed)]
 
     def _range(self, stream: str, first: str, last: str) -> Any:
         return self._client.execute_command(_XRANGE, stream, first, last, "COUNT", CHUNK)
@@ -158,13 +154,14 @@ class EntryReader:
 
 def delivery(lane: Lane, entry: str, count: int, listed: Sequence[bytes] | None) -> Delivery:
     """The delivery of an entry; of one that is oversized nothing is kept."""
-    if (
-        listed is None
-        or len(listed) > 2 * MAX_ENTRY_FIELDS
-        or sum(map(len, listed)) > MAX_ENTRY_BYTES
-    ):
+    if listed is None or is_oversized(listed):
         return Delivery(lane, entry, count, (), oversized=True)
     return Delivery(lane, entry, count, listed)
+
+
+def is_oversized(listed: Sequence[bytes]) -> bool:
+    """Whether an entry's fields, as Redis lists them, are more than a script may look at."""
+    return len(listed) > 2 * MAX_ENTRY_FIELDS or sum(map(len, listed)) > MAX_ENTRY_BYTES
 
 
 def _number(entry: str) -> tuple[int, int]:
