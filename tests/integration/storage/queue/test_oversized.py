@@ -12,7 +12,7 @@ from redis.connection import ConnectionPool
 from storage.messages import Lane
 from storage.queue.reader import MAX_ENTRY_BYTES, MAX_ENTRY_FIELDS
 from storage.redis.bounds import MAX_REPLY_BYTES, MAX_REPLY_PARTS, ReplyTooLarge
-from storage.redis.connection import RedisError
+from storage.redis.connection import RedisError, connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.redis.failover import Fixed, FollowingConnection
 from tests.support.polling import until
@@ -193,13 +193,14 @@ def test_no_reply_of_any_command_is_larger(redis_server: EmbeddedRedis, client: 
             assert len(bounded.getrange("large", 0, MAX_REPLY_BYTES - 100)) > MAX_REPLY_BYTES - 200
 
 
-def test_a_server_can_refuse_a_large_value_itself(client: Any) -> None:
+def test_a_server_can_refuse_a_large_value_itself(client: Any, redis_server: EmbeddedRedis) -> None:
     """With the limit that the Compose file sets; a job of the largest size is taken."""
     usual = client.config_get("proto-max-bulk-len")["proto-max-bulk-len"]
     client.config_set("proto-max-bulk-len", "1mb")
     try:
-        with pytest.raises(RedisError):
-            client.xadd("emo:jobs", {"key": "x" * (1024**2 + 1)})
+        # On a connection of its own, which the server closes.
+        with connect(redis_server.url, name="test") as sending, pytest.raises(RedisError):
+            sending.xadd("emo:jobs", {"key": "x" * (1024**2 + 1)})
         assert client.xlen("emo:jobs") == 0
         client.xadd("emo:jobs", {"key": "a.wav", "big": "x" * 1_000_000})
     finally:
