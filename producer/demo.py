@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.panel import Panel
 
 from producer.show import results_table
-from storage.messages import Job, Keys, Lane, Status, has_ended
 from storage.objects.local_files import is_audio
 from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError, connect
 from storage.redis.embedded import EmbeddedRedis, NoServer
 from storage.terminal import tell
+from storage.wire.messages import Job, Keys, Lane, Status, has_ended
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "samples"

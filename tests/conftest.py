@@ -16,9 +16,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from storage.messages import Keys
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
+from storage.wire.messages import Keys
 from tests.support.redis_servers import MISSING, NEWEST, binary
 
 

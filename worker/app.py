@@ -14,11 +14,11 @@ from types import FrameType
 
 import structlog
 
-from storage.messages import Keys
 from storage.objects.store import ObjectSource
 from storage.queue.streams import JobStreams
 from storage.redis.connection import Client, connect, uptime_seconds
 from storage.redis.durability import weaknesses
+from storage.wire.messages import Keys
 from worker.audio.processes import DecodeProcesses
 from worker.audio.room import Spool
 from worker.clip import SAMPLE_RATE_HZ

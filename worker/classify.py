@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.errors import AccessDenied, Internal, JobError, ObjectNotFound, ObjectTooLarge
-from storage.messages import Job
 from storage.objects.blob import Blob
+from storage.wire.messages import Job
 from worker.app import assemble
 from worker.audio.room import Spool
 from worker.engine.engine import Engine

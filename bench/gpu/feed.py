@@ -17,10 +17,10 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.gpu.found import Found
-from storage.messages import Job, Keys, Lane
 from storage.queue.submission import Submissions
 from storage.redis.connection import Client, connect
 from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.wire.messages import Job, Keys, Lane
 from worker.bench.audio import write_wav
 from worker.bench.clips import Lengths, draw
 from worker.bench.command import SAMPLES

@@ -11,10 +11,10 @@ from producer.program import (
     settings,
     unknown,
 )
-from storage.messages import Keys, Status
 from storage.queue.cancellation import Cancellations, Cancelled, Verdict
 from storage.redis.connection import RedisError
 from storage.terminal import say, tell
+from storage.wire.messages import Keys, Status
 
 
 def cancel(jobs: list[str], *, as_json: AsJson = False) -> None:

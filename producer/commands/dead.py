@@ -22,11 +22,11 @@ from producer.program import (
     settings,
     stdout,
 )
-from storage.messages import Keys, Status
 from storage.queue.dead import DeadLetters, Letter, Replayed, Selection, Verdict
 from storage.queue.submission import BacklogFull, Submissions
 from storage.redis.connection import RedisError
 from storage.terminal import say, tell
+from storage.wire.messages import Keys, Status
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PURGED_AT_ONCE = 500

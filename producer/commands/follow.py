@@ -18,10 +18,10 @@ from producer.program import (
     stdout,
     unknown,
 )
-from storage.messages import Keys, Status
 from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError
 from storage.terminal import say, tell
+from storage.wire.messages import Keys, Status
 
 Timeout = Annotated[float | None, typer.Option(help="Seconds to wait at most; exit status 4.")]
 

@@ -9,10 +9,10 @@ from rich.live import Live
 
 from producer import show
 from producer.program import EXIT_INTERRUPTED, AsJson, fail, server, settings, stdout
-from storage.messages import Keys
 from storage.queue.lanes import Lanes, Overview
 from storage.redis.connection import RedisError
 from storage.terminal import say
+from storage.wire.messages import Keys
 
 _EVERY_SECONDS = 2.0
 

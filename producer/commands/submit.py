@@ -22,13 +22,13 @@ from producer.program import (
 )
 from producer.sources import place
 from storage.errors import JobError
-from storage.messages import JOB_ID, Job, Keys, Lane, parse_want
 from storage.objects.local_files import named_files
 from storage.objects.store import ObjectStore, open_store
 from storage.queue.submission import BacklogFull, Submissions
 from storage.redis.connection import RedisError
 from storage.settings import SharedSettings
 from storage.terminal import say, tell
+from storage.wire.messages import JOB_ID, Job, Keys, Lane, parse_want
 
 
 def submit(

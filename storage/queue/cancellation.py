@@ -5,8 +5,8 @@ from enum import StrEnum
 
 import redis
 
-from storage.messages import GROUP, Keys, default_entry
 from storage.queue.scripts import load_script
+from storage.wire.messages import GROUP, Keys, default_entry
 
 
 class Verdict(StrEnum):

@@ -8,10 +8,10 @@ from typing import Any
 
 import redis
 
-from storage.messages import Keys, default_entry
 from storage.queue.scripts import load_script
 from storage.queue.submission import BacklogFull
 from storage.redis.bounds import ReplyTooLarge
+from storage.wire.messages import Keys, default_entry
 
 _CHUNK = 200  # letters read at once; each may hold a whole job, 32 KiB
 _SLACK_MS = 1000  # between the time in a job's hash and that of its letter

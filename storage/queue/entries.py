@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from storage.messages import Lane, Status, pairs
+from storage.wire.messages import Lane, Status, pairs
 
 Fields = Mapping[str, str | int | float]
 

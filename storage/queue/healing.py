@@ -11,10 +11,10 @@ from typing import Any
 
 import redis
 
-from storage.messages import GROUP, Keys, Lane
 from storage.queue.reader import CHUNK, EntryReader, delivery
 from storage.queue.scripts import load_script
 from storage.redis.bounds import ReplyTooLarge
+from storage.wire.messages import GROUP, Keys, Lane
 
 _RESCUERS = "rescuers"  # the group of a lane that was put aside
 

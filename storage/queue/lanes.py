@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import redis
 
-from storage.messages import GROUP, Keys, Lane
 from storage.queue.healing import Healed, healed_streams
 from storage.queue.scripts import load_script
+from storage.wire.messages import GROUP, Keys, Lane
 
 SAMPLE = 100  # retries (the next) and letters (the newest) asked for their lane
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import redis
 
-from storage.messages import GROUP, Keys, Lane
 from storage.queue.entries import Delivery
 from storage.redis.bounds import MAX_REPLY_BYTES, ReplyTooLarge
 from storage.redis.connection import RedisError
+from storage.wire.messages import GROUP, Keys, Lane
 
 LANE_SHARES = {Lane.HIGH: 7, Lane.NORMAL: 2, Lane.BULK: 1}  # of ten free places
 # Largest entries that scripts look at: a job may be as large, and hold half as many fields.

@@ -5,9 +5,9 @@ from typing import Any
 import redis
 from redis.exceptions import ResponseError
 
-from storage.messages import GROUP, Keys, Lane
 from storage.queue.reader import EntryReader
 from storage.queue.scripts import load_script
+from storage.wire.messages import GROUP, Keys, Lane
 
 _FROM_THE_START = "-"
 _PAGES = 16  # of a lane that are looked at in one call

@@ -12,7 +12,6 @@ from typing import Any
 import redis
 from redis.exceptions import ResponseError
 
-from storage.messages import GROUP, Keys, Lane
 from storage.queue.entries import (
     Begun,
     Delivery,
@@ -29,6 +28,7 @@ from storage.queue.scripts import load_script
 from storage.queue.stranded import Stranded
 from storage.queue.takeover import Takeover
 from storage.redis.connection import RedisError
+from storage.wire.messages import GROUP, Keys, Lane
 
 HEARTBEAT_CHUNK = 500
 MAX_SICK_MACHINES = 3  # that may give a job back for a fault of theirs; then it is the job's

@@ -8,9 +8,9 @@ from typing import Any
 import redis
 
 from storage.errors import InvalidJob
-from storage.messages import Job, Keys, Lane, Status, default_entry, has_ended, may_be_given
 from storage.queue.scripts import load_script
 from storage.redis.connection import stream_entries
+from storage.wire.messages import Job, Keys, Lane, Status, default_entry, has_ended, may_be_given
 
 _SWEEP_SECONDS = 5.0  # events are a hint: every so often the hashes are read anyway
 

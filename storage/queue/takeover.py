@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from storage.messages import GROUP, Keys, Lane
 from storage.queue.entries import Reclaimed
 from storage.queue.reader import EntryReader, delivery
 from storage.queue.scripts import load_script
 from storage.redis.connection import RedisError
+from storage.wire.messages import GROUP, Keys, Lane
 
 MAX_DELIVERIES = 10
 _FROM_THE_START = "-"

@@ -10,9 +10,9 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from storage.messages import GROUP, Keys, Status
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
+from storage.wire.messages import GROUP, Keys, Status
 from tests.chaos.fleet import Fleet, Nursery
 from tests.chaos.kinds import write_objects
 from tests.chaos.patience import eventually

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from storage.messages import Status, default_entry
+from storage.wire.messages import Status, default_entry
 from tests.chaos.arena import Arena, Hash
 from tests.chaos.fleet import Worker
 from tests.chaos.kinds import DONE, ENDS, POISONOUS, Kind

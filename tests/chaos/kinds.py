@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.messages import Status
+from storage.wire.messages import Status
 from tests.support.audio_files import encode, pcm16, wav
 
 SAMPLE_RATE_HZ = 16_000

@@ -10,12 +10,12 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from storage.messages import Job, Lane
 from storage.queue.cancellation import Cancellations, Verdict
 from storage.queue.reader import MAX_ENTRY_BYTES
 from storage.queue.submission import Submissions
 from storage.redis.bounds import MAX_REPLY_BYTES
 from storage.redis.connection import connect
+from storage.wire.messages import Job, Lane
 from tests.chaos.arena import RESULT_TTL_SECONDS, RESULTS_MAXLEN, Arena
 from tests.chaos.kinds import Kind
 from tests.chaos.plan import PlannedJob, Way

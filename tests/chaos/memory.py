@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psutil
 
-from storage.messages import Lane
+from storage.wire.messages import Lane
 from tests.chaos.arena import Arena, Hash, arena
 from tests.chaos.checks import Check, check, is_done, require
 from tests.chaos.fleet import Nursery

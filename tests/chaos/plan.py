@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-from storage.messages import Lane
+from storage.wire.messages import Lane
 from tests.chaos.kinds import Kind, clips
 
 LEASE_SECONDS = 1.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.messages import Lane
+from storage.wire.messages import Lane
 from tests.chaos.arena import Arena, Hash, arena
 from tests.chaos.checks import (
     Check,

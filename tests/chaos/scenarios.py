@@ -9,7 +9,7 @@ from pathlib import Path
 
 from redis.exceptions import OutOfMemoryError
 
-from storage.messages import Lane, Status
+from storage.wire.messages import Lane, Status
 from tests.chaos.arena import Arena, arena
 from tests.chaos.checks import Check, check, check_exits, is_done, require
 from tests.chaos.fleet import Nursery, Worker

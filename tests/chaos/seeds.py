@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from storage.messages import Status
+from storage.wire.messages import Status
 from tests.chaos.fleet import Nursery
 from tests.chaos.plan import Fault, draw
 from tests.chaos.random_run import Report, run

@@ -18,8 +18,8 @@ import worker.app
 import worker.audio.processes
 import worker.delivery.upkeep
 import worker.fitness.breaker
-from storage.messages import Job
 from storage.objects.blob import Blob
+from storage.wire.messages import Job
 from tests.chaos.kinds import KILL_DECODER_MARK
 from worker import cli
 from worker.audio.process import DecodeProcess

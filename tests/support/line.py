@@ -8,11 +8,11 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from storage.messages import Keys
 from storage.objects.blob import Blob
 from storage.objects.store import ObjectStore
 from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
+from storage.wire.messages import Keys
 from tests.support.pipeline_bench import Network
 from tests.support.settle_desk import PREDICTION
 from tests.support.stream_workers import new_streams

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.errors import JobError
-from storage.messages import Job
+from storage.wire.messages import Job
 from tests.support.polling import TIMEOUT_SECONDS
 from worker.pipeline.budget import ByteBudget
 from worker.pipeline.task import Task

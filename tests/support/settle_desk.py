@@ -7,11 +7,11 @@ from typing import Any, cast
 import numpy as np
 
 from storage.errors import JobError
-from storage.messages import Job, Lane, Want
 from storage.objects.blob import Blob
 from storage.queue.entries import Begun, Delivery, Ending, GivenBack, Outcome, Verdict
 from storage.queue.streams import JobStreams
 from storage.redis.connection import RedisError
+from storage.wire.messages import Job, Lane, Want
 from worker.delivery.leases import Leases
 from worker.delivery.settle import Settle
 from worker.engine.prediction import Prediction, Span

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from storage.messages import Keys, Status
 from storage.queue.entries import Begun, Delivery, Ending, Verdict
 from storage.queue.streams import JobStreams
+from storage.wire.messages import Keys, Status
 from tests.support.polling import until
 
 Worker = Callable[..., JobStreams]

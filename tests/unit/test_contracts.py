@@ -24,7 +24,7 @@ CROSSINGS = {
         "import storage.queue.lanes",
         "a room of the storage imports from those below it alone",
     ),
-    "storage/messages.py": (
+    "storage/wire/messages.py": (
         "import worker.clip",
         "producer and worker share storage, and never import each other",
     ),

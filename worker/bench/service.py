@@ -13,11 +13,11 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from storage.messages import Job, Keys, Lane, Status
 from storage.queue.submission import Submissions
 from storage.redis.connection import Client, connect
 from storage.redis.embedded import EmbeddedRedis, free_port
 from storage.settings import variable
+from storage.wire.messages import Job, Keys, Lane, Status
 from worker.bench.audio import convert, write_wav
 from worker.bench.clips import Lengths, draw
 from worker.settings import WorkerSettings

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import structlog
 
 from storage.errors import CrashLoop, InvalidJob
-from storage.messages import Job, Lane, Status, parse_job
 from storage.queue.entries import Begun, Delivery, Verdict
 from storage.queue.streams import JobStreams
 from storage.redis.connection import (
@@ -19,6 +18,7 @@ from storage.redis.connection import (
     is_group_missing,
     is_outage,
 )
+from storage.wire.messages import Job, Lane, Status, parse_job
 from worker.delivery.leases import Leases
 from worker.delivery.outages import Outages
 from worker.delivery.suspects import Suspects

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from storage.messages import Lane
 from storage.queue.entries import Delivery
+from storage.wire.messages import Lane
 from worker.pipeline.task import Task
 
 

@@ -12,11 +12,11 @@ import structlog
 from numpy.typing import NDArray
 
 from storage.errors import DeadlineExceeded, Internal, JobError
-from storage.messages import Status, Want
 from storage.objects.store import Put
 from storage.queue.entries import Begun, Ending, Outcome
 from storage.queue.streams import JobStreams, as_field
 from storage.redis.connection import RedisError, is_outage
+from storage.wire.messages import Status, Want
 from worker.delivery.excuses import Excuses
 from worker.delivery.leases import Leases
 from worker.fitness.guard import Excused

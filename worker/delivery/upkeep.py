@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from storage.errors import InvalidJob
-from storage.messages import Status
 from storage.queue.healing import Healed
 from storage.queue.streams import JobStreams
+from storage.wire.messages import Status
 from worker.telemetry.metrics import Metrics
 
 _REAP_SECONDS = 60.0

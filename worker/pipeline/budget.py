@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from storage.messages import Want
+from storage.wire.messages import Want
 from worker.pipeline.task import Task
 
 

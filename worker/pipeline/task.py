@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from storage.errors import JobError
-from storage.messages import Job
+from storage.wire.messages import Job
 
 
 @dataclass(slots=True, eq=False)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from storage.messages import Job
 from storage.objects.blob import Blob
 from storage.objects.store import ObjectSource
+from storage.wire.messages import Job
 
 
 class Fetch:

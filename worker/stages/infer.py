@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from storage.errors import InvalidJob
-from storage.messages import Job, Want
+from storage.wire.messages import Job, Want
 from worker.clip import SAMPLE_RATE_HZ, Clip, num_frames
 from worker.engine.eager import SegmentOutput
 from worker.engine.engine import Engine, Started

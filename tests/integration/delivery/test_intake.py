@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from storage.messages import Lane
 from storage.queue.entries import Begun
 from storage.redis.embedded import EmbeddedRedis
+from storage.wire.messages import Lane
 from tests.support.intake_host import KEYS, MakeHost, hosts
 from tests.support.polling import until
 from worker.pipeline.task import Task

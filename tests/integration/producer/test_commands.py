@@ -11,11 +11,11 @@ from typer.testing import CliRunner, Result
 
 from producer.cli import app
 from producer.commands import submit as submit_module
-from storage.messages import Job, Keys, Lane, Status
 from storage.queue.entries import Ending
 from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions, Submitted
 from storage.redis.embedded import EmbeddedRedis
+from storage.wire.messages import Job, Keys, Lane, Status
 from tests.support.stream_workers import begin_one, new_streams
 
 Commands = Callable[..., Result]

@@ -8,9 +8,9 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
 
-from storage.messages import Job, Lane
 from storage.queue.entries import Delivery
 from storage.queue.streams import JobStreams
+from storage.wire.messages import Job, Lane
 from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.leases import Leases

@@ -19,8 +19,8 @@ from storage.errors import (
     SpoolUnavailable,
     StorageUnavailable,
 )
-from storage.messages import Status, Want
 from storage.queue.entries import Ending, Outcome
+from storage.wire.messages import Status, Want
 from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.settle_desk import PREDICTION, SCORES, Desk
 from worker.delivery import settle as settle_module

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from storage.messages import Job, Want
+from storage.wire.messages import Job, Want
 from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.pipeline.budget import ByteBudget, Closed
 from worker.pipeline.task import Task

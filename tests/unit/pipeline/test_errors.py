@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from storage.errors import DeadlineExceeded, Internal, InvalidJob, JobError, NotAudio, OutOfMemory
-from storage.messages import Job
+from storage.wire.messages import Job
 from tests.support.pipeline_bench import Bench, MakeBench, code
 from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.errors import DeviceLost

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from producer.show import age, aligned, as_json, errors, overview, results_table
-from storage.messages import Lane
 from storage.queue.lanes import Consumer, LaneState, Overview
+from storage.wire.messages import Lane
 
 DONE = {
     "status": "done",

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from storage.errors import InvalidJob, ObjectTooLarge
-from storage.messages import Job
 from storage.objects.directory import DirectoryStore
+from storage.wire.messages import Job
 from tests.support.blobs import contents
 from worker.stages.fetch import Fetch
 

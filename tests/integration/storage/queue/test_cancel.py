@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import redis
 
-from storage.messages import Job, Keys, Lane, Status
 from storage.queue.cancellation import Cancellations, Cancelled, Verdict
 from storage.queue.entries import Begun, Ending, Outcome
 from storage.queue.entries import Verdict as Begin
 from storage.queue.submission import Submissions
+from storage.wire.messages import Job, Keys, Lane, Status
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 from worker.delivery.leases import Leases
 from worker.pipeline.task import Task

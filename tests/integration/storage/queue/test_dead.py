@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from storage.messages import Job, Keys, Lane, Status
 from storage.queue.dead import DeadLetters, Replayed, Selection, Verdict
 from storage.queue.entries import Ending, Outcome
 from storage.queue.entries import Verdict as Begin
 from storage.queue.submission import BacklogFull, Submissions
+from storage.wire.messages import Job, Keys, Lane, Status
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import redis
 
-from storage.messages import Keys, Lane, Status
 from storage.queue.entries import Ending
 from storage.queue.lanes import Lanes, LaneState
+from storage.wire.messages import Keys, Lane, Status
 from tests.support.stream_workers import Worker, begin_one
 
 

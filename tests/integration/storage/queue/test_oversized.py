@@ -9,12 +9,12 @@ import pytest
 import redis
 from redis.connection import ConnectionPool
 
-from storage.messages import Lane
 from storage.queue.reader import MAX_ENTRY_BYTES, MAX_ENTRY_FIELDS
 from storage.redis.bounds import MAX_REPLY_BYTES, MAX_REPLY_PARTS, ReplyTooLarge
 from storage.redis.connection import RedisError, connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.redis.failover import Fixed, FollowingConnection
+from storage.wire.messages import Lane
 from tests.support.polling import until
 from tests.support.stream_workers import Worker, begin_one, result
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from storage.messages import Keys, Lane
 from storage.queue.entries import Outcome, Verdict
 from storage.queue.lanes import Lanes
 from storage.queue.reader import CHUNK
+from storage.wire.messages import Keys, Lane
 from tests.integration.storage.queue.test_oversized import OVERSIZED
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from storage.messages import Lane
 from storage.queue.entries import Verdict
 from storage.queue.reader import CHUNK
+from storage.wire.messages import Lane
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 
 

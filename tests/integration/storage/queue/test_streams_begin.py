@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import redis
 
-from storage.messages import Lane
 from storage.queue.entries import Outcome, Verdict
+from storage.wire.messages import Lane
 from tests.support.polling import until
 from tests.support.stream_workers import DONE, Worker, begin_one, reclaim_one, result
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from storage.messages import Job, Keys, Lane, Status
 from storage.queue.entries import Begun, Ending, Outcome
 from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
+from storage.wire.messages import Job, Keys, Lane, Status
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 
 

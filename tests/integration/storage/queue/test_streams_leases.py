@@ -3,10 +3,10 @@
 import time
 from typing import Any
 
-from storage.messages import Keys
 from storage.queue.entries import Outcome, Verdict
 from storage.queue.streams import JobStreams
 from storage.queue.takeover import MAX_DELIVERIES
+from storage.wire.messages import Keys
 from tests.support.polling import until
 from tests.support.stream_workers import DONE, Worker, begin_one, new_streams, reclaim_one, result
 

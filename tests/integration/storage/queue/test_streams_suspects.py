@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from storage.messages import Keys, Status
 from storage.queue.entries import Begun, Delivery, Ending, Outcome, Verdict
 from storage.queue.streams import JobStreams
 from storage.queue.takeover import MAX_DELIVERIES
+from storage.wire.messages import Keys, Status
 from tests.support.polling import until
 from tests.support.stream_workers import DONE, Worker, begin_one, new_streams, reclaim_one, result
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from storage.errors import InvalidJob
-from storage.messages import Job, Keys, Lane, Status, Want, parse_job
 from storage.queue.entries import Ending
 from storage.queue.streams import JobStreams
 from storage.queue.submission import BacklogFull, Submissions, Submitted
+from storage.wire.messages import Job, Keys, Lane, Status, Want, parse_job
 from tests.support.polling import until
 
 DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9"})

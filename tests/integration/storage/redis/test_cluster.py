@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import pytest
 
-from storage.messages import Job, Keys, Lane, Status
 from storage.queue.cancellation import Cancellations
 from storage.queue.dead import DeadLetters, Selection
 from storage.queue.entries import Begun, Delivery, Ending, Outcome, Verdict
@@ -24,6 +23,7 @@ from storage.redis.connection import (
     uptime_seconds,
 )
 from storage.redis.embedded import EmbeddedRedis
+from storage.wire.messages import Job, Keys, Lane, Status
 from tests.support.polling import until
 from tests.support.redis_servers import SERVERS, Cluster, binary
 from tests.support.stream_workers import DONE, begin_one, new_streams

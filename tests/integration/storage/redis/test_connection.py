@@ -13,7 +13,6 @@ import redis
 import redis.exceptions
 from redis.exceptions import RedisError, ResponseError
 
-from storage.messages import Lane
 from storage.queue.entries import Delivery
 from storage.redis.connection import (
     UnfitServer,
@@ -25,6 +24,7 @@ from storage.redis.connection import (
 )
 from storage.redis.embedded import EmbeddedRedis
 from storage.settings import load
+from storage.wire.messages import Lane
 from tests.support.polling import until
 from tests.support.redis_servers import SERVERS, binary
 from worker.app import Worker

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError
 
-from storage.messages import Lane
 from storage.queue.entries import Outcome
 from storage.redis.connection import RedisError, UnfitServer, check_server, connect, is_outage
 from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.wire.messages import Lane
 from tests.support.intake_host import KEYS, Host
 from tests.support.polling import until
 from tests.support.redis_servers import SERVERS, Sentinel, binary

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ConnectionError
 
-from storage.messages import Job, Keys, Lane
 from storage.queue.submission import Submissions
 from storage.redis.connection import check_server, connect
 from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.wire.messages import Job, Keys, Lane
 from tests.support.certificates import Authority
 from tests.support.redis_servers import binary
 

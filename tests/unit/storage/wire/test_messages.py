@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.errors import InvalidJob
-from storage.messages import (
+from storage.wire.messages import (
     MAX_FIELDS,
     Job,
     Keys,

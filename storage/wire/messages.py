@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from storage.errors import InvalidJob
+from storage.wire.parts import FIELDS, WHOLE, Parts, parse_parts
 
 GROUP = "workers"
 JOB_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -95,6 +96,7 @@ class Job:
     want: frozenset[Want] = frozenset({Want.SCORES})
     callback: str | None = None
     traceparent: str | None = None
+    parts: Parts = WHOLE
 
     def fields(self) -> dict[str, str]:
         """The stream fields that `parse_job` turns into this job again."""
@@ -111,6 +113,7 @@ class Job:
             name: self.id,
             "want": ",".join(sorted(self.want)),
             **{name: str(value) for name, value in optional.items() if value is not None},
+            **self.parts.fields(),
         }
 
 
@@ -138,20 +141,36 @@ def parse_job(job_id: str, listed: Sequence[bytes], *, max_job_bytes: int) -> Jo
         raise InvalidJob(f"field 'job': {given[:40]!r} does not match {JOB_ID.pattern}")
     if given is not None and ENTRY_ID.fullmatch(given):
         raise InvalidJob(f"field 'job': {given!r} is the id of an entry, so it cannot be given")
-    key = _text(fields, "key")
+    key = _key(fields, "key")
     if not key:
         raise InvalidJob("field 'key': missing; it names the audio object")
-    if len(key.encode()) > MAX_KEY_BYTES or "\0" in key:
-        raise InvalidJob(f"field 'key': must be at most {MAX_KEY_BYTES} bytes, without NUL")
+    want = parse_want(_text(fields, "want") or "")
+    parts = parse_parts(
+        {name: _text(fields, name) for name in FIELDS}
+        | {"segments_from": _key(fields, "segments_from")}
+    )
+    require_compatible(want, parts)
     return Job(
         id=job_id,
         key=key,
         bucket=_text(fields, "bucket") or None,
         deadline_ms=_milliseconds(fields, "deadline_ms"),
-        want=parse_want(_text(fields, "want") or ""),
+        want=want,
         callback=_url(fields, "callback"),
         traceparent=_text(fields, "traceparent") or None,
+        parts=parts,
     )
+
+
+def require_compatible(want: frozenset[Want], parts: Parts) -> None:
+    """Raise InvalidJob where what is wanted cannot be given of those parts."""
+    if parts.hop_s is not None and Want.TIMELINE not in want:
+        raise InvalidJob("field 'hop_s': is the length of the timeline's items: want=timeline too")
+    if parts.segmented and Want.FRAMES in want:
+        raise InvalidJob(
+            "field 'want': frames are given of a whole recording, not of segments: ask for them in "
+            "a job of their own"
+        )
 
 
 def parse_want(text: str) -> frozenset[Want]:
@@ -191,6 +210,14 @@ def _text(fields: Mapping[bytes, bytes], name: str) -> str | None:
         return None if value is None else value.decode()
     except UnicodeDecodeError as error:
         raise InvalidJob(f"field {name!r}: not UTF-8 (byte {error.start})") from error
+
+
+def _key(fields: Mapping[bytes, bytes], name: str) -> str | None:
+    """An object's key."""
+    key = _text(fields, name)
+    if key and (len(key.encode()) > MAX_KEY_BYTES or "\0" in key):
+        raise InvalidJob(f"field {name!r}: must be at most {MAX_KEY_BYTES} bytes, without NUL")
+    return key
 
 
 def _milliseconds(fields: Mapping[bytes, bytes], name: str) -> int | None:
