@@ -46,7 +46,6 @@ def ours(
     import torch  # noqa: PLC0415 (this side only)
 
     from worker.bench.engine import device_name, predict, tape_fill  # noqa: PLC0415
-    from worker.clip import Waveform  # noqa: PLC0415
     from worker.engine.engine import Engine  # noqa: PLC0415
     from worker.model.device import resolve_device, resolve_dtype  # noqa: PLC0415
     from worker.model.weights import load  # noqa: PLC0415
@@ -60,7 +59,7 @@ def ours(
     normalize = Normalize(window_seconds=30)
 
     def segments(clips: Clips) -> list[Segment]:
-        whole = [normalize(Waveform(samples)) for samples in clips]
+        whole = [normalize.clip(samples) for samples in clips]
         return [Segment(clip, clip.windows[0]) for clip in whole]
 
     def classify(clips: Clips) -> Scores:

@@ -26,6 +26,7 @@ from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.intake import Intake
 from worker.delivery.leases import Leases
 from worker.delivery.leaving import Leaving, within
+from worker.delivery.results import Results
 from worker.delivery.settle import Settle
 from worker.engine.engine import Engine
 from worker.fitness.breaker import Breaker
@@ -92,9 +93,10 @@ def assemble(
 ) -> Assembly:
     """Fetch → decode → normalize → infer → settle, with the limits of the settings."""
     infer = Infer(engine, worked=metrics.device_seconds.inc)
+    decoded_bytes = round(settings.window_seconds * SAMPLE_RATE_HZ * _FLOAT32_BYTES)
     budget = ByteBudget(
         settings.bytes_in_flight,
-        decoded_bytes=round(settings.window_seconds * SAMPLE_RATE_HZ * _FLOAT32_BYTES),
+        decoded_bytes=decoded_bytes,
         frames_bytes=infer.most_frames_bytes,
     )
     limits = settings.audio_limits()
@@ -103,7 +105,7 @@ def assemble(
         Fetch(source, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
     )
     decode = Decode(processes, limits)
-    normalize = Normalize(settings.window_seconds)
+    normalize = Normalize(settings.window_seconds, max_audio_seconds=settings.max_audio_seconds)
 
     pipeline = Pipeline(
         [
@@ -113,7 +115,7 @@ def assemble(
                 guard(decode),
                 settings.decode_processes,
                 isolated=guard(decode.isolated),
-                holds=lambda waveform: waveform.samples.nbytes,
+                holds=lambda recording: recording.held_bytes(decoded_bytes),
             ),
             Stage("normalize", normalize, _NORMALIZE_THREADS),
         ],
@@ -163,10 +165,8 @@ class Worker:
         test = SelfTest(check_spool=spool.check, stores=stores.probes)
         self._breaker = Breaker(test, metrics=self.metrics)
         guard = Guard(self._breaker)
-        self._settle = Settle(
-            self._streams,
-            self._leases,
-            put=guard.unless_open(stores.outputs.put),
+        results = Results(
+            guard.unless_open(stores.outputs.put),
             output_prefix=settings.output_prefix,
             describe={
                 "model": engine.model.name,
@@ -175,6 +175,11 @@ class Worker:
                 "dtype": str(engine.model.dtype).removeprefix("torch."),
             },
             untrained=engine.model.untrained,
+        )
+        self._settle = Settle(
+            self._streams,
+            self._leases,
+            results,
             max_attempts=settings.max_attempts,
             retry_seconds=settings.retry_seconds,
             metrics=self.metrics,

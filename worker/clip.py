@@ -1,4 +1,4 @@
-"""What the stages hand on: `Waveform` from decode to normalize, `Clip` from normalize to infer."""
+"""What the stages hand on: `Fetched` to decode, `Recording` to normalize, `Views` to infer."""
 
 import math
 from dataclasses import dataclass
@@ -7,9 +7,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.objects.blob import Blob
+from storage.wire.parts import WHOLE, Parts, SegmentAsked
+
 SAMPLE_RATE_HZ = 16_000
 FRAME_SAMPLES = 400  # what one frame sees
 FRAME_STRIDE = 320  # samples between the beginnings of neighbouring frames
+
+SEGMENT_BYTES = 8_192  # of a segment's clip, its embedding and its result, measured: 6 KB
 
 Samples = NDArray[np.float32]
 
@@ -41,6 +46,36 @@ class Waveform:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetched:
+    """An object, and what is asked of the recording in it."""
+
+    blob: Blob
+    parts: Parts = WHOLE
+
+    def close(self) -> None:
+        """Close the object."""
+        self.blob.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What was decoded: `whole` is what counts at the top, `channels` each by itself if asked for.
+
+    All of them are of one length.
+    """
+
+    whole: Waveform
+    channels: tuple[Waveform, ...] = ()
+    parts: Parts = WHOLE
+
+    def held_bytes(self, most_decoded_bytes: int) -> int:
+        """Memory that it holds until its result is told; of samples, the rest is in a file."""
+        lanes = {id(lane): lane.samples.nbytes for lane in (self.whole, *self.channels)}
+        segments = SEGMENT_BYTES * len(self.parts.segments or ())
+        return min(sum(lanes.values()), most_decoded_bytes) + segments
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """A run of frames [start, stop) of a clip; what one piece of tape holds."""
 
@@ -65,19 +100,64 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A waveform, the statistics of the whole of it, and the windows it is classified in."""
+    """Samples, the statistics of all of them, and the windows they are classified in."""
 
-    waveform: Waveform
+    samples: Samples
     mean: float
     scale: float  # 1 / sqrt(variance + 1e-5)
     windows: tuple[Window, ...]
+    silent: bool = False  # no sample above -80 dBFS
 
     def write(self, window: Window, out: Samples) -> None:
         """Write the window's normalized samples to `out`, float32 (frame_samples(frames),)."""
         first = FRAME_STRIDE * window.start
-        samples = self.waveform.samples[first : first + frame_samples(window.frames)]
+        samples = self.samples[first : first + frame_samples(window.frames)]
         np.subtract(samples, np.float32(self.mean), out=out)
         np.multiply(out, np.float32(self.scale), out=out)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A segment of a recording, seconds [start, end), and the clip that it is."""
+
+    start_seconds: float
+    end_seconds: float
+    clip: Clip
+    asked: SegmentAsked | None = None  # None for one that was found
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A channel, or the mix: one clip, or the segments of it that were asked for.
+
+    Of a recording without any segment there is the whole of it.
+    """
+
+    whole: Clip | None
+    cuts: tuple[Cut, ...] | None = None
+    channel: int | None = None
+
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        """All that is classified of it, in its order."""
+        return (self.whole,) if self.whole else tuple(cut.clip for cut in self.cuts or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What is classified of a recording: `top`, and where asked for each channel."""
+
+    top: View
+    channels: tuple[View, ...]
+    duration_seconds: float
+    truncated: bool
+    parts: Parts
+
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        """Every clip once, in order."""
+        views = (self.top, *self.channels)
+        return tuple({id(clip): clip for view in views for clip in view.clips}.values())
 
 
 def windows(frames: int, window_seconds: float) -> tuple[Window, ...]:

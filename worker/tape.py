@@ -21,11 +21,20 @@ from worker.clip import FRAME_SAMPLES, FRAME_STRIDE, Clip, Samples, Window, fram
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One window of one clip, and whether its frames are wanted besides their mean."""
+    """One window of one clip, and what is wanted of its frames besides their mean.
+
+    All of them, or for a timeline what the output layer makes of each.
+    """
 
     clip: Clip
     window: Window
     keep_frames: bool = False
+    keep_logits: bool = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether its frames are to be brought from the device."""
+        return self.keep_frames or self.keep_logits
 
 
 @dataclass(frozen=True, slots=True)

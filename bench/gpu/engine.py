@@ -15,7 +15,7 @@ from bench.gpu.found import Found
 from worker.bench.clips import Lengths, draw
 from worker.bench.engine import fill, predict, segments_of
 from worker.bench.timing import repeat
-from worker.clip import Waveform
+from worker.clip import SAMPLE_RATE_HZ
 from worker.engine.engine import Engine
 from worker.engine.graphs import GraphLadder
 from worker.tape import Segment
@@ -63,7 +63,7 @@ def measure(found: Found, *, dry: bool) -> None:
 
 
 def _clips(lengths: Lengths, count: int) -> list[Segment]:
-    return segments_of([Waveform(samples) for samples in draw(lengths, count)])
+    return segments_of(draw(lengths, count))
 
 
 def _latency(engine: Engine, clip: Sequence[Segment], seconds: float) -> dict[str, float]:
@@ -84,7 +84,7 @@ def _throughput(engine: Engine, lengths: Lengths, *, tapes: int) -> dict[str, An
         predict(engine, work)
     wall = time.perf_counter() - began
     result = {
-        "audio_seconds_a_second": sum(s.clip.waveform.duration_seconds for s in work) / wall,
+        "audio_seconds_a_second": sum(len(s.clip.samples) for s in work) / SAMPLE_RATE_HZ / wall,
         "clips_a_second": len(work) / wall,
         "device_busy": (engine.device_seconds - busy) / wall,
         "tape_fill": (engine.slots_used - used) / (engine.slots_run - run),

@@ -23,7 +23,7 @@ from bench.gpu.found import Found
 from tests.unit.model.directories import LARGE, write_directory
 from worker.bench.clips import Lengths, draw
 from worker.bench.engine import predict, segments_of
-from worker.clip import Samples, Waveform
+from worker.clip import Samples
 from worker.engine.engine import Engine
 from worker.model.config import ModelConfig
 from worker.model.synthetic import TOKENS, random_tensor
@@ -61,7 +61,7 @@ def measure(found: Found, *, dry: bool) -> None:
         clips = draw(lengths, many)
 
         def ours() -> Scores:
-            segments = segments_of([Waveform(clip) for clip in clips])
+            segments = segments_of(clips)
             return np.array([list(each.scores.values()) for each in predict(engine, segments)])
 
         found.step(f"{lengths}_ours", lambda: _timed(ours, clips, scores, lengths))

@@ -9,9 +9,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from storage.errors import InvalidJob
+from storage.wire.channels import EACH, MIX, MOST_CHANNELS
 
-MIX, EACH = "mix", "each"
-MOST_CHANNELS = 8
 SPEECH = "speech"
 MOST_SEGMENTS = 10_000
 MOST_SEGMENTS_BYTES = 2 * 1024**2  # of a list in an object

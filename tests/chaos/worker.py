@@ -19,12 +19,13 @@ import worker.audio.processes
 import worker.delivery.upkeep
 import worker.fitness.breaker
 from storage.objects.blob import Blob
+from storage.wire.channels import MIX
 from storage.wire.messages import Job
 from tests.chaos.kinds import KILL_DECODER_MARK
 from worker import cli
 from worker.audio.process import DecodeProcess
 from worker.audio.room import Spool
-from worker.clip import Clip, Waveform
+from worker.clip import Fetched, Views, Waveform
 from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
 from worker.tape import Segment
@@ -40,7 +41,7 @@ _UNFIT_SECONDS = 0.2  # an outage of a store lasts a second at most
 class DeadlyFetch(Fetch):
     """Dies of keys that say so, whoever it runs beside."""
 
-    def __call__(self, job: Job) -> Blob:
+    def __call__(self, job: Job) -> Fetched:
         """See Fetch."""
         if job.key.startswith("kill-worker-fetch"):
             _die(job)
@@ -50,21 +51,21 @@ class DeadlyFetch(Fetch):
 class DeadlyInfer(Infer):
     """Dies of keys that say so, as a fault of the device would have it."""
 
-    def segments(self, job: Job, clip: Clip) -> list[Segment]:
+    def segments(self, job: Job, views: Views) -> list[Segment]:
         """See Infer."""
         if job.key.startswith("kill-worker-infer"):
             _die(job)
-        return super().segments(job, clip)
+        return super().segments(job, views)
 
 
 class MortalDecodeProcess(DecodeProcess):
     """Dies of files that say so."""
 
-    def decode(self, blob: Blob, spool: Spool) -> Waveform:
+    def decode(self, blob: Blob, spool: Spool, channel: str = MIX) -> tuple[Waveform, ...]:
         """See DecodeProcess."""
         if os.pread(blob.fd, len(KILL_DECODER_MARK), 0) == KILL_DECODER_MARK:
             os.kill(self.pid, signal.SIGKILL)
-        return super().decode(blob, spool)
+        return super().decode(blob, spool, channel)
 
 
 def run(settings: Mapping[str, str], log: Path) -> NoReturn:

@@ -81,7 +81,7 @@ def test_a_nan_stays_in_its_clip(dtype: torch.dtype, scores_within: float, tmp_p
     """On a rung too, where all clips are in the same blocks."""
     model = loaded("tiny", tmp_path, dtype)
     bad = clip_of(noise(9_000))
-    bad.waveform.samples[5_000] = np.nan  # past normalization, which would refuse it
+    bad.samples[5_000] = np.nan  # past normalization, which would refuse it
     first, last = parity_segments(SHORT)
     outputs = Run(model)([first, *segments_of(bad), last])
     assert outputs[1].error is not None

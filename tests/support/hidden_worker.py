@@ -35,8 +35,8 @@ def main(children: list[str]) -> None:
         Path(directory, "a.mp3").write_bytes(mp3(40))
         with running(limits, process._PROGRAM) as honest:
             stored = DirectoryStore(Path(directory)).fetch("a.mp3", max_bytes=1 << 20)
-            decoded = honest.decode(stored, spool)
-            isolated = decode_isolated(Blob.from_bytes(contents(stored)), limits)
+            (decoded,) = honest.decode(stored, spool)
+            (isolated,) = decode_isolated(Blob.from_bytes(contents(stored)), limits)
             found: dict[str, object] = {
                 "user": os.geteuid(),
                 "capabilities": _status("self", "CapEff"),

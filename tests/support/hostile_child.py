@@ -17,9 +17,10 @@ import termios
 import threading
 from collections.abc import Callable
 
+from storage.wire.channels import MIX
 from worker.audio.child import prepare
 from worker.audio.pcm import seal
-from worker.audio.protocol import Done, Failed, Part, Ready, Request, decode, encode
+from worker.audio.protocol import Again, Done, Failed, Part, Ready, Request, decode, encode
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PTRACE_SEIZE = 0x4206
@@ -148,7 +149,7 @@ def flood(connection: socket.socket, part_samples: int) -> None:
         connection.recvmsg(8_192)
 
 
-_DONE, _PART = encode(Done(SAMPLES, False, 0)), encode(Part(SAMPLES))
+_DONE, _PART = encode(Done(SAMPLES, 1, False, 0)), encode(Part(SAMPLES))
 # What is sent in place of an answer: a packet and descriptors.
 LIES: dict[str, Callable[[], tuple[bytes, *tuple[int, ...]]]] = {
     "memory that is not sealed": lambda: (_DONE, samples(sealed=False)),
@@ -159,7 +160,10 @@ LIES: dict[str, Callable[[], tuple[bytes, *tuple[int, ...]]]] = {
     "a part that is too short": lambda: (_PART, samples(SAMPLES // 2)),
     "a part that is not sealed": lambda: (_PART, samples(sealed=False)),
     "a part without a descriptor": lambda: (_PART,),
-    "a message of the worker's": lambda: (encode(Request(1, 1, 1.0)), 0),
+    "lanes that nobody asked for": lambda: (encode(Done(SAMPLES, 2, False, 0)), samples()),
+    "no lane": lambda: (encode(Done(SAMPLES, 0, False, 0)), samples()),
+    "channels that nobody asked for": lambda: (encode(Again(2)),),
+    "a message of the worker's": lambda: (encode(Request(1, 1, 1.0, MIX, 0)), 0),
     "being ready again": lambda: (encode(Ready("")), 0),
     "endless time": lambda: (b'["Progress", {"decoded_seconds": 1e300}]', 0),
     "not a number": lambda: (b'["Part", {"expected_samples": NaN}]', 0),

@@ -8,7 +8,6 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from storage.objects.blob import Blob
 from storage.objects.store import ObjectStore
 from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
@@ -17,9 +16,11 @@ from tests.support.pipeline_bench import Network
 from tests.support.settle_desk import PREDICTION
 from tests.support.stream_workers import new_streams
 from worker.audio.room import Spool
+from worker.clip import Fetched
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.intake import Intake
 from worker.delivery.leases import Leases
+from worker.delivery.results import Results
 from worker.delivery.settle import Settle
 from worker.fitness.breaker import Breaker
 from worker.fitness.guard import Guard
@@ -27,7 +28,7 @@ from worker.fitness.self_test import SelfTest
 from worker.pipeline.budget import ByteBudget
 from worker.pipeline.threads import Pipeline, Stage
 from worker.stages.fetch import Fetch
-from worker.stages.infer import Classified
+from worker.stages.infer import Classified, ClassifiedView
 from worker.telemetry.metrics import Metrics
 
 KEYS = Keys("emo")
@@ -39,7 +40,7 @@ class Classifier(Network):
 
     def conclude(self, clip: Sequence[Any], outputs: Sequence[Any]) -> Classified:
         """The same for each."""
-        return Classified(PREDICTION, 1.0, truncated=False)
+        return Classified(ClassifiedView(PREDICTION, silent=False), 1.0, truncated=False)
 
 
 class Line:
@@ -58,10 +59,9 @@ class Line:
         self._settle = Settle(
             streams,
             leases,
-            put=guard.unless_open(store.put),
-            output_prefix="out/",
-            describe={},
-            untrained=False,
+            Results(
+                guard.unless_open(store.put), output_prefix="out/", describe={}, untrained=False
+            ),
             max_attempts=MAX_ATTEMPTS,
             retry_seconds=0.01,
             metrics=self.metrics,
@@ -118,9 +118,9 @@ class Line:
         return self.metrics.registry.get_sample_value(f"emostream_{name}", labels) or 0.0
 
 
-def _decode(blob: Blob) -> list[int]:
+def _decode(fetched: Fetched) -> list[int]:
     """One window."""
-    with blob:
+    with fetched.blob as blob:
         return [blob.size]
 
 

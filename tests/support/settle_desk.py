@@ -13,10 +13,11 @@ from storage.queue.streams import JobStreams
 from storage.redis.connection import RedisError
 from storage.wire.messages import Job, Lane, Want
 from worker.delivery.leases import Leases
+from worker.delivery.results import Results
 from worker.delivery.settle import Settle
 from worker.engine.prediction import Prediction, Span
 from worker.pipeline.task import Task
-from worker.stages.infer import Classified
+from worker.stages.infer import Classified, ClassifiedView
 from worker.telemetry.metrics import Metrics
 
 SCORES = {"happy": 0.75, "sad": 0.25}
@@ -113,16 +114,18 @@ class Desk:
         self.settle = Settle(
             cast(JobStreams, self.streams),
             self.leases,
-            put=self.outputs.put,
-            **{
-                "output_prefix": "out/",
-                "describe": {
+            Results(
+                self.outputs.put,
+                output_prefix="out/",
+                describe={
                     "model": "tiny",
                     "model_revision": "r1",
                     "device": "cpu",
                     "dtype": "float32",
                 },
-                "untrained": False,
+                untrained=options.pop("untrained", False),
+            ),
+            **{
                 "max_attempts": 3,
                 "retry_seconds": 1.0,
                 "metrics": self.metrics,
@@ -135,7 +138,9 @@ class Desk:
     ) -> Task:
         """A task of a held entry, that has ended in a prediction or with an error."""
         delivery = Delivery(Lane.NORMAL, f"{job_id}-0", 1, ())
-        value = Classified(PREDICTION, 2.5, truncated=more.pop("truncated", False))
+        value = Classified(
+            ClassifiedView(PREDICTION, silent=False), 2.5, truncated=more.pop("truncated", False)
+        )
         task = Task(
             Job(job_id, "a.wav", want=frozenset({Want.SCORES, *more.pop("want", ())})),
             value=more.pop("value", None if error else value),

@@ -15,11 +15,13 @@ import wave
 
 from storage.errors import DecodeCrashed, Internal, JobError, SpoolUnavailable
 from worker.audio.confinement import confine
+from worker.audio.lanes import MoreChannels
 from worker.audio.libav import Decoder
 from worker.audio.limits import too_long
 from worker.audio.pcm import SAMPLE_BYTES, PcmWriter
 from worker.audio.protocol import (
     MAX_MESSAGE_BYTES,
+    Again,
     Done,
     Failed,
     GoOn,
@@ -70,6 +72,8 @@ def _answer(
     """Decode one file and say what came of it."""
     try:
         _decode(connection, fd, request, part_bytes)
+    except MoreChannels as more:
+        _send(connection, Again(more.channels))
     except JobError as error:
         _send(connection, Failed(error.code, str(error)[:_MOST_CHARACTERS]))
     except MemoryError:
@@ -86,8 +90,14 @@ def _answer(
 
 
 def _decode(connection: socket.socket, fd: int, request: Request, part_bytes: int) -> None:
-    """Decode one file and send its samples. Raises JobError, MemoryError."""
-    decoder = Decoder(fd, request.size, sample_rate_hz=request.sample_rate_hz)
+    """Decode one file and send its samples. Raises JobError, MoreChannels, MemoryError."""
+    decoder = Decoder(
+        fd,
+        request.size,
+        sample_rate_hz=request.sample_rate_hz,
+        channel=request.channel,
+        channels=request.channels,
+    )
     max_samples = int(request.max_audio_seconds * request.sample_rate_hz)
 
     def hand_over(part: int) -> None:
@@ -98,11 +108,13 @@ def _decode(connection: socket.socket, fd: int, request: Request, part_bytes: in
 
     with PcmWriter(part_bytes, hand_over) as pcm:
         for chunk in decoder.chunks():
-            if pcm.num_samples + len(chunk) // SAMPLE_BYTES > max_samples:
+            num_samples = pcm.num_samples + len(chunk) // SAMPLE_BYTES
+            if num_samples > max_samples * decoder.lanes.count:
                 raise too_long(request.max_audio_seconds)
             pcm.write(chunk)
         last, num_samples = pcm.finish()
-        _send(connection, Done(num_samples, decoder.truncated, decoder.damaged_packets), [last])
+        done = Done(num_samples, decoder.lanes.count, decoder.truncated, decoder.damaged_packets)
+        _send(connection, done, [last])
 
 
 def _warm_up() -> None:

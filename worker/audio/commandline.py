@@ -16,9 +16,11 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ffmpeg
 import imageio_ffmpeg
@@ -26,12 +28,14 @@ import structlog
 
 from storage.errors import DecodeCrashed, Internal, NotAudio, StageTimeout
 from storage.objects.blob import Blob, write_all
-from worker.audio.formats import DECODERS, FORMATS, resample_options
+from storage.wire.channels import MIX
+from worker.audio.formats import DECODERS, FORMATS, as_text, pick_options, resample_options
+from worker.audio.lanes import Lanes
 from worker.audio.limits import AudioLimits, too_long
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.room import Spool
 from worker.audio.spool import spool_failed
-from worker.audio.waveform import map_waveform
+from worker.audio.waveform import map_lanes
 from worker.clip import SAMPLE_RATE_HZ, Waveform
 
 log = structlog.get_logger(__name__)
@@ -51,35 +55,73 @@ class _Ended(NamedTuple):
     complaint: str
 
 
-def decode_isolated(blob: Blob, limits: AudioLimits, spool: Spool | None = None) -> Waveform:
-    """Waveform of an object of any supported format; closes the blob.
+def decode_isolated(
+    blob: Blob, limits: AudioLimits, spool: Spool | None = None, channel: str = MIX
+) -> tuple[Waveform, ...]:
+    """Lanes of an object of any supported format; closes the blob.
 
-    As the decode stage gives it, but `truncated` only where ffmpeg itself gave up. It runs alone:
-    nobody else needs room in `spool`, which bounds it and reserves nothing. Raises NotAudio
-    (for a file without audio track too), AudioTooShort, AudioTooLong, DecodeCrashed, StageTimeout,
-    SpoolUnavailable, Internal.
+    As a decode process gives them, but `truncated` only where ffmpeg itself gave up, and the
+    channels are those that the file begins with. It runs alone: nobody else needs room in `spool`,
+    which bounds it and reserves nothing. Raises NotAudio (for a file without audio track too),
+    AudioTooShort, AudioTooLong, InvalidJob, DecodeCrashed, StageTimeout, SpoolUnavailable,
+    Internal.
     """
     spool = spool or Spool(limits.spool_dir, limits.spool_bytes)
     with blob:
-        output = spool.open()
+        lanes = Lanes(channel)
+        wanted: list[int | None] = [None]
+        if channel != MIX:
+            wanted = lanes.of(_count_channels(blob, spool, limits))
+            lanes.end()
+        output, status, num_samples = _decoded(blob, spool, limits, wanted)
         try:
-            line = _command(find_ffmpeg(), blob.fd, limits)
-            try:
-                status, num_samples, complaint = _run(line, blob, output, spool, limits)
-            except OSError as error:
-                raise spool_failed(spool.directory, error) from error
-            if status < 0 or status == _EXIT_OUT_OF_MEMORY:
-                raise DecodeCrashed(
-                    f"ffmpeg died of this file ({_cause(status)}): convert it to WAV, or raise "
-                    "EMO_DECODE_MEMORY_BYTES"
-                )
-            if num_samples == 0:
-                raise NotAudio(f"ffmpeg finds no audio in the object ({complaint}): send another")
-            if num_samples > limits.max_audio_seconds * SAMPLE_RATE_HZ:
+            if num_samples > len(wanted) * limits.max_audio_seconds * SAMPLE_RATE_HZ:
                 raise too_long(limits.max_audio_seconds)
-            return map_waveform(output, num_samples, truncated=status != 0)
+            num_samples -= num_samples % len(wanted)  # it may have died in between
+            return map_lanes(output, num_samples, len(wanted), truncated=status != 0)
         finally:
             os.close(output)
+
+
+def _decoded(
+    blob: Blob, spool: Spool, limits: AudioLimits, lanes: Sequence[int | None]
+) -> tuple[int, int, int]:
+    """Run ffmpeg: descriptor of all float32, which is the caller's, its status, how many there are.
+
+    Raises NotAudio, DecodeCrashed, StageTimeout, AudioTooLong, SpoolUnavailable.
+    """
+    output = spool.open()
+    try:
+        line = _command(find_ffmpeg(), blob.fd, limits, lanes)
+        try:
+            status, num_samples, complaint = _run(line, blob, output, spool, limits)
+        except OSError as error:
+            raise spool_failed(spool.directory, error) from error
+        if status < 0 or status == _EXIT_OUT_OF_MEMORY:
+            raise DecodeCrashed(
+                f"ffmpeg died of this file ({_cause(status)}): convert it to WAV, or raise "
+                "EMO_DECODE_MEMORY_BYTES"
+            )
+        if num_samples == 0:
+            raise NotAudio(f"ffmpeg finds no audio in the object ({complaint}): send another")
+    except BaseException:
+        os.close(output)
+        raise
+    return output, status, num_samples
+
+
+def _count_channels(blob: Blob, spool: Spool, limits: AudioLimits) -> int:
+    """How many channels a file begins with: as many samples as come of one moment of it.
+
+    Raises as `_decoded` does.
+    """
+    counts = []
+    for lanes in ([None], []):  # mixed, and as they are
+        output, _, num_samples = _decoded(blob, spool, replace(limits, max_audio_seconds=0), lanes)
+        os.close(output)
+        counts.append(num_samples)
+    mixed, all_of_them = counts
+    return max(1, round(all_of_them / mixed))
 
 
 @functools.cache
@@ -99,13 +141,16 @@ def find_ffmpeg() -> str:
 def _has_filter(binary: str) -> bool:
     """Whether this build can do our downmix; releases before 5.1 do not know `ochl`."""
     line = [binary, "-v", "error", "-nostdin", "-f", "lavfi", "-i", "anullsrc", "-t", "0.1"]
-    line += ["-af", f"aresample={resample_options(SAMPLE_RATE_HZ)}", "-f", "null", "-"]
+    line += ["-af", f"aresample={as_text(resample_options(SAMPLE_RATE_HZ))}", "-f", "null", "-"]
     check = subprocess.run(line, capture_output=True, timeout=_CHECK_SECONDS, check=False)
     return check.returncode == 0
 
 
-def _command(binary: str, fd: int, limits: AudioLimits) -> list[str]:
-    """The command line that decodes the file behind `fd` to raw float32 on its stdout."""
+def _command(binary: str, fd: int, limits: AudioLimits, lanes: Sequence[int | None]) -> list[str]:
+    """The command line that decodes the file behind `fd` to raw float32 on its stdout.
+
+    Without lanes, its channels stay as they are.
+    """
     source = ffmpeg.input(
         f"/proc/self/fd/{fd}",  # seekable; through a pipe, an m4a file gives nothing and says OK
         protocol_whitelist="file",
@@ -114,11 +159,10 @@ def _command(binary: str, fd: int, limits: AudioLimits) -> list[str]:
         threads=1,
     )
     target = ffmpeg.output(
-        source["a:0"],
+        _side_by_side(source["a:0"], lanes),
         "pipe:1",
         format="f32le",
         acodec="pcm_f32le",
-        af=f"aresample={resample_options(SAMPLE_RATE_HZ)}",
         t=limits.max_audio_seconds + 1,  # enough to see that it is too long
         vn=None,
         sn=None,
@@ -126,6 +170,23 @@ def _command(binary: str, fd: int, limits: AudioLimits) -> list[str]:
     ).global_args("-nostdin", "-hide_banner", "-v", "error")
     line: list[str] = target.compile(cmd=binary)
     return line
+
+
+def _side_by_side(source: Any, lanes: Sequence[int | None]) -> Any:
+    """The lanes of an audio stream, interleaved: each as if its channel were all there is."""
+    if not lanes:
+        return source.filter("aresample", SAMPLE_RATE_HZ, osf="flt")
+    split = [source]
+    if len(lanes) > 1:
+        node = source.filter_multi_output("asplit", len(lanes))
+        split = [node.stream(number) for number in range(len(lanes))]
+    ready = [
+        (part if channel is None else part.filter("channelmap", **pick_options(channel))).filter(
+            "aresample", **resample_options(SAMPLE_RATE_HZ)
+        )
+        for part, channel in zip(split, lanes, strict=True)
+    ]
+    return ready[0] if len(ready) == 1 else ffmpeg.filter(ready, "amerge", inputs=len(ready))
 
 
 def _run(line: list[str], blob: Blob, output: int, spool: Spool, limits: AudioLimits) -> _Ended:

@@ -13,26 +13,30 @@ import av.error
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.filter import Graph
 from av.packet import Packet
 
 from storage.errors import NoAudioStream, NotAudio
-from worker.audio.formats import DECODERS, FORMATS, resample_options
+from storage.wire.channels import MIX
+from worker.audio.formats import DECODERS, FORMATS
+from worker.audio.lanes import Lanes
 from worker.audio.pcm import SAMPLE_BYTES
+from worker.audio.resampling import Resampler, form_of
 from worker.audio.truncation import is_truncated
 
-_MIN_SAMPLE_RATE_HZ = 1_000  # below it, a single packet of a hostile file is hours of audio
-# Asking the graph after every packet costs more than the resampling: most answers are exceptions.
-_BATCH_SAMPLES = 65_536
-_CHUNK_SAMPLES = 16_384
 _WAV_PROBE_BYTES = 32_768  # by default a WAV file takes ten times as long to open
 
 
 class Decoder:
     """One file on its way from bytes to samples. Not thread-safe; owned by a decode process."""
 
-    def __init__(self, fd: int, size: int, *, sample_rate_hz: int) -> None:
-        """Read the `size` bytes behind `fd`, which stays the caller's to close."""
+    def __init__(
+        self, fd: int, size: int, *, sample_rate_hz: int, channel: str = MIX, channels: int = 0
+    ) -> None:
+        """Read the `size` bytes behind `fd`, which stays the caller's to close.
+
+        What is asked of its channels, `lanes` makes of them; see `Lanes`.
+        """
+        self.lanes = Lanes(channel, channels)
         self.damaged_packets = 0
         self.truncated = False
         self._fd = fd
@@ -47,9 +51,9 @@ class Decoder:
         return min(1.0, max(read_bytes, 1) / max(self._size, 1))
 
     def chunks(self) -> Iterator[memoryview]:
-        """Mono float32 samples as bytes; `truncated` and `damaged_packets` are right at the end.
+        """float32 (samples, lanes) as bytes; what it is found to lack is known at the end.
 
-        Raises NotAudio, NoAudioStream, MemoryError.
+        Raises NotAudio, NoAudioStream, InvalidJob, MoreChannels, MemoryError.
         """
         with FileIO(self._fd, closefd=False) as file, _open(file, self._size) as container:
             if not container.streams.audio:
@@ -65,13 +69,14 @@ class Decoder:
             stream.codec_context.thread_count = 1
             num_samples = 0
             for chunk in self._resampled(container, stream):
-                num_samples += len(chunk) // SAMPLE_BYTES
+                num_samples += len(chunk) // (SAMPLE_BYTES * self.lanes.count)
                 yield chunk
             if num_samples == 0:
                 raise NotAudio(
                     f"no sample of its {stream.codec_context.name} audio could be decoded: the "
                     "file is damaged, empty or encrypted; send another copy"
                 )
+            self.lanes.end()
             self.truncated = is_truncated(
                 self._fd,
                 self._size,
@@ -82,12 +87,13 @@ class Decoder:
 
     def _resampled(self, container: InputContainer, stream: AudioStream) -> Iterator[memoryview]:
         """Samples of every frame, through a new graph whenever the frames change their form."""
-        resampler: _Resampler | None = None
+        resampler: Resampler | None = None
         for frame in self._frames(container, stream):
-            if resampler is None or resampler.form != _form(frame):
+            if resampler is None or resampler.form != form_of(frame):
                 if resampler is not None:
                     yield from resampler.push(None)
-                resampler = _Resampler(_form(frame), self._sample_rate_hz)
+                lanes = self.lanes.of(frame.layout.nb_channels)
+                resampler = Resampler(form_of(frame), self._sample_rate_hz, lanes)
             yield from resampler.push(frame)
         if resampler is not None:
             yield from resampler.push(None)
@@ -119,55 +125,6 @@ class Decoder:
         except av.error.FFmpegError:
             self._cut_packet = True
             yield None
-
-
-_Form = tuple[str, str, int]
-
-
-def _form(frame: AudioFrame) -> _Form:
-    """What a filter graph is built for: sample format, channel layout, sample rate in Hz."""
-    return frame.format.name, frame.layout.name, frame.sample_rate
-
-
-class _Resampler:
-    """Frames of one form to mono float32 at the target rate."""
-
-    def __init__(self, form: _Form, sample_rate_hz: int) -> None:
-        self.form = form
-        sample_format, layout, rate_hz = form
-        if rate_hz < _MIN_SAMPLE_RATE_HZ:
-            raise NotAudio(
-                f"its sample rate of {rate_hz} Hz cannot be that of sound: the header is wrong"
-            )
-        self._waiting_samples = 0
-        self._graph = Graph()
-        self._graph.threads = 1  # others would be started for each file anew, and may not be
-        self._source = self._graph.add_abuffer(
-            sample_rate=rate_hz, format=sample_format, layout=layout
-        )
-        resample = self._graph.add("aresample", resample_options(sample_rate_hz))
-        self._sink = self._graph.add("abuffersink")
-        try:
-            self._graph.link_nodes(self._source, resample, self._sink).configure()
-        except ValueError as error:
-            raise NotAudio(f"its channels ({layout}) cannot be mixed down to mono") from error
-        self._graph.set_audio_frame_size(_CHUNK_SAMPLES)
-
-    def push(self, frame: AudioFrame | None) -> Iterator[memoryview]:
-        """Take a frame, or None at the end, and give the samples that are ready."""
-        self._source.push(frame)
-        if frame is not None:
-            self._waiting_samples += frame.samples
-            if self._waiting_samples < _BATCH_SAMPLES:
-                return
-            self._waiting_samples = 0
-        while True:
-            try:
-                ready = self._sink.pull()
-            except (BlockingIOError, EOFError):
-                return
-            assert isinstance(ready, AudioFrame)
-            yield memoryview(ready.planes[0])[: SAMPLE_BYTES * ready.samples]
 
 
 def _open(file: FileIO, size: int) -> InputContainer:

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import weakref
 from io import FileIO
 from pathlib import Path
 
@@ -16,15 +15,20 @@ from storage.errors import (
     AudioTooLong,
     DecodeCrashed,
     Internal,
+    InvalidJob,
+    JobError,
     NoAudioStream,
     NotAudio,
     StageTimeout,
 )
 from storage.objects.blob import Blob
+from storage.wire.channels import EACH, MIX, MOST_CHANNELS
 from worker.audio.channel import Attachment, Channel
+from worker.audio.lanes import MOST_LANES
 from worker.audio.limits import AudioLimits
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.protocol import (
+    Again,
     Done,
     Failed,
     GiveUp,
@@ -37,7 +41,7 @@ from worker.audio.protocol import (
 from worker.audio.room import Spool
 from worker.audio.spool import spool_failed
 from worker.audio.spooling import Spooling
-from worker.audio.waveform import map_waveform
+from worker.audio.waveform import map_lanes
 from worker.clip import SAMPLE_RATE_HZ, Waveform
 
 log = structlog.get_logger(__name__)
@@ -60,7 +64,9 @@ _STATM_BYTES = 256
 _SAID_BYTES = 65_536  # what a pipe holds
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # What it may say of a file.
-_ERRORS = {kind.code: kind for kind in (NotAudio, NoAudioStream, AudioTooLong, DecodeCrashed)}
+_ERRORS = {
+    kind.code: kind for kind in (NotAudio, NoAudioStream, AudioTooLong, DecodeCrashed, InvalidJob)
+}
 
 
 class DecodeProcess:
@@ -75,6 +81,8 @@ class DecodeProcess:
         self._limits = limits
         self._part_samples = int(limits.window_seconds * SAMPLE_RATE_HZ)
         self._files = 0
+        # Of the file that it is working on:
+        self._asked, self._channels, self._most_lanes = MIX, 0, 1
         self._first_bytes = 0
         self._max_samples = int(limits.max_audio_seconds * SAMPLE_RATE_HZ)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -134,31 +142,34 @@ class DecodeProcess:
                 "decode.process_said in the log, and check EMO_DECODE_MEMORY_BYTES"
             ) from error
 
-    def decode(self, blob: Blob, spool: Spool) -> Waveform:
-        """Waveform of an encoded file. Raises JobError; after a crash or timeout it is dead.
+    def decode(self, blob: Blob, spool: Spool, channel: str = MIX) -> tuple[Waveform, ...]:
+        """Lanes of an encoded file. Raises JobError; after a crash or timeout it is dead.
 
         Long audio takes room in `spool` for as long as its samples are there, and waits for it.
         """
         self._files += 1
         spooling = Spooling(spool)
+        self._asked, self._channels = channel, 0
+        self._most_lanes = MOST_LANES if channel == EACH else 1
         try:
-            while (waveform := self._decode(blob, spooling)) is None:
+            while (lanes := self._decode(blob, spooling)) is None:
                 spooling.begin_again()
         except BaseException:
             spooling.close()
             raise
         if spooling.file is not None:
             spooling.file.close()
-            weakref.finalize(waveform.samples, spooling.file.release).atexit = False
-        return waveform
+        return lanes
 
-    def _decode(self, blob: Blob, spooling: Spooling) -> Waveform | None:
-        """The waveform; None where there was no room for all of it at once."""
+    def _decode(self, blob: Blob, spooling: Spooling) -> tuple[Waveform, ...] | None:
+        """The lanes; None where it has to begin anew."""
         limits = self._limits
         request = Request(
             size=blob.size,
             sample_rate_hz=SAMPLE_RATE_HZ,
             max_audio_seconds=float(limits.max_audio_seconds),
+            channel=self._asked,
+            channels=self._channels,
         )
         started = time.monotonic()
         allowed_seconds = limits.allowed_seconds(0)
@@ -175,14 +186,12 @@ class DecodeProcess:
                             # Time is earned by samples that are here, not by what it says of them.
                             decoded_seconds = spooling.num_samples / SAMPLE_RATE_HZ
                             allowed_seconds = limits.allowed_seconds(decoded_seconds)
-                        case Failed() if spooling.error is not None:
-                            raise spooling.error
                         case Failed() if spooling.begins_again:
                             return None
-                        case Failed(code, text):
-                            if code == DecodeCrashed.code:  # out of memory: it is not trusted
-                                self.kill()
-                            raise _ERRORS.get(code, Internal)(text)
+                        case Failed():
+                            raise self._failed(message, spooling)
+                        case Again(channels) if self._more(channels):
+                            return None
                         case Done():
                             return self._take(message, attached, spooling)
                         case _:
@@ -237,27 +246,51 @@ class DecodeProcess:
         except OSError as error:
             spooling.error = spool_failed(self._limits.spool_dir, error)
             return GiveUp()
-        expected_samples = min(part.expected_samples, self._max_samples)
+        expected_samples = min(part.expected_samples, self._most_lanes * self._max_samples)
         kept = spooling.append(fd, self._part_samples, expected_samples=expected_samples)
         return GoOn() if kept else GiveUp()
 
-    def _take(self, done: Done, attached: Attachment, spooling: Spooling) -> Waveform | None:
+    def _failed(self, message: Failed, spooling: Spooling) -> JobError:
+        """The error that ends a file; after some of them the process is dead."""
+        if spooling.error is not None:
+            return spooling.error
+        if message.code == DecodeCrashed.code:  # out of memory: it is not trusted
+            self.kill()
+        return _ERRORS.get(message.code, Internal)(message.message)
+
+    def _more(self, channels: int) -> bool:
+        """Whether the file may be decoded anew for so many channels: once, where each counts."""
+        before, self._channels = self._channels, channels
+        return self._asked == EACH and before == 0 and 1 < channels <= MOST_CHANNELS
+
+    def _take(
+        self, done: Done, attached: Attachment, spooling: Spooling
+    ) -> tuple[Waveform, ...] | None:
         """All samples: in the spool where they were too many, else behind the descriptor."""
-        self._require_allowed(spooling.num_samples + done.num_samples)
+        num_samples, lanes = spooling.num_samples + done.num_samples, done.lanes
+        self._require_allowed(num_samples)
+        if not 1 <= lanes <= self._most_lanes or num_samples % lanes:
+            raise Misbehaved(f"it sent {num_samples} samples in {lanes} lanes")
         fd = attached.samples(done.num_samples)
         if done.damaged_packets:
             log.info("decode.packets_left_out", packets=done.damaged_packets)
         if spooling.file is None:
-            return map_waveform(fd, done.num_samples, truncated=done.truncated)
+            return map_lanes(fd, num_samples, lanes, truncated=done.truncated)
         if not spooling.append(fd, done.num_samples, expected_samples=0):
             if spooling.error is not None:
                 raise spooling.error
             return None
         spooling.file.shrink(spooling.num_samples * SAMPLE_BYTES)
-        return map_waveform(spooling.file.fd, spooling.num_samples, truncated=done.truncated)
+        return map_lanes(
+            spooling.file.fd,
+            num_samples,
+            lanes,
+            truncated=done.truncated,
+            released=spooling.file.release,
+        )
 
     def _require_allowed(self, num_samples: int) -> None:
-        if num_samples > self._max_samples:
+        if num_samples > self._most_lanes * self._max_samples:
             raise Misbehaved("it sent more audio than it may")
 
     def _resident_bytes(self) -> int:

@@ -14,6 +14,7 @@ import structlog
 
 from storage.errors import Internal
 from storage.objects.blob import Blob
+from storage.wire.channels import MIX
 from worker.audio.limits import AudioLimits
 from worker.audio.process import DecodeProcess
 from worker.audio.room import Spool
@@ -61,10 +62,10 @@ class DecodeProcesses:
         """Whether the kernel let every process give up what it does not need."""
         return not self._refused
 
-    def decode(self, blob: Blob) -> Waveform:
-        """Waveform of an encoded file; the blob stays the caller's. Raises JobError."""
+    def decode(self, blob: Blob, channel: str = MIX) -> tuple[Waveform, ...]:
+        """Lanes of an encoded file; the blob stays the caller's. Raises JobError."""
         with self._borrowed() as process:
-            return process.decode(blob, self.spool)
+            return process.decode(blob, self.spool, channel)
 
     def close(self) -> None:
         """End all processes, busy ones too: their files fail with DecodeCrashed."""

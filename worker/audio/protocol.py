@@ -17,11 +17,13 @@ class Misbehaved(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Decode the `size` bytes behind the descriptor."""
+    """Decode the `size` bytes behind the descriptor; for `channel`, `channels`: see `Lanes`."""
 
     size: int
     sample_rate_hz: int
     max_audio_seconds: float
+    channel: str
+    channels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,18 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """There are more channels than the file began with: all of it has to be decoded anew."""
+
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """The descriptor holds the last float32 (num_samples,), mono."""
+    """The descriptor holds the last `num_samples` float32; all of them are (samples, lanes)."""
 
     num_samples: int
+    lanes: int
     truncated: bool
     damaged_packets: int
 
@@ -68,9 +78,9 @@ class Failed:
     message: str
 
 
-Message = Request | Ready | Part | GoOn | GiveUp | Done | Failed
+Message = Request | Ready | Part | GoOn | GiveUp | Again | Done | Failed
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Request, Ready, Part, GoOn, GiveUp, Done, Failed)
+    kind.__name__: kind for kind in (Request, Ready, Part, GoOn, GiveUp, Again, Done, Failed)
 }
 
 

@@ -47,10 +47,14 @@ class Spooling:
         return True
 
     def begin_again(self) -> None:
-        """Let go of the room, and wait for more. Raises as `Spool.reserve` does."""
+        """Let go of the room, and wait for more where it was too little.
+
+        Raises as `Spool.reserve` does.
+        """
         wanted_bytes, self._wanted_bytes = self._wanted_bytes, 0
         self.close()
-        self.file = self._spool.reserve(wanted_bytes)
+        if wanted_bytes:
+            self.file = self._spool.reserve(wanted_bytes)
 
     def close(self) -> None:
         """Give all room back."""

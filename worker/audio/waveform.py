@@ -1,24 +1,54 @@
-"""From decoded samples behind a descriptor to a `Waveform`, without reading them."""
+"""From decoded samples behind a descriptor to a `Recording`, without reading them."""
 
 import mmap
+import weakref
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from storage.errors import AudioTooShort
+from storage.wire.channels import EACH, MIX
+from storage.wire.parts import Parts
+from worker.audio.lanes import missing_channel
 from worker.audio.pcm import SAMPLE_BYTES
-from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ, Waveform
+from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ, Recording, Waveform
 
 
-def map_waveform(fd: int, num_samples: int, *, truncated: bool) -> Waveform:
-    """Map the float32 (num_samples,) in the file `fd`, which stays the caller's to close.
+def map_lanes(
+    fd: int,
+    num_samples: int,
+    lanes: int,
+    *,
+    truncated: bool,
+    released: Callable[[], None] | None = None,
+) -> tuple[Waveform, ...]:
+    """Map the float32 (num_samples / lanes, lanes) in the file `fd`, which stays the caller's.
 
     Reading past the end of a map would kill the worker: nobody else may be able to cut the file
     short, so it is sealed memory or a file that only the worker has open. The map lives as long as
-    the samples do; nothing has to be cleaned up after it. Raises AudioTooShort.
+    samples of it do, and then `released` is called. Raises AudioTooShort.
     """
-    require_one_frame(num_samples)
+    require_one_frame(num_samples // lanes)
     pcm = mmap.mmap(fd, num_samples * SAMPLE_BYTES, access=mmap.ACCESS_READ)
-    return Waveform(np.frombuffer(pcm, np.float32), truncated=truncated)  # (num_samples,)
+    if released is not None:
+        weakref.finalize(pcm, released).atexit = False
+    samples = np.frombuffer(pcm, np.float32)  # (num_samples,)
+    if lanes == 1:
+        return (Waveform(samples, truncated=truncated),)
+    side_by_side = samples.reshape(-1, lanes)
+    return tuple(Waveform(side_by_side[:, lane], truncated=truncated) for lane in range(lanes))
+
+
+def recording_of(lanes: Sequence[Waveform], parts: Parts) -> Recording:
+    """What was asked for, of the lanes that `parts.channels` gives. Raises InvalidJob."""
+    if parts.channels != EACH:
+        return Recording(lanes[0], parts=parts)
+    channels = tuple(lanes[1:] or lanes)
+    if parts.channel in (MIX, EACH):
+        return Recording(lanes[0], channels, parts)
+    if int(parts.channel) >= len(channels):
+        raise missing_channel(parts.channel, len(channels))
+    return Recording(channels[int(parts.channel)], channels, parts)
 
 
 def require_one_frame(num_samples: int) -> None:

@@ -13,6 +13,7 @@ from worker.audio.processes import DecodeProcesses
 from worker.bench.audio import prolong
 from worker.bench.report import DecodeReport, FormatReport, Latency
 from worker.bench.timing import repeat
+from worker.clip import Fetched
 from worker.settings import WorkerSettings
 from worker.stages.decode import Decode
 
@@ -32,7 +33,7 @@ def measure_decode(
         decode = Decode(processes, limits)
         reports = []
         for file in files:
-            audio_seconds = decode(Blob.open(file)).duration_seconds
+            audio_seconds = decode(Fetched(Blob.open(file))).whole.duration_seconds
             long = directory / f"long_{file.name}"
             prolong(file, long, times=math.ceil(LONG_SECONDS / audio_seconds))
             reports += [_measure(decode, processes, each, seconds) for each in (file, long)]
@@ -45,13 +46,13 @@ def _measure(
     decode: Decode, processes: DecodeProcesses, file: Path, seconds: float
 ) -> FormatReport:
     """Decode one file alone, then in as many threads as there are processes."""
-    audio_seconds = decode(Blob.open(file)).duration_seconds
-    alone = repeat(lambda: decode(Blob.open(file)), seconds=seconds / 2)
+    audio_seconds = decode(Fetched(Blob.open(file))).whole.duration_seconds
+    alone = repeat(lambda: decode(Fetched(Blob.open(file))), seconds=seconds / 2)
     threads = len(processes.pids)
     cpu_before, started = _cpu_seconds(processes), time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         turns = [
-            pool.submit(repeat, lambda: decode(Blob.open(file)), seconds=seconds / 2)
+            pool.submit(repeat, lambda: decode(Fetched(Blob.open(file))), seconds=seconds / 2)
             for _ in range(threads)
         ]
         files = sum(len(turn.result()) for turn in turns)

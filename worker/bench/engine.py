@@ -13,7 +13,7 @@ from worker.bench.cost import products, slot_bytes, slot_flop, weight_bytes
 from worker.bench.rates import Device
 from worker.bench.report import EngineReport, Latency, Limits, Rung
 from worker.bench.timing import LEAST_RUNS, median_seconds, repeat
-from worker.clip import SAMPLE_RATE_HZ, Waveform, frame_samples
+from worker.clip import SAMPLE_RATE_HZ, Samples, frame_samples
 from worker.engine.engine import Engine, Started
 from worker.engine.ladder import rungs
 from worker.engine.prediction import Prediction
@@ -33,7 +33,7 @@ def measure_engine(engine: Engine, *, lengths: Lengths, seconds: float) -> Engin
     Raises the JobError of a clip that fails.
     """
     (warm_up_seconds,) = repeat(engine.warm_up, seconds=0, least_runs=1)
-    drawn = segments_of([Waveform(samples) for samples in draw(lengths, _DRAWN_CLIPS)])
+    drawn = segments_of(draw(lengths, _DRAWN_CLIPS))
     full = fill(engine, drawn)
     device_seconds = engine.device_seconds
     tape_seconds = repeat(lambda: predict(engine, full), seconds=seconds)
@@ -46,11 +46,11 @@ def measure_engine(engine: Engine, *, lengths: Lengths, seconds: float) -> Engin
         runs = repeat(lambda: predict(engine, work), seconds=seconds)
     device_busy = (engine.device_seconds - device_seconds) / sum(runs)
     work_seconds = statistics.median(runs)
-    audio_seconds = sum(segment.clip.waveform.duration_seconds for segment in work)
+    audio_seconds = sum(len(segment.clip.samples) for segment in work) / SAMPLE_RATE_HZ
     frames = sum(segment.window.frames for segment in work)
     rtfx = audio_seconds / work_seconds
 
-    five = segments_of([Waveform(samples) for samples in draw(Lengths.FIVE, 1)])
+    five = segments_of(draw(Lengths.FIVE, 1))
     return EngineReport(
         rtfx=rtfx,
         clips_per_second=len(work) / work_seconds,
@@ -65,10 +65,10 @@ def measure_engine(engine: Engine, *, lengths: Lengths, seconds: float) -> Engin
     )
 
 
-def segments_of(waveforms: Sequence[Waveform]) -> list[Segment]:
-    """The clips, each as one window."""
-    normalize = Normalize(max(each.duration_seconds for each in waveforms) + 1)
-    clips = [normalize(waveform) for waveform in waveforms]
+def segments_of(clips_samples: Sequence[Samples]) -> list[Segment]:
+    """The clips of float32 (num_samples,) each, each as one window."""
+    normalize = Normalize(max(map(len, clips_samples)) / SAMPLE_RATE_HZ + 1)
+    clips = [normalize.clip(samples) for samples in clips_samples]
     return [Segment(clip, clip.windows[0]) for clip in clips]
 
 
@@ -126,7 +126,7 @@ def _rung(engine: Engine, slots: int, seconds: float) -> Rung:
     waveforms = []
     while left > gap:
         samples = noise(min(five, frame_samples(left - gap)), random)
-        waveforms.append(Waveform(samples))
+        waveforms.append(samples)
         left -= gap + segments_of(waveforms[-1:])[0].window.frames
     segments = segments_of(waveforms)
     took = median_seconds(lambda: predict(engine, segments), seconds=min(seconds, _RUNG_SECONDS))
@@ -135,7 +135,7 @@ def _rung(engine: Engine, slots: int, seconds: float) -> Rung:
         clips=len(segments),
         ms=1e3 * took,
         us_per_slot=1e6 * took / slots,
-        rtfx=sum(waveform.duration_seconds for waveform in waveforms) / took,
+        rtfx=sum(map(len, waveforms)) / SAMPLE_RATE_HZ / took,
     )
 
 

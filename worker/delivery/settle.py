@@ -1,27 +1,23 @@
 """The end of every task: outputs to the store, then the result, the retry or the dead letter."""
 
-import io
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from storage.errors import DeadlineExceeded, Internal, JobError
-from storage.objects.store import Put
 from storage.queue.entries import Begun, Ending, Outcome
-from storage.queue.streams import JobStreams, as_field
+from storage.queue.streams import JobStreams
 from storage.redis.connection import RedisError, is_outage
-from storage.wire.messages import Status, Want
+from storage.wire.messages import Status
 from worker.delivery.excuses import Excuses
 from worker.delivery.leases import Leases
+from worker.delivery.results import Results
 from worker.fitness.guard import Excused
 from worker.pipeline.task import Task
-from worker.stages.infer import Classified
 from worker.telemetry.metrics import Metrics
 
 _LONGEST_RETRY_SECONDS = 60.0
@@ -34,31 +30,21 @@ Reply = TypeVar("Reply")
 
 
 class Settle:
-    """Called by the settle threads with tasks that have ended. Thread-safe.
-
-    `put` stores an output, as `ObjectStore.put` does; `describe` holds the result fields that are
-    the same for every job of this worker.
-    """
+    """Called by the settle threads with tasks that have ended. Thread-safe."""
 
     def __init__(
         self,
         streams: JobStreams,
         leases: Leases,
+        results: Results,
         *,
-        put: Put,
-        output_prefix: str,
-        describe: Mapping[str, str],
-        untrained: bool,
         max_attempts: int,
         retry_seconds: float,
         metrics: Metrics,
     ) -> None:
         self._streams = streams
         self._leases = leases
-        self._put = put
-        self._output_prefix = output_prefix
-        self._describe = dict(describe)
-        self._untrained = untrained
+        self._results = results
         self._max_attempts = max_attempts
         self._retry_seconds = retry_seconds
         self._metrics = metrics
@@ -136,7 +122,7 @@ class Settle:
         try:
             if task.error is not None:
                 raise task.error
-            return Ending(Status.DONE, self._result(task))
+            return Ending(Status.DONE, self._results.fields(task))
         except JobError as error:
             task.error = error
         except Exception as error:
@@ -155,47 +141,6 @@ class Settle:
         if attempts >= self._max_attempts:
             return Ending(Status.DEAD, fields, dead_reason=error.code)
         return error
-
-    def _result(self, task: Task) -> dict[str, str]:
-        classified: Classified = task.value
-        prediction = classified.prediction
-        warnings = ["truncated"] * classified.truncated + ["untrained_model"] * self._untrained
-        fields = {
-            "label": prediction.label,
-            "score": as_field(prediction.score),
-            "scores": as_field(_rounded(prediction.scores)),
-            "duration_s": as_field(round(classified.duration_seconds, 3)),
-            **self._describe,
-            **{f"{stage}_ms": f"{ms:.1f}" for stage, ms in task.milliseconds.items()},
-            "batch_clips": str(task.batch_clips),
-        }
-        if warnings:
-            fields["warning"] = ",".join(warnings)
-        if Want.TIMELINE in task.job.want:
-            fields["timeline"] = as_field(
-                [
-                    {
-                        "start_s": round(part.start_seconds, 3),
-                        "end_s": round(part.stop_seconds, 3),
-                        "scores": _rounded(part.scores),
-                    }
-                    for part in prediction.timeline
-                ]
-            )
-        if Want.EMBEDDING in task.job.want:
-            fields["embedding_key"] = self._store(task, "embedding", prediction.embedding)
-        if Want.FRAMES in task.job.want and prediction.frames is not None:
-            fields["frames_key"] = self._store(task, "frames", prediction.frames)
-        return fields
-
-    def _store(self, task: Task, name: str, array: NDArray[np.float32]) -> str:
-        encoded = io.BytesIO()
-        np.save(encoded, array, allow_pickle=False)
-        # Keys of its own for each run: a late worker must not overwrite what a newer one wrote.
-        run = f".{task.ticket.run}" if task.ticket.run > 1 else ""
-        key = f"{self._output_prefix}{task.job.id}.{name}{run}.npy"
-        self._put(key, encoded.getvalue(), content_type="application/octet-stream")
-        return key
 
     def _retry(self, task: Task, error: JobError) -> None:
         begun: Begun = task.ticket
@@ -274,7 +219,3 @@ class Settle:
 def _message(error: JobError) -> str:
     """The error's text as it can be stored: not too long, and UTF-8 whatever is quoted in it."""
     return str(error)[:_ERROR_CHARACTERS].encode("utf-8", "backslashreplace").decode()
-
-
-def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
-    return {label: round(score, 6) for label, score in scores.items()}

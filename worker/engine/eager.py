@@ -22,13 +22,14 @@ Vector = NDArray[np.float32]
 class SegmentOutput:
     """What the network gives for one segment, or why it gives nothing.
 
-    `embedding` is the mean over the frames, float32 (dim,); `frames` is float32 (frames, dim),
-    where they were asked for.
+    `embedding` is the mean over the frames, float32 (dim,); where they were asked for, `frames` is
+    float32 (frames, dim), and `logits` float64 (frames, labels) what they are to the output layer.
     """
 
     window: Window
     embedding: Vector | None = None
     frames: NDArray[np.float32] | None = None
+    logits: NDArray[np.float64] | None = None
     error: JobError | None = None
 
 
@@ -100,7 +101,7 @@ class EagerTapes:
         embeddings = torch.stack([run.mean(dim=0) for run in frames]).cpu().numpy()
         # Copied: a view would keep the whole tape's output alive.
         kept = [
-            run.cpu().numpy().copy() if segment.keep_frames else None
+            run.cpu().numpy().copy() if segment.keeps else None
             for segment, run in zip(segments, frames, strict=True)
         ]
         outputs = outputs_of(segments, embeddings, kept)

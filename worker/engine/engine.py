@@ -14,7 +14,6 @@ from worker.clip import (
     FRAME_SAMPLES,
     SAMPLE_RATE_HZ,
     Clip,
-    Waveform,
     Window,
     frame_samples,
     num_frames,
@@ -137,7 +136,7 @@ class Engine:
         return self._halve(started.segments, tape)
 
     def pool(self, outputs: Sequence[SegmentOutput]) -> Prediction:
-        """One clip's prediction from the outputs of all its windows.
+        """One clip's prediction from the outputs of all its windows; see `prediction.pool`.
 
         Raises the JobError of a window that has one.
         """
@@ -145,7 +144,8 @@ class Engine:
 
     def scores(self, embedding: Vector) -> Vector:
         """Probabilities float32 (labels,), in label order, of a pooled embedding (dim,)."""
-        return self.model.classifier.scores(embedding)
+        classifier = self.model.classifier
+        return classifier.scores_of(classifier.logits(embedding))
 
     def warm_up(self) -> float:
         """Choose, compile and capture; then run the shortest clip and a full tape of long ones.
@@ -263,5 +263,5 @@ class Engine:
 
 def _silence(window: Window) -> Segment:
     samples = np.zeros(frame_samples(window.frames), dtype=np.float32)
-    clip = Clip(Waveform(samples), mean=0.0, scale=1.0, windows=(window,))
+    clip = Clip(samples, mean=0.0, scale=1.0, windows=(window,))
     return Segment(clip, window)

@@ -219,7 +219,7 @@ class GraphLadder:
             count = len(segments)
             staging.embeddings[:count].copy_(to.embeddings[:count])
             kept = [
-                _copied(to.frames[run]) if segment.keep_frames else None
+                _copied(to.frames[run]) if segment.keeps else None
                 for segment, run in zip(segments, layout.frame_slots(), strict=True)
             ]
             staging.computed.record()

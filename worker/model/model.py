@@ -1,5 +1,6 @@
 """A model that is ready to run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +22,17 @@ class Classifier:
     weight: NDArray[np.float64]
     bias: NDArray[np.float64]
 
-    def scores(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities float32 (labels,) of a pooled embedding (dim,)."""
-        logits = self.weight @ embedding.astype(np.float64) + self.bias  # (labels,)
-        odds: NDArray[np.float64] = np.exp(logits - logits.max())
+    def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Float64 (…, labels) of embeddings (…, dim): linear, so means may be taken before it."""
+        logits: NDArray[np.float64] = embeddings.astype(np.float64) @ self.weight.T + self.bias
+        return logits
+
+    def scores_of(
+        self, logits: NDArray[np.float64], labels: Sequence[int] = ()
+    ) -> NDArray[np.float32]:
+        """Probabilities float32 of logits (labels,): of all labels, or of those alone."""
+        counted = logits[list(labels)] if labels else logits
+        odds: NDArray[np.float64] = np.exp(counted - counted.max())
         probabilities: NDArray[np.float64] = odds / odds.sum()
         return probabilities.astype(np.float32)
 

@@ -82,8 +82,8 @@ class ByteBudget:
             task.overdue_at = overdue_at + self._clock() - asked
 
     def decoded(self, task: Task, held_bytes: int) -> None:
-        """All that is left of a task's object is a waveform of `held_bytes`: charge no more."""
-        charge = min(held_bytes, self._decoded_bytes) + self._for_frames(task)
+        """All that is left of a task's object holds `held_bytes`: charge no more than that."""
+        charge = held_bytes + self._for_frames(task)
         spared_bytes = max(0, task.charged_bytes - charge)
         task.charged_bytes -= spared_bytes
         self.release(spared_bytes)

@@ -1,11 +1,13 @@
-"""The second stage: from encoded bytes to a waveform."""
+"""The second stage: from encoded bytes to samples."""
 
-from storage.objects.blob import Blob
+from storage.wire.channels import EACH, MIX
 from worker.audio.commandline import decode_isolated
+from worker.audio.lanes import missing_channel
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
 from worker.audio.wav import read_plain
-from worker.clip import SAMPLE_RATE_HZ, Waveform
+from worker.audio.waveform import recording_of
+from worker.clip import SAMPLE_RATE_HZ, Fetched, Recording
 
 
 class Decode:
@@ -18,21 +20,30 @@ class Decode:
         direct_seconds = min(limits.window_seconds, limits.max_audio_seconds)
         self._max_direct_samples = int(direct_seconds * SAMPLE_RATE_HZ)
 
-    def __call__(self, blob: Blob) -> Waveform:
-        """Waveform: float32 (num_samples,), 16 kHz mono, nominally [-1, 1]; closes the blob.
+    def __call__(self, fetched: Fetched) -> Recording:
+        """What was asked for of a recording, 16 kHz, nominally [-1, 1]; closes the blob.
 
         Plain WAV files up to a window long are read here, the rest in the decode processes. Raises
-        NotAudio, NoAudioStream, AudioTooShort, AudioTooLong, DecodeCrashed, StageTimeout,
-        SpoolUnavailable, Internal.
+        NotAudio, NoAudioStream, AudioTooShort, AudioTooLong, InvalidJob, DecodeCrashed,
+        StageTimeout, SpoolUnavailable, Internal.
         """
-        with blob:
-            waveform = read_plain(blob, self._max_direct_samples)
-            return self._processes.decode(blob) if waveform is None else waveform
+        with fetched.blob as blob:
+            channel = fetched.parts.channels
+            plain = read_plain(blob, self._max_direct_samples)
+            if plain is None:
+                lanes = self._processes.decode(blob, channel)
+            elif channel not in (MIX, EACH, "0"):
+                raise missing_channel(channel, 1)
+            else:
+                lanes = (plain,)
+            return recording_of(lanes, fetched.parts)
 
-    def isolated(self, blob: Blob) -> Waveform:
+    def isolated(self, fetched: Fetched) -> Recording:
         """The same for a suspect: by ffmpeg's command line, whatever the format.
 
-        Raises NotAudio, AudioTooShort, AudioTooLong, DecodeCrashed, StageTimeout, SpoolUnavailable,
-        Internal.
+        Raises NotAudio, AudioTooShort, AudioTooLong, InvalidJob, DecodeCrashed, StageTimeout,
+        SpoolUnavailable, Internal.
         """
-        return decode_isolated(blob, self._limits, self._processes.spool)
+        spool, channel = self._processes.spool, fetched.parts.channels
+        lanes = decode_isolated(fetched.blob, self._limits, spool, channel)
+        return recording_of(lanes, fetched.parts)

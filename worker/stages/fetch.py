@@ -1,10 +1,14 @@
 """The first stage: from a job to the bytes of its object."""
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 
-from storage.objects.blob import Blob
+from storage.errors import InvalidJob, ObjectTooLarge
 from storage.objects.store import ObjectSource
 from storage.wire.messages import Job
+from storage.wire.parts import MOST_SEGMENTS_BYTES, SegmentAsked, parse_segments
+from worker.clip import SEGMENT_BYTES, Fetched
 
 
 class Fetch:
@@ -18,11 +22,30 @@ class Fetch:
         self._max_object_bytes = max_object_bytes
         self._admit = admit
 
-    def __call__(self, job: Job) -> Blob:
-        """The object, behind a descriptor; whoever takes it closes it."""
-        return self._source.fetch(
+    def __call__(self, job: Job) -> Fetched:
+        """The object, behind a descriptor, which whoever takes it closes; and its segments.
+
+        Raises InvalidJob too, where the segments that lie in an object are none.
+        """
+        parts = job.parts
+        if parts.segments_from is not None:
+            parts = replace(parts, segments=self._segments(job, parts.segments_from))
+        blob = self._source.fetch(
             job.key,
             bucket=job.bucket,
             max_bytes=self._max_object_bytes,
-            admit=self._admit,
+            admit=lambda size: self._admit(size + SEGMENT_BYTES * len(parts.segments or ())),
         )
+        return Fetched(blob, parts)
+
+    def _segments(self, job: Job, key: str) -> tuple[SegmentAsked, ...]:
+        """The list in an object, in the same bucket."""
+        try:
+            listed = self._source.fetch(key, bucket=job.bucket, max_bytes=MOST_SEGMENTS_BYTES)
+        except ObjectTooLarge as error:
+            raise InvalidJob(
+                f"field 'segments_from': the list is larger than {MOST_SEGMENTS_BYTES} bytes"
+            ) from error
+        with listed:
+            text = os.pread(listed.fd, listed.size, 0)
+        return parse_segments(text, field="segments_from")

@@ -1,34 +1,55 @@
-"""The third stage: the statistics of a whole waveform, and the windows it is classified in."""
+"""The third stage: the clips of a recording, each with its statistics and its windows."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import NotAudio
+from storage.errors import InvalidJob, NotAudio
+from storage.wire.channels import EACH
+from storage.wire.parts import SegmentAsked
+from worker.audio.lanes import missing_channel
 from worker.audio.waveform import require_one_frame
-from worker.clip import Clip, Samples, Waveform, num_frames, windows
+from worker.clip import (
+    FRAME_SAMPLES,
+    SAMPLE_RATE_HZ,
+    Clip,
+    Cut,
+    Recording,
+    Samples,
+    View,
+    Views,
+    Waveform,
+    num_frames,
+    windows,
+)
 
 _EPSILON = 1e-5
 _CHUNK_SAMPLES = 65_536  # as float64 they stay in the cache, however long the clip
+_SILENCE = 1e-4  # -80 dBFS
+_BEYOND_SAMPLES = 8_000  # how far past the end a segment may go: half a second
 _MAX_VARIANCE = float(np.finfo(np.float32).max)
 
 
 class Normalize:
-    """Layer norm over the whole clip, as far as it can go before the samples are on a tape.
+    """Layer norm over each clip, as far as it can go before the samples are on a tape.
 
-    Thread-safe. Source: FunASR 1.4, `layer_norm(waveform, waveform.shape)`: no affine, biased
-    variance, eps 1e-5; ours in float64.
+    A clip is a whole recording, or channel of it, or a segment. Thread-safe. Source: FunASR 1.4,
+    `layer_norm(waveform, waveform.shape)`: no affine, biased variance, eps 1e-5; ours in float64.
     """
 
-    def __init__(self, window_seconds: float) -> None:
-        """Cut clips into windows of at most `window_seconds`."""
+    def __init__(self, window_seconds: float, *, max_audio_seconds: float = math.inf) -> None:
+        """Cut clips into windows of at most `window_seconds`; segments together have a bound."""
         self._window_seconds = window_seconds
+        self._max_audio_seconds = max_audio_seconds
 
-    def __call__(self, waveform: Waveform) -> Clip:
-        """Clip of the waveform. Raises AudioTooShort, NotAudio."""
-        samples = waveform.samples
+    def __call__(self, recording: Recording) -> Views:
+        """What is classified of a recording. Raises AudioTooShort, NotAudio, InvalidJob."""
+        return _Cutting(recording, self.clip, self._max_audio_seconds).views()
+
+    def clip(self, samples: Samples) -> Clip:
+        """Clip of float32 (num_samples,). Raises AudioTooShort, NotAudio."""
         require_one_frame(len(samples))
         with np.errstate(invalid="ignore", over="ignore"):  # judged below
             mean = sum(chunk.sum() for chunk in _chunks(samples)) / len(samples)
@@ -40,11 +61,95 @@ class Normalize:
                 "export it again"
             )
         return Clip(
-            waveform=waveform,
+            samples=samples,
             mean=float(mean),
             scale=1 / math.sqrt(variance + _EPSILON),
             windows=windows(num_frames(len(samples)), self._window_seconds),
+            # Only what is quiet on average can have no loud sample.
+            silent=mean**2 + variance <= _SILENCE**2 and _peak(samples) <= _SILENCE,
         )
+
+
+class _Cutting:
+    """One recording on its way to its clips: none is made twice, whoever asks for it."""
+
+    def __init__(
+        self, recording: Recording, clip: Callable[[Samples], Clip], max_audio_seconds: float
+    ) -> None:
+        self._recording = recording
+        self._parts = recording.parts
+        self._clip = clip
+        self._max_audio_seconds = max_audio_seconds
+        self._made: dict[tuple[int, int, int], Clip] = {}
+
+    def views(self) -> Views:
+        """All that was asked for. Raises AudioTooShort, NotAudio, InvalidJob."""
+        recording = self._recording
+        self._require_affordable(self._parts.segments or ())
+        each = self._parts.channel == EACH
+        return Views(
+            top=self._view(recording.whole, None),
+            channels=tuple(
+                self._view(lane, channel)
+                for channel, lane in enumerate(recording.channels if each else ())
+            ),
+            duration_seconds=recording.whole.duration_seconds,
+            truncated=recording.whole.truncated,
+            parts=self._parts,
+        )
+
+    def _view(self, lane: Waveform, channel: int | None) -> View:
+        cuts = self._cuts(lane, channel)
+        whole = None if cuts else self._made_of(lane, 0, len(lane.samples))
+        return View(whole, cuts, channel)
+
+    def _cuts(self, lane: Waveform, channel: int | None) -> tuple[Cut, ...] | None:
+        """The segments of a channel, or of the whole recording; None where none were asked for."""
+        if self._parts.segments is None:
+            return None
+        return tuple(
+            self._cut(lane if one.channel is None else self._lane(one.channel), one, number)
+            for number, one in enumerate(self._parts.segments)
+            if channel is None or one.channel in (None, channel)
+        )
+
+    def _cut(self, lane: Waveform, asked: SegmentAsked, number: int) -> Cut:
+        """A segment of the list: samples [round(16000 start), round(16000 end))."""
+        length = len(lane.samples)
+        start, end = (round(SAMPLE_RATE_HZ * s) for s in (asked.start_s, asked.end_s))
+        about = f"field 'segments': item {number}, {asked.start_s:g} to {asked.end_s:g} s"
+        if end > length + _BEYOND_SAMPLES:
+            raise InvalidJob(
+                f"{about}: ends after the recording, which is {lane.duration_seconds:.3f} s long"
+            )
+        end = min(end, length)
+        if end - start < FRAME_SAMPLES:
+            raise InvalidJob(f"{about}: has less than 25 ms of audio, which one frame needs")
+        clip = self._made_of(lane, start, end)
+        return Cut(asked.start_s, min(asked.end_s, lane.duration_seconds), clip, asked)
+
+    def _lane(self, channel: int) -> Waveform:
+        channels = self._recording.channels
+        if not channels and str(channel) == self._parts.channel:
+            return self._recording.whole
+        if channel >= len(channels):
+            raise missing_channel(channel, len(channels))
+        return channels[channel]
+
+    def _made_of(self, lane: Waveform, start: int, stop: int) -> Clip:
+        key = id(lane), start, stop
+        if key not in self._made:
+            self._made[key] = self._clip(lane.samples[start:stop])
+        return self._made[key]
+
+    def _require_affordable(self, segments: Sequence[SegmentAsked]) -> None:
+        """Segments may overlap, and so be more than the recording: there is an end to that."""
+        seconds = sum(one.end_s - one.start_s for one in segments)
+        if seconds > self._max_audio_seconds:
+            raise InvalidJob(
+                f"field 'segments': they are {seconds:.0f} s of audio together, and at most "
+                f"{self._max_audio_seconds:g} s are allowed"
+            )
 
 
 def _chunks(samples: Samples) -> Iterator[NDArray[np.float64]]:
@@ -60,3 +165,8 @@ def _squares(chunk: NDArray[np.float64], mean: float) -> float:
     """Sum of the squared distances from the mean; overwrites the chunk."""
     chunk -= mean
     return float(np.square(chunk, out=chunk).sum())
+
+
+def _peak(samples: Samples) -> float:
+    """The largest distance from 0."""
+    return float(max(np.abs(chunk, out=chunk).max() for chunk in _chunks(samples)))

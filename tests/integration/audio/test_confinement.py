@@ -238,7 +238,7 @@ def test_what_ffmpeg_itself_is_given(
     monkeypatch.setattr(commandline, "find_ffmpeg", lambda: str(program))
     blob = Blob.from_bytes(b"audio")
     number = blob.fd
-    said = decode_isolated(blob, limits).samples.tobytes().rstrip(b"\0").decode()
+    said = decode_isolated(blob, limits)[0].samples.tobytes().rstrip(b"\0").decode()
     variables = set(re.findall(r"^(\w+)=", said, re.MULTILINE))
     assert "AV_LOG_FORCE_NOCOLOR" in variables
     assert variables <= {"PATH", "PWD", "AV_LOG_FORCE_NOCOLOR", "_", "SHLVL", "OLDPWD"}

@@ -34,7 +34,7 @@ from tests.support.audio_files import (
 from worker.audio.commandline import decode_isolated
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
-from worker.clip import Waveform
+from worker.clip import Fetched, Waveform
 from worker.stages.decode import Decode
 from worker.stages.normalize import Normalize
 
@@ -104,8 +104,8 @@ def decode(
     """Both ways to decode: the stage, and the isolated command line."""
     if request.param == "processes":
         stage = Decode(processes, limits)
-        return lambda data: stage(Blob.from_bytes(data))
-    return lambda data: decode_isolated(Blob.from_bytes(data), limits)
+        return lambda data: stage(Fetched(Blob.from_bytes(data))).whole
+    return lambda data: decode_isolated(Blob.from_bytes(data), limits)[0]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -127,8 +127,8 @@ def test_the_command_line_agrees(
 ) -> None:
     """A suspect file decoded in isolation gives what the decode process gives."""
     data = made(name)
-    ordinary = Decode(processes, limits)(Blob.from_bytes(data))
-    isolated = decode_isolated(Blob.from_bytes(data), limits)
+    (ordinary,) = processes.decode(Blob.from_bytes(data))
+    (isolated,) = decode_isolated(Blob.from_bytes(data), limits)
     np.testing.assert_allclose(isolated.samples, ordinary.samples, atol=1e-5)
 
 
@@ -136,7 +136,7 @@ def test_direct_reading_agrees_with_the_processes(processes: DecodeProcesses) ->
     """A plain WAV read directly has exactly the samples that FFmpeg gives."""
     data = FORMATS["wav 16 bits"]()
     with Blob.from_bytes(data) as blob:
-        decoded = processes.decode(blob)
+        (decoded,) = processes.decode(blob)
     expected = np.frombuffer(data[44:], "<i2") / np.float32(32768)
     np.testing.assert_array_equal(decoded.samples, expected)
 
@@ -181,7 +181,7 @@ def test_a_sample_that_is_no_number_fails_the_file(
     samples[5_000] = bad
     data = wav(samples.tobytes(), form=3, bits=32, sample_rate_hz=sample_rate_hz)
     with pytest.raises(NotAudio, match="finite"):
-        Normalize(30)(decode(data))
+        Normalize(30).clip(decode(data).samples)
 
 
 @pytest.mark.parametrize(("container", "codec"), [("wav", "adpcm_swf"), ("avi", "adpcm_swf")])
@@ -203,17 +203,18 @@ def test_the_sound_of_a_video(decode: Callable[[bytes], Waveform]) -> None:
 def test_no_audio_track(processes: DecodeProcesses, limits: AudioLimits) -> None:
     """A video without sound keeps its error across the process boundary."""
     with pytest.raises(NoAudioStream, match="no audio track"):
-        Decode(processes, limits)(Blob.from_bytes(video_only()))
+        Decode(processes, limits)(Fetched(Blob.from_bytes(video_only())))
 
 
 def test_the_blob_is_closed(processes: DecodeProcesses, limits: AudioLimits) -> None:
     """Each way to decode consumes its blob, also where it fails."""
     for data in (mp3(0.5), b"not audio"):
-        for decode in (Decode(processes, limits), lambda blob: decode_isolated(blob, limits)):
+        stage = Decode(processes, limits)
+        for decode in (stage, stage.isolated):
             blob = Blob.from_bytes(data)
             fd = blob.fd
             try:
-                decode(blob)
+                decode(Fetched(blob))
             except NotAudio:
                 assert data == b"not audio"
             with pytest.raises(OSError, match="Bad file descriptor"):

@@ -41,8 +41,8 @@ def decoding() -> Iterator[Callable[[Spool], Decoding]]:
 
     def over(spool: Spool) -> Decoding:
         limits = replace(ample_limits(spool.directory), window_seconds=1)
-        pools.append(DecodeProcesses(2, limits, spool))
-        return lambda data: threads.submit(pools[-1].decode, Blob.from_bytes(data))
+        pools.append(pool := DecodeProcesses(2, limits, spool))
+        return lambda data: threads.submit(lambda: pool.decode(Blob.from_bytes(data))[0])
 
     yield over
     for pool in pools:

@@ -6,6 +6,7 @@ import pytest
 
 from worker.audio.protocol import (
     MAX_MESSAGE_BYTES,
+    Again,
     Done,
     Failed,
     GiveUp,
@@ -20,12 +21,13 @@ from worker.audio.protocol import (
 )
 
 MESSAGES: list[Message] = [
-    Request(size=1, sample_rate_hz=16_000, max_audio_seconds=0.5),
+    Request(size=1, sample_rate_hz=16_000, max_audio_seconds=0.5, channel="each", channels=2),
     Ready(refused="seccomp: [Errno 38] …"),
     Part(expected_samples=10**9),
     GoOn(),
     GiveUp(),
-    Done(num_samples=0, truncated=True, damaged_packets=3),
+    Again(channels=2),
+    Done(num_samples=0, lanes=1, truncated=True, damaged_packets=3),
     Failed(code="not_audio", message="\x1b" * 500),
 ]
 

@@ -10,7 +10,6 @@ from storage.errors import JobError
 from worker.bench.clips import Lengths, draw
 from worker.bench.engine import measure_engine, predict, segments_of
 from worker.bench.report import EngineReport
-from worker.clip import Waveform
 from worker.engine.engine import Engine
 from worker.model.synthetic import synthetic
 
@@ -54,7 +53,7 @@ def test_a_tape_on_a_cpu_is_full(report: EngineReport) -> None:
 
 def test_predictions_come_in_the_order_of_the_segments(engine: Engine) -> None:
     """Though they went on several tapes, each started before the last was waited for."""
-    segments = segments_of([Waveform(samples) for samples in draw(Lengths.SHORT, 5)])
+    segments = segments_of(draw(Lengths.SHORT, 5))
     together = predict(engine, segments)
     alone = [engine.pool(engine.run([segment])) for segment in segments]
     assert len({prediction.scores["angry"] for prediction in alone}) == 5
@@ -64,7 +63,7 @@ def test_predictions_come_in_the_order_of_the_segments(engine: Engine) -> None:
 
 def test_a_clip_that_fails_ends_the_measurement(engine: Engine) -> None:
     """A fast answer that is an error would be a wrong figure."""
-    (segment,) = segments_of([Waveform(draw(Lengths.FIVE, 1)[0])])
+    (segment,) = segments_of(draw(Lengths.FIVE, 1))
     broken = replace(segment.clip, scale=math.nan)
     with pytest.raises(JobError, match="finite"):
         predict(engine, [replace(segment, clip=broken)])

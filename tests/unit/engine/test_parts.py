@@ -49,7 +49,7 @@ def test_a_nan_stays_in_its_clip(tmp_path: Path) -> None:
     """Neither those in its part nor those beside it are affected."""
     engine = split_engine(loaded("tiny", tmp_path), 2, {2: 1.0})
     bad = clip_of(noise(16_000))
-    bad.waveform.samples[9_000] = np.nan  # past normalization, which would refuse it
+    bad.samples[9_000] = np.nan  # past normalization, which would refuse it
     names = ["01_yes", "03_excited", "02_calm"]
     first, *others = parity_segments(names)
     outputs = engine.run([first, *segments_of(bad), *others])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worker.clip import Clip, Samples, Waveform
+from worker.clip import Clip, Samples
 from worker.model.model import Model
 from worker.model.weights import load
 from worker.stages.normalize import Normalize
@@ -67,7 +67,7 @@ def loaded(
 
 def clip_of(samples: Samples, window_seconds: float = 30.0) -> Clip:
     """A clip, normalized as the pipeline does it."""
-    return Normalize(window_seconds)(Waveform(samples))
+    return Normalize(window_seconds).clip(samples)
 
 
 def segments_of(clip: Clip, *, keep_frames: bool = True) -> list[Segment]:

@@ -22,7 +22,7 @@ def test_fetch_gives_the_bytes_and_admits_their_size(store: DirectoryStore) -> N
     """A job's object comes back as a blob, after the byte budget heard its size."""
     admitted: list[int] = []
     fetch = Fetch(store, max_object_bytes=4, admit=admitted.append)
-    with fetch(Job("1-0", "a.wav")) as blob:
+    with fetch(Job("1-0", "a.wav")).blob as blob:
         assert contents(blob) == b"RIFF"
     assert admitted == [4]
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from storage.errors import AudioTooShort, NotAudio
 from tests.support.audio_files import tone
-from worker.clip import Waveform, frame_samples
+from worker.clip import frame_samples
 from worker.stages.normalize import Normalize
 
 RNG = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def noise(num_samples: int, *, scale: float = 0.1, offset: float = 0.0) -> NDArr
 )
 def test_agrees_with_layer_norm(samples: NDArray[np.float32]) -> None:
     """What a clip writes to a tape is layer norm over the whole clip, within 1e-6."""
-    clip = Normalize(30)(Waveform(samples))
+    clip = Normalize(30).clip(samples)
     (window,) = clip.windows
     written = np.empty(frame_samples(window.frames), np.float32)
     clip.write(window, written)
@@ -42,7 +42,7 @@ def test_agrees_with_layer_norm(samples: NDArray[np.float32]) -> None:
 def test_statistics_are_of_the_whole_clip() -> None:
     """A long clip is cut into windows that share one mean and scale, and cover every frame."""
     samples = np.concatenate([noise(40_000), noise(40_000, scale=0.5)])
-    clip = Normalize(1.0)(Waveform(samples))
+    clip = Normalize(1.0).clip(samples)
     assert clip.mean == pytest.approx(samples.mean(dtype=np.float64), abs=1e-12)
     assert clip.scale == pytest.approx((samples.var(dtype=np.float64) + 1e-5) ** -0.5, rel=1e-12)
     assert [window.start for window in clip.windows[1:]] == [w.stop for w in clip.windows[:-1]]
@@ -57,10 +57,10 @@ def test_samples_that_are_no_numbers_are_refused(bad: float, place: int) -> None
     samples = noise(100_000)
     samples[place] = bad
     with pytest.raises(NotAudio, match="finite"):
-        Normalize(30)(Waveform(samples))
+        Normalize(30).clip(samples)
 
 
 def test_less_than_a_frame_is_refused() -> None:
     """399 samples are too short."""
     with pytest.raises(AudioTooShort, match="400"):
-        Normalize(30)(Waveform(noise(399)))
+        Normalize(30).clip(noise(399))

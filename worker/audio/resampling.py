@@ -1,0 +1,90 @@
+"""Frames of one form to mono float32 lanes at one rate. Free of numpy."""
+
+from collections.abc import Iterator, Sequence
+
+from av.audio.frame import AudioFrame
+from av.filter import Graph
+from av.filter.context import FilterContext
+
+from storage.errors import NotAudio
+from worker.audio.formats import as_text, pick_options, resample_options
+from worker.audio.pcm import SAMPLE_BYTES
+
+_MIN_SAMPLE_RATE_HZ = 1_000  # below it, a single packet of a hostile file is hours of audio
+# Asking the graph after every packet costs more than the resampling: most answers are exceptions.
+_BATCH_SAMPLES = 65_536
+_CHUNK_SAMPLES = 16_384
+
+Form = tuple[str, str, int]
+
+
+def form_of(frame: AudioFrame) -> Form:
+    """What a filter graph is built for: sample format, channel layout, sample rate in Hz."""
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+class Resampler:
+    """Frames of one form to lanes, interleaved: each as if its channel were all there is."""
+
+    def __init__(self, form: Form, sample_rate_hz: int, lanes: Sequence[int | None]) -> None:
+        """A lane is a channel, or None for the mix. Raises NotAudio."""
+        self.form = form
+        sample_format, layout, rate_hz = form
+        if rate_hz < _MIN_SAMPLE_RATE_HZ:
+            raise NotAudio(
+                f"its sample rate of {rate_hz} Hz cannot be that of sound: the header is wrong"
+            )
+        self._lanes = len(lanes)
+        self._waiting_samples = 0
+        self._graph = Graph()
+        self._graph.threads = 1  # others would be started for each file anew, and may not be
+        self._source = self._graph.add_abuffer(
+            sample_rate=rate_hz, format=sample_format, layout=layout
+        )
+        self._sink = self._graph.add("abuffersink")
+        try:
+            self._link(lanes, as_text(resample_options(sample_rate_hz)))
+            self._graph.configure()
+        except ValueError as error:
+            raise NotAudio(f"its channels ({layout}) cannot be mixed down to mono") from error
+        self._graph.set_audio_frame_size(_CHUNK_SAMPLES)
+
+    def push(self, frame: AudioFrame | None) -> Iterator[memoryview]:
+        """Take a frame, or None at the end, and give the samples that are ready."""
+        self._source.push(frame)
+        if frame is not None:
+            self._waiting_samples += frame.samples
+            if self._waiting_samples < _BATCH_SAMPLES:
+                return
+            self._waiting_samples = 0
+        while True:
+            try:
+                ready = self._sink.pull()
+            except (BlockingIOError, EOFError):
+                return
+            assert isinstance(ready, AudioFrame)
+            yield memoryview(ready.planes[0])[: SAMPLE_BYTES * ready.samples * self._lanes]
+
+    def _link(self, lanes: Sequence[int | None], resample: str) -> None:
+        """Source, lanes side by side, and sink."""
+        if len(lanes) == 1:
+            self._lane(self._source, 0, lanes[0], resample).link_to(self._sink)
+            return
+        split = self._graph.add("asplit", str(len(lanes)))
+        merge = self._graph.add("amerge", f"inputs={len(lanes)}")
+        self._source.link_to(split)
+        for number, channel in enumerate(lanes):
+            self._lane(split, number, channel, resample).link_to(merge, 0, number)
+        merge.link_to(self._sink)
+
+    def _lane(
+        self, source: FilterContext, output: int, channel: int | None, resample: str
+    ) -> FilterContext:
+        """What makes one lane of what comes from an output of `source`; its last filter."""
+        if channel is not None:
+            pick = self._graph.add("channelmap", as_text(pick_options(channel)))
+            source.link_to(pick, output)
+            source, output = pick, 0
+        last = self._graph.add("aresample", resample)
+        source.link_to(last, output)
+        return last

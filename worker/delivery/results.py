@@ -1,0 +1,152 @@
+"""What a result hash says of a recording that was classified; see docs/wire.md."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.objects.store import Put
+from storage.queue.streams import as_field
+from storage.wire.messages import Want
+from worker.engine.prediction import Prediction
+from worker.pipeline.task import Task
+from worker.stages.infer import Classified, ClassifiedCut, ClassifiedView
+
+MOST_FIELD_BYTES = 64 * 1024  # a longer list goes to the output store
+_LISTS = ("timeline", "segments", "channels")
+
+
+class Results:
+    """Fields of result hashes. Thread-safe, as `put` is.
+
+    `put` stores an output, as `ObjectStore.put` does; `describe` holds the fields that are the same
+    for every job of this worker.
+    """
+
+    def __init__(
+        self, put: Put, *, output_prefix: str, describe: Mapping[str, str], untrained: bool
+    ) -> None:
+        self._put = put
+        self._output_prefix = output_prefix
+        self._describe = dict(describe)
+        self._untrained = untrained
+
+    def fields(self, task: Task) -> dict[str, str]:
+        """The fields of a task's result; outputs that it wants are stored. Raises JobError."""
+        classified: Classified = task.value
+        prediction = classified.prediction
+        told = tell(classified, timeline=Want.TIMELINE in task.job.want)
+        warnings = [*told.pop("warnings", ()), *["untrained_model"] * self._untrained]
+        fields = {
+            "label": prediction.label,
+            "score": as_field(prediction.score),
+            "scores": as_field(told.pop("scores")),
+            "duration_s": as_field(told.pop("duration_s")),
+            **self._describe,
+            **{f"{stage}_ms": f"{ms:.1f}" for stage, ms in task.milliseconds.items()},
+            "batch_clips": str(task.batch_clips),
+        }
+        if warnings:
+            fields["warning"] = ",".join(warnings)
+        for name in ("segments_found", "speech_s"):
+            if name in told:
+                fields[name] = as_field(told[name])
+        for name in _LISTS:
+            if name in told:
+                fields |= self._list(task, name, as_field(told[name]))
+        if Want.EMBEDDING in task.job.want:
+            fields["embedding_key"] = self._store_array(task, "embedding", prediction.embedding)
+        if Want.FRAMES in task.job.want and prediction.frames is not None:
+            fields["frames_key"] = self._store_array(task, "frames", prediction.frames)
+        return fields
+
+    def _list(self, task: Task, name: str, text: str) -> dict[str, str]:
+        """A list as a field, or where it is long as an object that a field names."""
+        data = text.encode()
+        if len(data) <= MOST_FIELD_BYTES:
+            return {name: text}
+        return {f"{name}_key": self._store(task, name, "json", data, "application/json")}
+
+    def _store_array(self, task: Task, name: str, array: NDArray[np.float32]) -> str:
+        encoded = io.BytesIO()
+        np.save(encoded, array, allow_pickle=False)
+        return self._store(task, name, "npy", encoded.getvalue(), "application/octet-stream")
+
+    def _store(self, task: Task, name: str, suffix: str, data: bytes, content_type: str) -> str:
+        # Keys of its own for each run: a late worker must not overwrite what a newer one wrote.
+        run = f".{task.ticket.run}" if task.ticket.run > 1 else ""
+        key = f"{self._output_prefix}{task.job.id}.{name}{run}.{suffix}"
+        self._put(key, data, content_type=content_type)
+        return key
+
+
+def tell(classified: Classified, *, timeline: bool) -> dict[str, Any]:
+    """A result as JSON values; `warnings` and lists only where there are any."""
+    told = _view(classified.top, timeline=timeline)
+    told["duration_s"] = round(classified.duration_seconds, 3)
+    if classified.truncated:
+        told["warnings"] = ["truncated", *told.get("warnings", ())]
+    if classified.channels is not None:
+        told["channels"] = [_channel(view, timeline=timeline) for view in classified.channels]
+    return told
+
+
+def _channel(view: ClassifiedView, *, timeline: bool) -> dict[str, Any]:
+    told = {"channel": view.channel, **_view(view, timeline=timeline)}
+    if warnings := told.pop("warnings", ()):
+        told["warning"] = ",".join(warnings)
+    return told
+
+
+def _view(view: ClassifiedView, *, timeline: bool) -> dict[str, Any]:
+    """A channel, or the mix. With segments, a timeline is that of each."""
+    told = _prediction(view.prediction, timeline=timeline and not view.cuts)
+    warnings = ["silent"] * view.silent
+    if view.cuts is not None:
+        told["segments"] = [_segment(cut, timeline=timeline) for cut in view.cuts]
+    if view.searched:
+        found = view.cuts or ()
+        told["segments_found"] = len(found)
+        told["speech_s"] = round(sum(cut.end_seconds - cut.start_seconds for cut in found), 3)
+        warnings += ["no_speech"] * (not found)
+    if warnings:
+        told["warnings"] = warnings
+    return told
+
+
+def _segment(cut: ClassifiedCut, *, timeline: bool) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "start_s": round(cut.start_seconds, 3),
+        "end_s": round(cut.end_seconds, 3),
+    }
+    if cut.asked is not None:
+        about = {"speaker": cut.asked.speaker, "channel": cut.asked.channel}
+        told |= {name: value for name, value in about.items() if value is not None}
+    told |= _prediction(cut.prediction, timeline=timeline)
+    if cut.silent:
+        told["warning"] = "silent"
+    return told
+
+
+def _prediction(prediction: Prediction, *, timeline: bool) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "label": prediction.label,
+        "score": round(prediction.score, 6),
+        "scores": _rounded(prediction.scores),
+    }
+    if timeline:
+        told["timeline"] = [
+            {
+                "start_s": round(part.start_seconds, 3),
+                "end_s": round(part.stop_seconds, 3),
+                "scores": _rounded(part.scores),
+            }
+            for part in prediction.timeline
+        ]
+    return told
+
+
+def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    return {label: round(score, 6) for label, score in scores.items()}
