@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
@@ -49,6 +50,7 @@ log = structlog.get_logger(__name__)
 _ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = "worker.audio.child"
 _START_SECONDS = 60.0  # it takes a quarter of a second where nothing else runs
+_LAST_WORDS_SECONDS = 1.0
 # The process parses hostile bytes: it is not handed the worker's credentials.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG")
 # Keep freed memory for the next file: giving it back to the kernel costs a tenth of a decode.
@@ -136,7 +138,7 @@ class DecodeProcess:
             self.refused = message.refused
             self._first_bytes = self._resident_bytes()
         except (TimeoutError, EOFError, ConnectionError, Misbehaved) as error:
-            self.kill()
+            self._end(error)
             raise Internal(
                 f"a decode process did not start (exit status {self._process.returncode}): see "
                 "decode.process_said in the log, and check EMO_DECODE_MEMORY_BYTES"
@@ -204,7 +206,7 @@ class DecodeProcess:
                 "raise EMO_DECODE_TIMEOUT_SECONDS"
             ) from error
         except (EOFError, ConnectionError) as error:
-            self.kill()
+            self._end(error)
             status = self._process.returncode
             log.warning("decode.process_died", pid=self.pid, status=status)
             raise DecodeCrashed(
@@ -231,6 +233,13 @@ class DecodeProcess:
         self._statm.close()
         self._log_stderr()
         self._stderr.close()
+
+    def _end(self, error: Exception) -> None:
+        """Kill it; one that hung up is ending by itself, and may have something to say of why."""
+        if isinstance(error, EOFError | ConnectionError):
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LAST_WORDS_SECONDS)
+        self.kill()
 
     def _log_stderr(self) -> None:
         """Tracebacks that libraries print, and the like: events of ours, no lines beside them."""
