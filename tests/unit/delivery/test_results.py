@@ -1,0 +1,124 @@
+"""What a result hash says of channels, segments and timelines."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from storage.errors import StorageUnavailable
+from storage.queue.entries import Begun, Delivery, Verdict
+from storage.wire.messages import Job, Lane, Want
+from storage.wire.parts import SegmentAsked
+from tests.support.settle_desk import PREDICTION, SCORES, Outputs
+from worker.delivery.results import MOST_FIELD_BYTES, Results
+from worker.pipeline.task import Task
+from worker.stages.infer import Classified, ClassifiedCut, ClassifiedView
+
+TIMELINE = [
+    {"start_s": 0.0, "end_s": 1.25, "scores": SCORES},
+    {"start_s": 1.25, "end_s": 2.5, "scores": {"happy": 0.123457, "sad": 0.876543}},
+]
+TOLD = {"label": "happy", "score": 0.75, "scores": SCORES}
+WHOLE = ClassifiedView(PREDICTION, silent=False)
+
+
+def cut(start: float, end: float, asked: SegmentAsked | None, *, silent: bool = False) -> Any:
+    """A segment, classified."""
+    return ClassifiedCut(start, end, PREDICTION, silent, asked)
+
+
+def fields(
+    top: ClassifiedView,
+    channels: tuple[ClassifiedView, ...] | None = None,
+    *,
+    want: frozenset[Want] = frozenset(),
+    outputs: Outputs | None = None,
+    run: int = 1,
+) -> dict[str, str]:
+    """The fields of a result."""
+    results = Results(
+        (outputs or Outputs()).put, output_prefix="out/", describe={}, untrained=False
+    )
+    ticket = Begun(Delivery(Lane.NORMAL, "1-0", 1, ()), Verdict.RUN, "x", run=run)
+    value = Classified(top, 2.5, truncated=False, channels=channels)
+    return results.fields(Task(Job("x", "a.wav", want=want), value=value, ticket=ticket))
+
+
+def test_a_segment_says_what_it_was_asked_with() -> None:
+    """Seconds, speaker and channel are given back, with what was found."""
+    first = SegmentAsked(0.5, 1.5, "Anna", 1)
+    told = fields(replace(WHOLE, cuts=(cut(0.5, 1.5, first), cut(2, 2.4567, None, silent=True))))
+    assert json.loads(told["segments"]) == [
+        {"start_s": 0.5, "end_s": 1.5, "speaker": "Anna", "channel": 1, **TOLD},
+        {"start_s": 2, "end_s": 2.457, **TOLD, "warning": "silent"},
+    ]
+    assert told["label"] == "happy"
+    assert "channels" not in told
+    assert "segments_found" not in told
+
+
+def test_channels_are_told_as_the_whole_is() -> None:
+    """Each with its own timeline, segments and warning; the top has those of the mix."""
+    channels = (
+        ClassifiedView(PREDICTION, silent=True, channel=0),
+        ClassifiedView(PREDICTION, False, (cut(0, 1, None),), 1, searched=True),
+        ClassifiedView(PREDICTION, True, (), 2, searched=True),
+    )
+    told = fields(WHOLE, channels, want=frozenset({Want.TIMELINE}))
+    assert json.loads(told["timeline"]) == TIMELINE
+    assert json.loads(told["channels"]) == [
+        {"channel": 0, **TOLD, "timeline": TIMELINE, "warning": "silent"},
+        {
+            "channel": 1,
+            **TOLD,
+            "segments": [{"start_s": 0, "end_s": 1, **TOLD, "timeline": TIMELINE}],
+            "segments_found": 1,
+            "speech_s": 1.0,
+        },
+        {
+            "channel": 2,
+            **TOLD,
+            "timeline": TIMELINE,
+            "segments": [],
+            "segments_found": 0,
+            "speech_s": 0,
+            "warning": "silent,no_speech",
+        },
+    ]
+    assert "warning" not in told
+
+
+def test_speech_is_counted_at_the_top() -> None:
+    """And where there is none, that is said: the result is of the whole recording then."""
+    some = fields(replace(WHOLE, cuts=(cut(0, 1, None), cut(2, 2.5, None)), searched=True))
+    assert (some["segments_found"], some["speech_s"]) == ("2", "1.5")
+    none = fields(replace(WHOLE, cuts=(), searched=True, silent=True))
+    assert (none["segments_found"], none["segments"]) == ("0", "[]")
+    assert none["warning"] == "silent,no_speech"
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_a_long_list_goes_to_the_output_store(run: int) -> None:
+    """A field holds up to 64 KiB; the object says the same, and its key is that of the run."""
+    outputs = Outputs()
+    one = len(json.dumps({"start_s": 0, "end_s": 1, **TOLD}, separators=(",", ":"))) + 1
+    most = (MOST_FIELD_BYTES - 1) // one
+    fitting = fields(replace(WHOLE, cuts=(cut(0, 1, None),) * most), outputs=outputs, run=run)
+    assert outputs.objects == {}
+    more = fields(replace(WHOLE, cuts=(cut(0, 1, None),) * (most + 1)), outputs=outputs, run=run)
+    assert "segments" not in more
+    key = more["segments_key"]
+    assert key == ("out/x.segments.json" if run == 1 else "out/x.segments.2.json")
+    assert json.loads(outputs.objects[key]) == [
+        *json.loads(fitting["segments"]),
+        {"start_s": 0, "end_s": 1, **TOLD},
+    ]
+
+
+def test_a_list_that_cannot_be_stored_is_no_result() -> None:
+    """Then the job is tried again, as with any output."""
+    outputs = Outputs()
+    outputs.error = StorageUnavailable("away")
+    with pytest.raises(StorageUnavailable):
+        fields(replace(WHOLE, cuts=(cut(0, 1, None),) * 2_000), outputs=outputs)
