@@ -24,7 +24,7 @@ from storage.objects.local_files import is_audio
 from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError, connect
 from storage.redis.embedded import EmbeddedRedis, NoServer
-from storage.terminal import tell
+from storage.terminal.text import tell
 from storage.wire.messages import Job, Keys, Lane, Status, has_ended
 
 ROOT = Path(__file__).resolve().parents[1]

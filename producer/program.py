@@ -13,7 +13,7 @@ from rich.progress import track
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import Client, RedisError, UnfitServer, check_server, connect
 from storage.settings import InvalidSettings, SharedSettings, load
-from storage.terminal import tell
+from storage.terminal.text import tell
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2

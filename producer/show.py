@@ -9,7 +9,8 @@ from rich.text import Text
 
 from storage.queue.dead import Letter
 from storage.queue.lanes import LaneState, Overview
-from storage.terminal import cell, json_line, plain
+from storage.terminal.tables import parts_table
+from storage.terminal.text import cell, json_line, plain
 
 STAGES = ("queue_ms", "fetch_ms", "decode_ms", "normalize_ms", "infer_ms")
 _HOURS_A_DAY = 24
@@ -18,13 +19,17 @@ _MOST = 2**63  # larger numbers are nobody's score, and may be more than a float
 # Result fields in the order that people read them; what is not here follows.
 ORDER = (
     *("job", "name", "key", "status", "label", "score", "scores", "duration_s", "warning"),
-    *("error_code", "error", "embedding_key", "frames_key", "timeline"),
+    *("error_code", "error", "embedding_key", "frames_key"),
+    *("segments_found", "speech_s", "segments", "channels", "timeline"),
+    *("segments_key", "channels_key", "timeline_key"),
     *("model", "model_revision", "device", "dtype", "attempts", "deliveries", "run", "worker"),
     *STAGES,
     *("batch_clips", "finished_at_ms"),
 )
-_AS_JSON = ("scores", "timeline")
+_AS_JSON = ("scores", "timeline", "segments", "channels")
+_LISTS = ("timeline", "segments", "channels")
 _NUMBERS = {
+    *("segments_found", "speech_s"),
     *("score", "duration_s", "attempts", "deliveries", "run", "batch_clips", "finished_at_ms"),
     *STAGES,
 }
@@ -66,6 +71,14 @@ def in_order(result: Mapping[str, str]) -> dict[str, str]:
 def as_json(job_id: str, result: Mapping[str, str]) -> str:
     """One result as one line of JSON: numbers as numbers, fields that hold JSON opened up."""
     return json_line(_opened(job_id, result))
+
+
+def shown_apart(job_id: str, result: Mapping[str, str]) -> tuple[dict[str, str], Table | None]:
+    """The fields of a result that are a line each, and its parts as a table where it has some."""
+    opened = _opened(job_id, result)
+    table = parts_table({name: opened.get(name) for name in _LISTS})
+    apart = [name for name in _LISTS if table is not None and isinstance(opened.get(name), list)]
+    return {name: text for name, text in in_order(result).items() if name not in apart}, table
 
 
 def aligned(fields: Mapping[str, str]) -> list[str]:

@@ -2,11 +2,12 @@
 
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from storage.objects.store import ObjectStore
+from storage.wire.parts import Parts, segments_json
 
 UPLOAD_PREFIX = "uploads/"
 
@@ -38,6 +39,28 @@ def place(
     key = f"{UPLOAD_PREFIX}{uuid.uuid4().hex}/{path.name}"
     store.put(key, path.read_bytes(), content_type="application/octet-stream", bucket=bucket)
     return Source(name, key)
+
+
+def place_segments(
+    parts: Parts, store: ObjectStore | None, bucket: str | None, *, most_bytes: int
+) -> Parts:
+    """The parts, their list of segments uploaded where it is longer than `most_bytes`.
+
+    Raises JobError where the upload fails, ValueError where there is no store to upload it to.
+    """
+    if parts.segments is None:
+        return parts
+    listed = segments_json(parts.segments).encode()
+    if len(listed) <= most_bytes:
+        return parts
+    if store is None:
+        raise ValueError(
+            f"the list of segments has {len(listed)} bytes, and a job has room for {most_bytes}: "
+            "set EMO_STORE to where it can be uploaded"
+        )
+    key = f"{UPLOAD_PREFIX}{uuid.uuid4().hex}/segments.json"
+    store.put(key, listed, content_type="application/json", bucket=bucket)
+    return replace(parts, segments=None, segments_from=key)
 
 
 def _key_in_directory(path: Path, store_url: str) -> str | None:

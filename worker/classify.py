@@ -8,7 +8,8 @@ from pathlib import Path
 
 from storage.errors import AccessDenied, Internal, JobError, ObjectNotFound, ObjectTooLarge
 from storage.objects.blob import Blob
-from storage.wire.messages import Job
+from storage.wire.messages import Job, Want
+from storage.wire.parts import WHOLE, Parts
 from worker.app import assemble
 from worker.audio.room import Spool
 from worker.engine.engine import Engine
@@ -25,6 +26,17 @@ class FileResult:
     file: str
     classified: Classified | None
     error: JobError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of every file."""
+
+    want: frozenset[Want] = frozenset({Want.SCORES})
+    parts: Parts = WHOLE
+
+
+NOTHING_MORE = Asked()
 
 
 class LocalFiles:
@@ -56,7 +68,7 @@ class LocalFiles:
 
 
 def classify(
-    settings: WorkerSettings, engine: Engine, files: Sequence[str]
+    settings: WorkerSettings, engine: Engine, files: Sequence[str], asked: Asked = NOTHING_MORE
 ) -> Iterator[FileResult]:
     """Yield each file's result as it is ready, in any order.
 
@@ -89,7 +101,7 @@ def classify(
                 pipeline.wait_for_room(1)
             while unsent and pipeline.room():
                 number, file = unsent.popleft()
-                job = Job(str(number), file)
+                job = Job(str(number), file, want=asked.want, parts=asked.parts)
                 pipeline.submit(Task(job, value=job, ticket=file))
                 open_files += 1
             result = ready.get()

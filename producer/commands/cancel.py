@@ -13,7 +13,7 @@ from producer.program import (
 )
 from storage.queue.cancellation import Cancellations, Cancelled, Verdict
 from storage.redis.connection import RedisError
-from storage.terminal import say, tell
+from storage.terminal.text import say, tell
 from storage.wire.messages import Keys, Status
 
 

@@ -25,7 +25,7 @@ from producer.program import (
 from storage.queue.dead import DeadLetters, Letter, Replayed, Selection, Verdict
 from storage.queue.submission import BacklogFull, Submissions
 from storage.redis.connection import RedisError
-from storage.terminal import say, tell
+from storage.terminal.text import say, tell
 from storage.wire.messages import Keys, Status
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

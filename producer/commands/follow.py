@@ -20,7 +20,7 @@ from producer.program import (
 )
 from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError
-from storage.terminal import say, tell
+from storage.terminal.text import say, tell
 from storage.wire.messages import Keys, Status
 
 Timeout = Annotated[float | None, typer.Option(help="Seconds to wait at most; exit status 4.")]
@@ -34,7 +34,12 @@ def status(job: str, *, as_json: AsJson = False) -> None:
         fail(str(error))
     if found is None:
         fail(unknown(job))
-    say(*([show.as_json(job, found)] if as_json else show.aligned(show.in_order(found))))
+    if as_json:
+        return say(show.as_json(job, found))
+    fields, parts = show.shown_apart(job, found)
+    say(*show.aligned(fields))
+    if parts is not None:
+        stdout().print("", parts)
 
 
 def wait(jobs: list[str], *, timeout: Timeout = None, as_json: AsJson = False) -> None:

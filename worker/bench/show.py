@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from storage.terminal import cell
+from storage.terminal.text import cell
 from worker.bench.report import (
     STAGES,
     DecodeReport,

@@ -9,7 +9,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from storage.terminal import plain
+from storage.terminal.text import plain
 
 
 class _Forgiving:

@@ -29,6 +29,7 @@ from worker.audio.limits import AudioLimits
 from worker.audio.process import DecodeProcess
 from worker.audio.processes import DecodeProcesses
 from worker.audio.room import Spool
+from worker.commands.classify import classify
 
 ROOT = Path(__file__).parents[3]
 HOSTILE, UNFILTERED = "tests.support.hostile_child", "tests.support.unfiltered_child"
@@ -161,7 +162,7 @@ class Hidden(Exception):
     """Raised in place of hiding."""
 
 
-@pytest.mark.parametrize("command", [cli.run, partial(cli.classify, ["a.mp3"])])
+@pytest.mark.parametrize("command", [cli.run, partial(classify, ["a.mp3"])])
 def test_programs_that_decode_hide_before_all_else(
     command: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +171,8 @@ def test_programs_that_decode_hide_before_all_else(
     def hide() -> None:
         raise Hidden
 
-    monkeypatch.setattr(cli, "hide_memory", hide)
+    for module in ("worker.cli", "worker.commands.classify"):
+        monkeypatch.setattr(f"{module}.hide_memory", hide)
     with pytest.raises(Hidden):
         command()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import InvalidJob, ObjectNotFound, ObjectTooLarge
+from storage.errors import InvalidJob, JobError, ObjectNotFound, ObjectTooLarge
 from storage.objects.directory import DirectoryStore
 from storage.wire.messages import Job
 from storage.wire.parts import Parts, SegmentAsked

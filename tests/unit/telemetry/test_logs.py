@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from storage.terminal import plain
+from storage.terminal.text import plain
 from worker.telemetry import logs
 
 

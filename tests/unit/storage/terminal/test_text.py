@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from storage.terminal import cell, json_line, plain, say
+from storage.terminal.text import cell, json_line, plain, say
 
 ANY_TEXT = st.text(st.characters(), max_size=40)  # surrogates and controls too
 ANY_JSON = st.recursive(

@@ -1,0 +1,1 @@
+"""What both command lines share: how text reaches a screen, tables, options."""

@@ -1,0 +1,80 @@
+"""What every command of the worker begins and ends with: settings, the log, an engine."""
+
+import os
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import structlog
+import typer
+
+from storage.settings import InvalidSettings, load, unknown_variables
+from storage.terminal.text import tell
+from worker.settings import WorkerSettings
+from worker.telemetry import logs
+
+if TYPE_CHECKING:
+    from worker.engine.engine import Engine
+
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+EXIT_SOME_FAILED = 3
+EXIT_HUB_UNREACHABLE = 4
+
+PAGE_WIDTH = 120  # where it is not a terminal that says its own
+
+log = structlog.get_logger(__name__)
+
+Model = Annotated[
+    str | None, typer.Option(help="Directory, ModelScope id, random:large or random:tiny.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
+
+
+def load_settings(*, required: tuple[str, ...] = (), **given: str | None) -> WorkerSettings:
+    """The settings, options before variables; ends the program with all that is wrong."""
+    options = {name: value for name, value in given.items() if value is not None}
+    try:
+        return load(WorkerSettings, required=required, options=options)
+    except InvalidSettings as error:
+        fail(*error.problems, status=EXIT_SETTINGS)
+
+
+def configure_logs(level: str) -> None:
+    """Log from `level` on; variables that look like settings and are none are the first event."""
+    logs.configure(level)
+    for name in unknown_variables(WorkerSettings, os.environ):
+        log.warning("settings.unknown", variable=name)
+
+
+def require_spool(settings: WorkerSettings) -> None:
+    """Long audio must have somewhere to wait, and not find out when it comes."""
+    if not os.access(settings.spool_dir, os.W_OK | os.X_OK, effective_ids=True) or os.path.isfile(
+        settings.spool_dir
+    ):
+        fail(
+            f"EMO_SPOOL_DIR={settings.spool_dir}: must be a directory that this user can write to",
+            status=EXIT_SETTINGS,
+        )
+
+
+def open_engine(settings: WorkerSettings) -> "Engine":
+    """An engine with its model; ends the program where there is none to be had."""
+    from worker.engine.loading import load_engine  # noqa: PLC0415 (imports torch)
+    from worker.model.config import ModelError  # noqa: PLC0415
+    from worker.model.manifest import ModelUnavailable  # noqa: PLC0415
+    from worker.model.probe import HubUnreachable  # noqa: PLC0415
+
+    try:
+        return load_engine(settings)
+    except HubUnreachable as error:
+        fail(str(error), "To try things without the model: EMO_MODEL=random:tiny")
+    except (ModelError, ModelUnavailable) as error:
+        fail(str(error))
+    except ValueError as error:  # a device that is not there, a tape that is too short
+        fail(str(error), status=EXIT_SETTINGS)
+
+
+def fail(*lines: str, status: int = EXIT_FAILED) -> NoReturn:
+    """Say why on stderr, and end the program."""
+    tell(*lines)
+    raise typer.Exit(status)
