@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.errors import InvalidJob
 from worker.audio.turns import CHUNK_SAMPLES, SpeechOptions, Turn, find_turns
@@ -37,20 +38,24 @@ class SpeechDetector:
         are clipped, and what is no number is silence. Raises InvalidJob where the packages for it
         are not installed.
         """
-        network = _load_network()
-        hidden = cell = np.zeros(_STATE_SHAPE, np.float32)
-        probabilities, powers = [np.empty(0, np.float32)], [np.empty(0, np.float32)]
-        for block in _blocks(samples):
-            seen = np.lib.stride_tricks.sliding_window_view(block, _CONTEXT_SAMPLES + CHUNK_SAMPLES)
-            chunks = np.ascontiguousarray(seen[::CHUNK_SAMPLES])  # (num_chunks, 576)
-            probability, hidden, cell = network.run(
-                ["speech_probs", "hn", "cn"], {"input": chunks, "h": hidden, "c": cell}
-            )
-            probabilities.append(probability)
-            powers.append(np.square(chunks[:, _CONTEXT_SAMPLES:]).mean(axis=1))
-        return find_turns(
-            np.concatenate(probabilities), np.concatenate(powers), len(samples), self._options
+        probability, power = _measure(samples)
+        return find_turns(probability, power, len(samples), self._options)
+
+
+def _measure(samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probability of speech and mean square of each chunk: float32 (num_chunks,) both."""
+    network = _load_network()
+    hidden = cell = np.zeros(_STATE_SHAPE, np.float32)
+    probabilities, powers = [np.empty(0, np.float32)], [np.empty(0, np.float32)]
+    for block in _blocks(samples):
+        seen = np.lib.stride_tricks.sliding_window_view(block, _CONTEXT_SAMPLES + CHUNK_SAMPLES)
+        chunks = np.ascontiguousarray(seen[::CHUNK_SAMPLES])  # (num_chunks, 576)
+        probability, hidden, cell = network.run(
+            ["speech_probs", "hn", "cn"], {"input": chunks, "h": hidden, "c": cell}
         )
+        probabilities.append(probability)
+        powers.append(np.square(chunks[:, _CONTEXT_SAMPLES:]).mean(axis=1))
+    return np.concatenate(probabilities), np.concatenate(powers)
 
 
 def _blocks(samples: Samples) -> Iterator[Samples]:
