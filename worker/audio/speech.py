@@ -34,8 +34,8 @@ class SpeechDetector:
         """Turns in order, without overlap; none in silence.
 
         `samples` are float32 (num_samples,), 16 kHz mono, nominally in [-1, 1]; any view or mapped
-        file will do, and any length: what is kept of it is 0.9 MB an hour. Values beyond [-1, 1]
-        are clipped, and what is no number is silence. Raises InvalidJob where the packages for it
+        file will do, and any length: it takes 3 MB of memory an hour. Values beyond [-1, 1] are
+        clipped, and what is no number is silence. Raises InvalidJob where the packages for it
         are not installed.
         """
         probability, power = _measure(samples)

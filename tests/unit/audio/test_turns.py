@@ -47,6 +47,7 @@ def chunks(seconds: float) -> int:
         pytest.param([0.4, 0.9, 0.4, 0.4, 0.3], [(1, 4)], id="it goes on above the lower one"),
         pytest.param([0.9, 0.3, 0.45, 0.9], [(0, 1), (3, 4)], id="and does not begin there"),
         pytest.param([0.45, 0.45], [], id="nor at the very beginning"),
+        pytest.param([0.45, 0.3, 0.9], [(2, 3)], id="whatever comes at the end"),
         pytest.param([0.9, 0.45], [(0, 2)], id="the end ends it"),
     ],
 )
@@ -113,8 +114,8 @@ def test_a_long_turn_is_cut_where_it_is_quietest() -> None:
 
 def test_a_turn_a_little_too_long_leaves_no_sliver() -> None:
     """Even if it is quiet at its very end."""
-    power = np.ones(chunks(30.5))
-    power[-chunks(0.9) :] = 0.0
+    power = np.ones(chunks(30.2))
+    power[-chunks(0.3) :] = 0.0
     found = turns([0.9] * len(power), power=power, max_turn_seconds=30, min_turn_seconds=0.5)
     (_, cut), (_, stop) = found
     assert stop - cut >= 0.5 * SAMPLE_RATE_HZ
