@@ -98,6 +98,6 @@ def _load_network() -> Any:
 
 def _not_installed(reason: str) -> InvalidJob:
     return InvalidJob(
-        f"segments=speech: this worker cannot tell where speech is ({reason}); install what it "
-        "needs, pip install 'emostream[speech]', or leave the field out"
+        f"segments=speech: this worker cannot tell where speech is ({reason}): run "
+        "pip install -e '.[speech]' in its directory, or leave the field out"
     )

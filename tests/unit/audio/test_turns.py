@@ -24,7 +24,7 @@ def turns(
         len(probability) * CHUNK_SAMPLES if num_samples is None else num_samples,
         SpeechOptions(**{**PLAIN, **options}),
     )
-    return [tuple(turn) for turn in found]
+    return [(start, stop) for start, stop in found]
 
 
 def in_chunks(found: list[tuple[int, int]]) -> list[tuple[float, float]]:
