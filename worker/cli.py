@@ -125,7 +125,7 @@ def bench(
     ] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Measure the engine, the decode stage or the whole service on this machine."""
+    """Measure the engine, decoding, the search for speech, or the whole service, here."""
     settings = load_settings(model=model, device=device, dtype=dtype)
     configure_logs("warning" if settings.log_level == "info" else settings.log_level)
     from storage.errors import JobError  # noqa: PLC0415

@@ -4,18 +4,21 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ByteSize, Field, field_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
 from storage.settings import Count, Seconds, SharedSettings, Size
 from worker.audio.limits import SPOOL_BYTES, AudioLimits
+from worker.audio.turns import SHORT_TO_LONG, SHORTEST_MAX_SECONDS, SpeechOptions
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 _HIGHEST_PORT = 65_535
 _LEAST_DECODE_BYTES = 256 * 1024**2  # half of it is libraries, which all share
 _MOST_DECODE_BYTES = 1024**3
 _SHORTEST_WINDOW_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
+
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -89,7 +92,7 @@ class WorkerSettings(SharedSettings):
         0.05, description="How long a clip may wait for company on its tape."
     )
     lease_seconds: Seconds = Field(30, description="How long a silent worker keeps its jobs.")
-    grace_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+    grace_seconds: NotNegative = Field(
         25, description="After SIGTERM: time to finish what is in flight; the rest is given back."
     )
     max_attempts: Count = Field(5, description="Tries on retryable errors, then a dead letter.")
@@ -144,6 +147,23 @@ class WorkerSettings(SharedSettings):
         description="Long audio that may wait there at once; a job waits for room, and a recording "
         "that takes more alone is `audio_too_long`. Share it out among workers on one disk.",
     )
+    speech_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5,
+        description="`segments=speech`: probability of speech at which a turn begins; it ends 0.15 "
+        "below.",
+    )
+    speech_min_turn_seconds: NotNegative = Field(
+        0.25, description="`segments=speech`: shorter turns are dropped."
+    )
+    speech_merge_gap_seconds: NotNegative = Field(
+        0.3, description="`segments=speech`: turns with less between them are one."
+    )
+    speech_pad_seconds: NotNegative = Field(
+        0.1, description="`segments=speech`: added to both sides of a turn; they never overlap."
+    )
+    speech_max_turn_seconds: Annotated[
+        float, Field(ge=SHORTEST_MAX_SECONDS, allow_inf_nan=False)
+    ] = Field(30, description="`segments=speech`: longer turns are cut where they are quietest.")
     metrics_address: str = Field(
         "127.0.0.1:9464",
         description="Where `/metrics`, `/healthz` and `/readyz` are served; empty for nowhere.",
@@ -162,6 +182,25 @@ class WorkerSettings(SharedSettings):
             spool_dir=Path(self.spool_dir),
             spool_bytes=self.spool_bytes,
         )
+
+    def speech_options(self) -> SpeechOptions:
+        """What counts as a turn of speech."""
+        return SpeechOptions(
+            threshold=self.speech_threshold,
+            min_turn_seconds=self.speech_min_turn_seconds,
+            merge_gap_seconds=self.speech_merge_gap_seconds,
+            pad_seconds=self.speech_pad_seconds,
+            max_turn_seconds=self.speech_max_turn_seconds,
+        )
+
+    @model_validator(mode="after")
+    def _turns_can_be_cut(self) -> Self:
+        if self.speech_max_turn_seconds < SHORT_TO_LONG * self.speech_min_turn_seconds:
+            raise ValueError(
+                f"EMO_SPEECH_MAX_TURN_SECONDS={self.speech_max_turn_seconds:g}: must be at least "
+                f"{SHORT_TO_LONG} times EMO_SPEECH_MIN_TURN_SECONDS"
+            )
+        return self
 
     @field_validator("device")
     @classmethod

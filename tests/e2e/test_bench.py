@@ -13,7 +13,14 @@ from bench.side import Side
 from bench.workload import write_checkpoint, write_clips
 from tests.support.worker_process import ROOT
 from worker.bench.clips import Lengths, draw
-from worker.bench.report import DecodeReport, EndToEndReport, EngineReport, Part, Report
+from worker.bench.report import (
+    DecodeReport,
+    EndToEndReport,
+    EngineReport,
+    Part,
+    Report,
+    SpeechReport,
+)
 from worker.bench.show import sheets
 
 REPORT = TypeAdapter(Report)
@@ -52,6 +59,12 @@ def test_each_part_prints_a_report_that_can_be_kept(part: Part, tmp_path: Path) 
             assert isinstance(result, DecodeReport)
             assert len(result.formats) == 16
             assert all(each.files_per_second > 0 for each in result.formats)
+        case Part.SPEECH:
+            assert isinstance(result, SpeechReport)
+            assert result.audio_seconds >= 60
+            assert result.turns >= 9  # one for each clip, and two in the slow one
+            assert 0 < result.cpu_ms_per_audio_second < 1000
+            assert result.rtfx_threads > 0
         case Part.END_TO_END:
             assert isinstance(result, EndToEndReport)
             assert (result.device, result.dtype) == ("cpu", report.dtype)

@@ -15,6 +15,7 @@ from storage.settings import (
     variable,
 )
 from worker import settings
+from worker.audio.turns import SpeechOptions
 from worker.settings import WorkerSettings, cores, decode_share_bytes, memory_bytes
 
 
@@ -63,6 +64,11 @@ def problems(kind: type[SharedSettings] = WorkerSettings, **options: Any) -> lis
         ("EMO_WINDOW_SECONDS", 30),
         ("EMO_MAX_AUDIO_SECONDS", 7200),
         ("EMO_MAX_OBJECT_BYTES", 512 * 1024**2),
+        ("EMO_SPEECH_THRESHOLD", 0.5),
+        ("EMO_SPEECH_MIN_TURN_SECONDS", 0.25),
+        ("EMO_SPEECH_MERGE_GAP_SECONDS", 0.3),
+        ("EMO_SPEECH_PAD_SECONDS", 0.1),
+        ("EMO_SPEECH_MAX_TURN_SECONDS", 30),
         ("EMO_METRICS_ADDRESS", "127.0.0.1:9464"),
         ("EMO_LOG_LEVEL", "info"),
     ],
@@ -118,6 +124,11 @@ def test_an_empty_tape_length_means_from_memory(monkeypatch: pytest.MonkeyPatch)
         ("EMO_MAX_OBJECT_BYTES", "0", "must be greater than or equal to 1"),
         ("EMO_MAX_OBJECT_BYTES", "5 apples", "could not interpret byte unit: apples"),
         ("EMO_JOBS_IN_FLIGHT", "2", "must be greater than or equal to 8"),
+        ("EMO_SPEECH_THRESHOLD", "1", "must be less than 1"),
+        ("EMO_SPEECH_THRESHOLD", "0", "must be greater than 0"),
+        ("EMO_SPEECH_PAD_SECONDS", "-0.1", "must be greater than or equal to 0"),
+        ("EMO_SPEECH_MERGE_GAP_SECONDS", "inf", "must be a finite number"),
+        ("EMO_SPEECH_MAX_TURN_SECONDS", "0.9", "must be greater than or equal to 1"),
         ("EMO_DEVICE", "gpu", "must be auto, cpu, cuda or cuda:N"),
         ("EMO_DTYPE", "int8", "must be 'auto', 'float32', 'bfloat16' or 'float16'"),
         ("EMO_PREFIX", "a b", "must match pattern"),
@@ -133,6 +144,24 @@ def test_a_wrong_value_is_named_and_explained(
     (problem,) = problems()
     assert problem.startswith(f"{name}={value}: ")
     assert said in problem
+
+
+def test_speech_settings_become_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each its own; and the defaults are those of the options."""
+    assert load(WorkerSettings).speech_options() == SpeechOptions()
+    monkeypatch.setenv("EMO_SPEECH_THRESHOLD", "0.4")
+    for number, name in enumerate(("MIN_TURN", "MERGE_GAP", "PAD"), start=1):
+        monkeypatch.setenv(f"EMO_SPEECH_{name}_SECONDS", str(number))
+    monkeypatch.setenv("EMO_SPEECH_MAX_TURN_SECONDS", "4")
+    assert load(WorkerSettings).speech_options() == SpeechOptions(0.4, 1, 2, 3, 4)
+
+
+def test_turns_that_could_not_be_cut_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a job finds out."""
+    monkeypatch.setenv("EMO_SPEECH_MIN_TURN_SECONDS", "8")
+    assert problems() == [
+        "EMO_SPEECH_MAX_TURN_SECONDS=30: must be at least 4 times EMO_SPEECH_MIN_TURN_SECONDS"
+    ]
 
 
 def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

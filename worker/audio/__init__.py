@@ -1,1 +1,1 @@
-"""From encoded bytes to waveforms: a direct WAV reader, and FFmpeg's libraries in processes."""
+"""From encoded bytes to waveforms, in processes or by a WAV reader; and where speech is in them."""

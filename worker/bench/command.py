@@ -11,7 +11,8 @@ from worker.bench.clips import LONGEST_SECONDS, Lengths
 from worker.bench.decode import measure_decode
 from worker.bench.end_to_end import measure_end_to_end
 from worker.bench.machine import LoadWatch, describe_machine
-from worker.bench.report import DecodeReport, EndToEndReport, EngineReport, Part, Report
+from worker.bench.report import Part, Report, Result
+from worker.bench.speech import measure_speech
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -32,15 +33,16 @@ def measure(
 
     Raises InvalidSettings, JobError, NoServer, ServiceFailed.
     """
-    if part is not Part.DECODE and settings.window_seconds < LONGEST_SECONDS:
+    if part in {Part.ENGINE, Part.END_TO_END} and settings.window_seconds < LONGEST_SECONDS:
         raise InvalidSettings(
             [
                 f"EMO_WINDOW_SECONDS={settings.window_seconds:g}: the clips of this benchmark are "
                 f"up to {LONGEST_SECONDS:g} s long; give at least that"
             ]
         )
-    watch, gpu = LoadWatch(), None
-    result: EngineReport | DecodeReport | EndToEndReport
+    watch, gpu, dtype = LoadWatch(), None, ""
+    files = [file for file in sorted(SAMPLES.iterdir()) if is_audio(file)]
+    result: Result
     with tempfile.TemporaryDirectory(prefix="emostream-bench-") as name:
         directory = Path(name)
         match part:
@@ -53,9 +55,9 @@ def measure(
                 dtype = str(engine.model.dtype).removeprefix("torch.")
                 result = measure_engine(engine, lengths=lengths, seconds=seconds)
             case Part.DECODE:
-                files = [file for file in sorted(SAMPLES.iterdir()) if is_audio(file)]
                 result = measure_decode(settings, files, directory=directory, seconds=seconds)
-                dtype = ""
+            case Part.SPEECH:
+                result = measure_speech(settings, files, seconds=seconds)
             case Part.END_TO_END:
                 result = measure_end_to_end(
                     settings, lengths=lengths, directory=directory, seconds=seconds

@@ -12,10 +12,11 @@ STAGES = ("queue", "fetch", "decode", "normalize", "infer")
 
 
 class Part(StrEnum):
-    """The network and its tapes; files to waveforms; everything, from submission to result."""
+    """The network and its tapes; files to waveforms; speech in them; all, submission to result."""
 
     ENGINE = "engine"
     DECODE = "decode"
+    SPEECH = "speech"
     END_TO_END = "end-to-end"
 
 
@@ -115,6 +116,22 @@ class DecodeReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechReport:
+    """The same recording, again and again: by one thread, then by `threads` at once.
+
+    `rtfx` is seconds of audio a second, `rtfx_threads` that of all threads together.
+    """
+
+    audio_seconds: float
+    turns: int
+    alone: Latency
+    cpu_ms_per_audio_second: float
+    rtfx: float
+    threads: int
+    rtfx_threads: float
+
+
+@dataclass(frozen=True, slots=True)
 class LoadReport:
     """Jobs under one load. `rtfx` is seconds of audio a second; `stage_p50_ms` is of one job.
 
@@ -144,6 +161,9 @@ class EndToEndReport:
     half_load: LoadReport
 
 
+Result = EngineReport | DecodeReport | SpeechReport | EndToEndReport
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """A part of the worker measured: with what, and the reasons to doubt it."""
@@ -154,4 +174,4 @@ class Report:
     dtype: str
     clips: str
     warnings: tuple[str, ...]
-    result: EngineReport | DecodeReport | EndToEndReport
+    result: Result

@@ -14,6 +14,7 @@ from worker.bench.report import (
     Limits,
     Part,
     Report,
+    SpeechReport,
 )
 
 
@@ -53,7 +54,7 @@ def about(report: Report) -> Sheet:
         ("flags", " ".join(machine.flags)),
         ("torch", machine.torch),
     ]
-    if report.part is not Part.DECODE:
+    if report.part in {Part.ENGINE, Part.END_TO_END}:
         rows += [("model", f"{report.model} in {report.dtype}"), ("clips", report.clips)]
     return Sheet("Measured with", ("what", "value"), tuple(rows))
 
@@ -63,6 +64,8 @@ def figures(report: Report) -> list[Sheet]:
     result = report.result
     if isinstance(result, DecodeReport):
         return [_decode(result)]
+    if isinstance(result, SpeechReport):
+        return [_speech(result)]
     if isinstance(result, EndToEndReport):
         return [_end_to_end(result)]
     return [_engine(result), _ladder(result), _limits(result.limits), _products(result.limits)]
@@ -148,6 +151,19 @@ def _decode(report: DecodeReport) -> Sheet:
     columns = ("file", "audio s", "alone p50, ms", "p99, ms", "files / s", "CPU ms a file")
     title = f"The decode stage, decode processes: {report.processes}"
     return Sheet(title, (*columns, "CPU ms / audio s"), tuple(rows))
+
+
+def _speech(report: SpeechReport) -> Sheet:
+    rows = (
+        (
+            f"{number(report.audio_seconds)} s of audio, {report.turns} turns, ms",
+            _latency(report.alone),
+        ),
+        ("CPU ms a second of audio", number(report.cpu_ms_per_audio_second)),
+        ("seconds of audio a second, one thread", number(report.rtfx)),
+        (f"the same, threads: {report.threads}", number(report.rtfx_threads)),
+    )
+    return Sheet("Where speech is", ("what", "value"), rows)
 
 
 def _end_to_end(report: EndToEndReport) -> Sheet:
