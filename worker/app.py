@@ -21,6 +21,7 @@ from storage.redis.durability import weaknesses
 from storage.wire.messages import Keys
 from worker.audio.processes import DecodeProcesses
 from worker.audio.room import Spool
+from worker.audio.speech import SpeechDetector
 from worker.clip import SAMPLE_RATE_HZ
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.intake import Intake
@@ -104,7 +105,7 @@ def assemble(
     fetch = guard.unless_open(
         Fetch(source, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
     )
-    decode = Decode(processes, limits)
+    decode = Decode(processes, limits, SpeechDetector(settings.speech_options()))
     normalize = Normalize(settings.window_seconds, max_audio_seconds=settings.max_audio_seconds)
 
     pipeline = Pipeline(

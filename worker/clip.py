@@ -1,6 +1,7 @@
 """What the stages hand on: `Fetched` to decode, `Recording` to normalize, `Views` to infer."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -61,18 +62,20 @@ class Fetched:
 class Recording:
     """What was decoded: `whole` is what counts at the top, `channels` each by itself if asked for.
 
-    All of them are of one length.
+    All of them are of one length. `speech`, where it was looked for, holds the samples [start,
+    stop) of each turn: of the whole, and then of each channel.
     """
 
     whole: Waveform
     channels: tuple[Waveform, ...] = ()
     parts: Parts = WHOLE
+    speech: tuple[Sequence[tuple[int, int]], ...] = ()
 
     def held_bytes(self, most_decoded_bytes: int) -> int:
         """Memory that it holds until its result is told; of samples, the rest is in a file."""
         lanes = {id(lane): lane.samples.nbytes for lane in (self.whole, *self.channels)}
-        segments = SEGMENT_BYTES * len(self.parts.segments or ())
-        return min(sum(lanes.values()), most_decoded_bytes) + segments
+        segments = len(self.parts.segments or ()) + sum(map(len, self.speech))
+        return min(sum(lanes.values()), most_decoded_bytes) + SEGMENT_BYTES * segments
 
 
 @dataclass(frozen=True, slots=True)

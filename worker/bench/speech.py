@@ -12,7 +12,7 @@ from worker.audio.processes import DecodeProcesses
 from worker.audio.speech import SpeechDetector
 from worker.bench.report import Latency, SpeechReport
 from worker.bench.timing import repeat
-from worker.clip import SAMPLE_RATE_HZ, Samples
+from worker.clip import SAMPLE_RATE_HZ, Fetched, Samples
 from worker.settings import WorkerSettings, cores
 from worker.stages.decode import Decode
 
@@ -61,7 +61,11 @@ def _joined(settings: WorkerSettings, files: Sequence[Path]) -> Samples:
     pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE_HZ), np.float32)
     try:
         decode = Decode(processes, limits)
-        once = [part for file in files for part in (pause, decode(Blob.open(file)).samples)]
+        once = [
+            part
+            for file in files
+            for part in (pause, decode(Fetched(Blob.open(file))).whole.samples)
+        ]
     finally:
         processes.close()
     joined = np.concatenate(once)

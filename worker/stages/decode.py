@@ -1,20 +1,34 @@
 """The second stage: from encoded bytes to samples."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 from storage.wire.channels import EACH, MIX
 from worker.audio.commandline import decode_isolated
 from worker.audio.lanes import missing_channel
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
+from worker.audio.speech import SpeechDetector
+from worker.audio.turns import SpeechOptions
 from worker.audio.wav import read_plain
 from worker.audio.waveform import recording_of
-from worker.clip import SAMPLE_RATE_HZ, Fetched, Recording
+from worker.clip import SAMPLE_RATE_HZ, Fetched, Recording, Samples
 
 
 class Decode:
     """Decode an object of any supported format. Thread-safe."""
 
-    def __init__(self, processes: DecodeProcesses, limits: AudioLimits) -> None:
-        """`processes` stay the caller's to close."""
+    def __init__(
+        self,
+        processes: DecodeProcesses,
+        limits: AudioLimits,
+        find_speech: Callable[[Samples], Sequence[tuple[int, int]]] | None = None,
+    ) -> None:
+        """`processes` stay the caller's to close; `find_speech` gives turns, samples [start, stop).
+
+        It may take 3 ms for a second of audio.
+        """
+        self._find_speech = find_speech or SpeechDetector(SpeechOptions())
         self._processes = processes
         self._limits = limits
         direct_seconds = min(limits.window_seconds, limits.max_audio_seconds)
@@ -36,7 +50,7 @@ class Decode:
                 raise missing_channel(channel, 1)
             else:
                 lanes = (plain,)
-            return recording_of(lanes, fetched.parts)
+            return self._searched(recording_of(lanes, fetched.parts))
 
     def isolated(self, fetched: Fetched) -> Recording:
         """The same for a suspect: by ffmpeg's command line, whatever the format.
@@ -46,4 +60,16 @@ class Decode:
         """
         spool, channel = self._processes.spool, fetched.parts.channels
         lanes = decode_isolated(fetched.blob, self._limits, spool, channel)
-        return recording_of(lanes, fetched.parts)
+        return self._searched(recording_of(lanes, fetched.parts))
+
+    def _searched(self, recording: Recording) -> Recording:
+        """With the turns of speech in it, where they are asked for. Raises InvalidJob."""
+        if not recording.parts.speech:
+            return recording
+        channels = recording.channels if recording.parts.channel == EACH else ()
+        found: dict[int, Sequence[tuple[int, int]]] = {}
+        for lane in (recording.whole, *channels):
+            if id(lane) not in found:  # mono is its one channel
+                found[id(lane)] = self._find_speech(lane.samples)
+        speech = tuple(found[id(lane)] for lane in (recording.whole, *channels))
+        return replace(recording, speech=speech)

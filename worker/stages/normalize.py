@@ -88,9 +88,9 @@ class _Cutting:
         self._require_affordable(self._parts.segments or ())
         each = self._parts.channel == EACH
         return Views(
-            top=self._view(recording.whole, None),
+            top=self._view(recording.whole, None, 0),
             channels=tuple(
-                self._view(lane, channel)
+                self._view(lane, channel, 1 + channel)
                 for channel, lane in enumerate(recording.channels if each else ())
             ),
             duration_seconds=recording.whole.duration_seconds,
@@ -98,8 +98,9 @@ class _Cutting:
             parts=self._parts,
         )
 
-    def _view(self, lane: Waveform, channel: int | None) -> View:
-        cuts = self._cuts(lane, channel)
+    def _view(self, lane: Waveform, channel: int | None, number: int) -> View:
+        speaks = self._recording.speech
+        cuts = self._turns(lane, speaks[number]) if speaks else self._cuts(lane, channel)
         whole = None if cuts else self._made_of(lane, 0, len(lane.samples))
         return View(whole, cuts, channel)
 
@@ -111,6 +112,14 @@ class _Cutting:
             self._cut(lane if one.channel is None else self._lane(one.channel), one, number)
             for number, one in enumerate(self._parts.segments)
             if channel is None or one.channel in (None, channel)
+        )
+
+    def _turns(self, lane: Waveform, turns: Sequence[tuple[int, int]]) -> tuple[Cut, ...]:
+        """The turns that were found, but for what is less than a frame."""
+        return tuple(
+            Cut(start / SAMPLE_RATE_HZ, stop / SAMPLE_RATE_HZ, self._made_of(lane, start, stop))
+            for start, stop in turns
+            if stop - start >= FRAME_SAMPLES
         )
 
     def _cut(self, lane: Waveform, asked: SegmentAsked, number: int) -> Cut:

@@ -3,6 +3,8 @@
 Whatever else the job asks for, and whatever it shares its tapes with.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -239,3 +241,20 @@ def test_silence_is_said_of_what_is_silent(stages: Stages) -> None:
     (classified,) = stages((job, recording([click], job)))
     assert [cut.silent for cut in classified.top.cuts or ()] == [True, False]
     assert not classified.top.silent
+
+
+def test_speech_is_cut_where_it_is_found(stages: Stages) -> None:
+    """Each turn is a clip of its own, of the mix and of each channel; none makes no result."""
+    lanes = [lane(seed) for seed in range(3)]
+    job = Job("x", "a.wav", parts=Parts(channel="each", speech=True))
+    turns = [[(0, 16_000), (20_000, 20_399)], [(1_000, 9_000)], []]
+    heard = replace(recording(lanes, job), speech=tuple(turns))
+    (classified,) = stages((job, heard))
+    assert classified.channels is not None
+    views = [classified.top, *classified.channels]
+    assert [len(view.cuts or ()) for view in views] == [1, 1, 0]  # one was less than a frame
+    for view, samples, found in zip(views[:2], lanes[:2], turns[:2], strict=True):
+        assert view.cuts is not None
+        assert_same(view.cuts[0].prediction, alone(stages, samples[slice(*found[0])]))
+    assert_same(views[2].prediction, alone(stages, lanes[2]))
+    assert all(view.searched for view in views)
