@@ -140,6 +140,29 @@ def test_one_that_is_as_large_as_may_be_is_read(client: Any, worker: Worker) -> 
     assert MAX_ENTRY_FIELDS > 1000
 
 
+LARGEST = {
+    "fields": {"key": "a.wav", "job": "x", **{f"_{n}": "" for n in range(MAX_ENTRY_FIELDS - 2)}},
+    "bytes": {"key": "a.wav", "job": "x", "_": "x" * (MAX_ENTRY_BYTES - 13)},
+    "job": {"key": "a.wav", "job": "x", "big": "x" * (1024**2 - 15)},
+}
+
+
+@pytest.mark.parametrize("fields", LARGEST.values(), ids=LARGEST)
+def test_one_that_is_as_large_as_may_be_comes_back_after_a_retry(
+    fields: dict[str, str], client: Any, worker: Worker
+) -> None:
+    """What we add to it does not make it oversized: nobody would know whose end that is."""
+    streams = worker("one", 60)
+    client.xadd("emo:jobs", fields)
+    streams.retry(begin_one(streams), delay_seconds=0, code="internal", message="again")
+    streams.promote()
+    (again,) = streams.read(1)
+    assert not again.oversized
+    (begun,) = streams.begin([again])
+    assert (begun.job_id, begun.attempts) == ("x", 2)
+    assert again.fields.get(b"big", b"").decode() == fields.get("big", "")
+
+
 def test_what_is_held_is_not_recovered(client: Any, worker: Worker) -> None:
     """Nor what is another's: only what was given to us and never came, in any lane."""
     one, two = worker("one", 60), worker("two", 60)
