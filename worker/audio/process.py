@@ -21,9 +21,9 @@ from storage.errors import (
     StageTimeout,
 )
 from storage.objects.blob import Blob
-from worker.audio.channel import Attachment, Channel
+from worker.audio.channel import Channel
 from worker.audio.limits import AudioLimits
-from worker.audio.pcm import SAMPLE_BYTES
+from worker.audio.pcm import SAMPLE_BYTES, Memory
 from worker.audio.protocol import (
     Done,
     Failed,
@@ -122,9 +122,9 @@ class DecodeProcess:
     def wait_until_ready(self) -> None:
         """Return when it is up. Raises Internal when it does not come up."""
         try:
-            with self._channel.receive(time.monotonic() + _START_SECONDS) as (message, _):
-                if not isinstance(message, Ready):
-                    raise Misbehaved(f"it began with {message!r:.100}")
+            message = self._channel.receive(time.monotonic() + _START_SECONDS)
+            if not isinstance(message, Ready):
+                raise Misbehaved(f"it began with {message!r:.100}")
             self.refused = message.refused
             self._first_bytes = self._resident_bytes()
         except (TimeoutError, EOFError, ConnectionError, Misbehaved) as error:
@@ -142,7 +142,11 @@ class DecodeProcess:
         self._files += 1
         spooling = Spooling(spool)
         try:
-            while (waveform := self._decode(blob, spooling)) is None:
+            while True:
+                with Memory() as memory:
+                    waveform = self._decode(blob, memory, spooling)
+                if waveform is not None:
+                    break
                 spooling.begin_again()
         except BaseException:
             spooling.close()
@@ -152,7 +156,7 @@ class DecodeProcess:
             weakref.finalize(waveform.samples, spooling.file.release).atexit = False
         return waveform
 
-    def _decode(self, blob: Blob, spooling: Spooling) -> Waveform | None:
+    def _decode(self, blob: Blob, memory: Memory, spooling: Spooling) -> Waveform | None:
         """The waveform; None where there was no room for all of it at once."""
         limits = self._limits
         request = Request(
@@ -163,30 +167,30 @@ class DecodeProcess:
         started = time.monotonic()
         allowed_seconds = limits.allowed_seconds(0)
         try:
-            self._channel.send(request, [blob.fd])
+            self._channel.send(request, [blob.fd, memory.fd])
             while True:
-                with self._channel.receive(started + allowed_seconds) as (message, attached):
-                    match message:
-                        case Part():
-                            asked = time.monotonic()
-                            answer = self._keep(message, attached, spooling)
-                            started += time.monotonic() - asked  # waiting for room is no work
-                            self._channel.send(answer)
-                            # Time is earned by samples that are here, not by what it says of them.
-                            decoded_seconds = spooling.num_samples / SAMPLE_RATE_HZ
-                            allowed_seconds = limits.allowed_seconds(decoded_seconds)
-                        case Failed() if spooling.error is not None:
-                            raise spooling.error
-                        case Failed() if spooling.begins_again:
-                            return None
-                        case Failed(code, text):
-                            if code == DecodeCrashed.code:  # out of memory: it is not trusted
-                                self.kill()
-                            raise _ERRORS.get(code, Internal)(text)
-                        case Done():
-                            return self._take(message, attached, spooling)
-                        case _:
-                            raise Misbehaved(f"it answered with {message!r:.100}")
+                message = self._channel.receive(started + allowed_seconds)
+                match message:
+                    case Part():
+                        asked = time.monotonic()
+                        kept = self._keep(message, memory, spooling)
+                        started += time.monotonic() - asked  # waiting for room is no work
+                        self._channel.send(*((GoOn(), [memory.fd]) if kept else (GiveUp(), [])))
+                        # Time is earned by samples that are here, not by what it says of them.
+                        decoded_seconds = spooling.num_samples / SAMPLE_RATE_HZ
+                        allowed_seconds = limits.allowed_seconds(decoded_seconds)
+                    case Failed() if spooling.error is not None:
+                        raise spooling.error
+                    case Failed() if spooling.begins_again:
+                        return None
+                    case Failed(code, text):
+                        if code == DecodeCrashed.code:  # out of memory: it is not trusted
+                            self.kill()
+                        raise _ERRORS.get(code, Internal)(text)
+                    case Done():
+                        return self._take(message, memory, spooling)
+                    case _:
+                        raise Misbehaved(f"it answered with {message!r:.100}")
         except TimeoutError as error:
             self.kill()
             log.warning("decode.process_killed", pid=self.pid, allowed_seconds=allowed_seconds)
@@ -229,22 +233,27 @@ class DecodeProcess:
             text = said.decode(errors="replace")
             log.warning("decode.process_said", pid=self.pid, text=text)
 
-    def _keep(self, part: Part, attached: Attachment, spooling: Spooling) -> GoOn | GiveUp:
-        """Copy a part to the spool; the answer to it. Raises Misbehaved."""
+    def _keep(self, part: Part, memory: Memory, spooling: Spooling) -> bool:
+        """Copy a part to the spool, if there is place, and have memory for another.
+
+        Raises Misbehaved.
+        """
         self._require_allowed(spooling.num_samples + self._part_samples)
+        fd = memory.sealed(self._part_samples)
+        expected_samples = min(part.expected_samples, self._max_samples)
+        if not spooling.append(fd, self._part_samples, expected_samples=expected_samples):
+            return False
         try:
-            fd = attached.samples(self._part_samples)
+            memory.renew()
         except OSError as error:
             spooling.error = spool_failed(self._limits.spool_dir, error)
-            return GiveUp()
-        expected_samples = min(part.expected_samples, self._max_samples)
-        kept = spooling.append(fd, self._part_samples, expected_samples=expected_samples)
-        return GoOn() if kept else GiveUp()
+            return False
+        return True
 
-    def _take(self, done: Done, attached: Attachment, spooling: Spooling) -> Waveform | None:
+    def _take(self, done: Done, memory: Memory, spooling: Spooling) -> Waveform | None:
         """All samples: in the spool where they were too many, else behind the descriptor."""
         self._require_allowed(spooling.num_samples + done.num_samples)
-        fd = attached.samples(done.num_samples)
+        fd = memory.sealed(done.num_samples)
         if done.damaged_packets:
             log.info("decode.packets_left_out", packets=done.damaged_packets)
         if spooling.file is None:

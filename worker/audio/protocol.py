@@ -1,8 +1,8 @@
 """What the worker and a decode process say to each other: one JSON object a packet.
 
 The socket is of type SOCK_SEQPACKET, so a packet is a message. `Request` carries the descriptor of
-the encoded bytes, `Part` and `Done` that of sealed memory with samples. Free of numpy: decode
-processes import it.
+the encoded bytes and that of memory for samples, `GoOn` that of more; the process sends none. Free
+of numpy: decode processes import it.
 """
 
 import json
@@ -17,7 +17,7 @@ class Misbehaved(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Decode the `size` bytes behind the descriptor."""
+    """Decode the `size` bytes behind the first descriptor, into the second."""
 
     size: int
     sample_rate_hz: int
@@ -33,7 +33,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """As many samples as one descriptor takes, and more to come: about `expected_samples` in all.
+    """As many samples as one memory takes, and more to come: about `expected_samples` in all.
 
     The process waits for `GoOn` or `GiveUp`.
     """
@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class GoOn:
-    """The part was taken."""
+    """The part was taken; its descriptor is that of memory for the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The descriptor holds the last float32 (num_samples,), mono."""
+    """The memory holds the last float32 (num_samples,), mono."""
 
     num_samples: int
     truncated: bool
