@@ -9,8 +9,12 @@ import pytest
 import redis
 from redis.connection import ConnectionPool
 
-from storage.messages import Lane
+from storage.messages import Keys, Lane
+from storage.queue.cancellation import Cancellations
+from storage.queue.cancellation import Verdict as Cancel
+from storage.queue.lanes import Lanes
 from storage.queue.reader import MAX_ENTRY_BYTES, MAX_ENTRY_FIELDS
+from storage.queue.submission import Submissions
 from storage.redis.bounds import MAX_REPLY_BYTES, MAX_REPLY_PARTS, ReplyTooLarge
 from storage.redis.connection import RedisError, connect
 from storage.redis.embedded import EmbeddedRedis
@@ -161,6 +165,28 @@ def test_one_that_is_as_large_as_may_be_comes_back_after_a_retry(
     (begun,) = streams.begin([again])
     assert (begun.job_id, begun.attempts) == ("x", 2)
     assert again.fields.get(b"big", b"").decode() == fields.get("big", "")
+
+
+@oversized
+@pytest.mark.parametrize("stream", ["emo:jobs", "emo:jobs:bulk"])
+def test_whoever_asks_for_one_does_not_have_it_read(
+    add: Callable[[Any, str], str],
+    stream: str,
+    client: Any,
+    keys: Keys,
+    redis_server: EmbeddedRedis,
+) -> None:
+    """It is queued until a worker ends it, or somebody cancels it by its id."""
+    job = {"emo:jobs": "", "emo:jobs:bulk": "bulk-"}[stream] + add(client, stream)
+    submissions = Submissions(client, keys=keys, max_backlog=100)
+    cancellations = Cancellations(client, keys=keys, result_ttl_seconds=60, results_maxlen=9)
+    with watched(redis_server) as seen:
+        assert submissions.status(job) == {"status": "queued"}
+        assert {state.queued for state in Lanes(client, keys=keys).look().lanes} == {0, 1}
+        assert cancellations.cancel(job).verdict is Cancel.CANCELLED
+    assert not [line for line in seen if line.startswith("XRANGE")]
+    assert client.xlen(stream) == 0
+    assert result(client, job)["status"] == "cancelled"
 
 
 def test_what_is_held_is_not_recovered(client: Any, worker: Worker) -> None:
