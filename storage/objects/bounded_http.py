@@ -1,13 +1,14 @@
-"""A urllib3 pool whose answers are limited in total time, not only from one byte to the next.
+"""A urllib3 pool whose answers are limited in total time and, but for objects, in length.
 
 An ordinary read timeout starts again with every byte, so a server that drips them would hold a
-thread for ever.
+thread for ever. And the SDK has the whole of every other answer in memory, however long it is.
 """
 
 import http.client
 import io
 import socket
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import urllib3
@@ -17,12 +18,16 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer  # exists for type checkers only
 
+# Of headers, of an error, and of what is answered to an upload: real ones take a thousandth.
+_MOST_BYTES = 1024**2
+
 
 def bounded_pool(*, timeout_seconds: float, connections: int) -> urllib3.PoolManager:
     """A thread-safe pool, without retries or redirects.
 
     `timeout_seconds` is for connecting, sending and the whole answer; only time spent waiting
-    for the server counts. Keeps up to `connections` idle connections to a host.
+    for the server counts. Of what is no object, a megabyte is read at most. Keeps up to
+    `connections` idle connections to a host.
     """
     pool = urllib3.PoolManager(
         maxsize=connections,
@@ -34,13 +39,17 @@ def bounded_pool(*, timeout_seconds: float, connections: int) -> urllib3.PoolMan
 
 
 class _Reader(io.RawIOBase):
-    """What a socket receives, within the socket's timeout in all. Owned by one response."""
+    """What a socket receives, within the socket's timeout in all. Owned by one response.
+
+    It ends after `left_bytes` where that is a number.
+    """
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, limit_seconds: float) -> None:
         self._raw = raw
         self._sock = sock
         self._limit_seconds = limit_seconds
         self._left_seconds = limit_seconds
+        self.left_bytes: int | None = _MOST_BYTES
 
     def readable(self) -> bool:
         return True
@@ -48,12 +57,17 @@ class _Reader(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer") -> int | None:
         if self._left_seconds <= 0:
             raise TimeoutError("the answer took too long in all")
+        if self.left_bytes is not None and self.left_bytes <= 0:
+            raise _too_long()
         self._sock.settimeout(self._left_seconds)
         began = time.monotonic()
         try:
-            return self._raw.readinto(buffer)
+            received = self._raw.readinto(buffer)
         finally:
             self._left_seconds -= time.monotonic() - began
+        if self.left_bytes is not None:
+            self.left_bytes -= received or 0
+        return received
 
     def close(self) -> None:
         if not self.closed and self._sock.fileno() >= 0:
@@ -75,8 +89,24 @@ class _Response(http.client.HTTPResponse):
     ) -> None:
         super().__init__(sock, debuglevel, method, url)
         limit_seconds = sock.gettimeout()
-        if limit_seconds is not None:
-            self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock, limit_seconds))
+        assert limit_seconds is not None  # the pool has one
+        self._is_get = method == "GET"
+        self._reader = _Reader(self.fp.detach(), sock, limit_seconds)
+        self.fp = io.BufferedReader(self._reader)
+
+    def begin(self) -> None:
+        """Read the head. Raises HTTPException where it, or what is to come, is too long."""
+        super().begin()
+        if self._is_get and self.status == HTTPStatus.OK:
+            self._reader.left_bytes = None  # an object: whoever fetches it knows how long it may be
+            return
+        if (self.length or 0) > _MOST_BYTES:
+            raise _too_long()
+        del self.headers["Content-Encoding"]  # unasked for; it could unpack to a thousand times
+
+
+def _too_long() -> http.client.HTTPException:
+    return http.client.HTTPException(f"an answer of more than {_MOST_BYTES} bytes is no object")
 
 
 class BoundedConnection(HTTPConnection):

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from storage.objects.bounded_http import bounded_pool
 
 CHUNK_BYTES = 256 * 1024
 PART_BYTES = 64 * 1024 * 1024  # larger outputs go up in parts
+# Servers cut off who reads nothing for long: the usual ones wait for ten seconds and more.
+_IDLE_SECONDS = 5.0
 PROBE_KEY = "emostream-probe"  # `check` and `serves` ask for it; it need not exist
 
 _NOT_FOUND = {"NoSuchKey", "NoSuchBucket", "KeyTooLongError", "InvalidBucketName"}
@@ -41,7 +44,10 @@ _DENIED = {  # with status 400; the last is rclone's for a request without a sig
 
 
 class S3Store:
-    """See `ObjectStore`. One GET for each fetch; connections are kept and used again."""
+    """See `ObjectStore`. Connections are kept and used again.
+
+    One GET for each fetch; another where the first has waited for long to be admitted.
+    """
 
     remote = True
 
@@ -90,21 +96,21 @@ class S3Store:
         where = f"bucket {bucket!r}, key {key!r}"
         if self._readable is not None and bucket not in self._readable:
             raise AccessDenied(f"{where}: no bucket of this store; add it to EMO_BUCKETS")
-        with _translated(where):
-            response = self._client.get_object(bucket, key)
-        with _released(response):
-            size = response.length_remaining
-            if response.status != HTTPStatus.OK or size is None:
-                raise StorageUnavailable(
-                    f"{where}: status {response.status} and length {size} are no whole object;"
-                    " look for a proxy in between"
-                )
+        with self._asked(bucket, key, where) as (response, size):
             if size > max_bytes:
                 raise ObjectTooLarge(
                     f"{where}: {size} bytes; EMO_MAX_OBJECT_BYTES allows {max_bytes}"
                 )
+            began = time.monotonic()
             if admit is not None:
                 admit(size)
+            if time.monotonic() < began + _IDLE_SECONDS:
+                with _translated(where, timeout=StageTimeout):
+                    return _read(response, size)
+        # It may have hung up meanwhile, which would be no fault of the job's.
+        with self._asked(bucket, key, where) as (response, size_now):
+            if size_now != size:
+                raise StorageUnavailable(f"{where}: was replaced meanwhile, so it is tried again")
             with _translated(where, timeout=StageTimeout):
                 return _read(response, size)
 
@@ -152,6 +158,20 @@ class S3Store:
         """See `ObjectStore.serves`."""
         with suppress(ObjectNotFound, AccessDenied, ObjectTooLarge):
             self.fetch(PROBE_KEY, max_bytes=0).close()
+
+    @contextmanager
+    def _asked(self, bucket: str, key: str, where: str) -> Iterator[tuple[BaseHTTPResponse, int]]:
+        """The answer to a GET, its body not read yet, and how long that is."""
+        with _translated(where):
+            response = self._client.get_object(bucket, key)
+        with _released(response):
+            size = response.length_remaining
+            if response.status != HTTPStatus.OK or size is None:
+                raise StorageUnavailable(
+                    f"{where}: status {response.status} and length {size} are no whole object;"
+                    " look for a proxy in between"
+                )
+            yield response, size
 
 
 def _read(response: BaseHTTPResponse, size: int) -> Blob:

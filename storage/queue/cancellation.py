@@ -5,6 +5,7 @@ from enum import StrEnum
 
 import redis
 
+from storage.queue.reader import peek
 from storage.queue.scripts import load_script
 from storage.wire.messages import GROUP, Keys, default_entry
 
@@ -35,6 +36,7 @@ class Cancellations:
     def __init__(
         self, client: redis.Redis, *, keys: Keys, result_ttl_seconds: float, results_maxlen: int
     ) -> None:
+        self._client = client
         self._keys = keys
         self._settling: list[str | int] = [
             keys.prefix,
@@ -47,8 +49,11 @@ class Cancellations:
     def cancel(self, job_id: str) -> Cancelled:
         """End a job as `cancelled` unless it has ended; repeating it is safe."""
         # A job enqueued by plain XADD has no hash until a worker begins it.
-        lane, entry = default_entry(job_id) or ("", "")
+        place = default_entry(job_id)
+        lane, entry = place or ("", "")
+        here = place and peek(self._client, self._keys, *place)
+        oversized = int(bool(here and here.oversized))
         verdict, was = self._cancel(
-            keys=self._keys.lanes, args=[*self._settling, job_id, lane, entry]
+            keys=self._keys.lanes, args=[*self._settling, job_id, lane, entry, oversized]
         )
         return Cancelled(job_id, Verdict(verdict.decode()), was.decode("utf-8", "replace") or None)

@@ -7,6 +7,7 @@ storage/redis/bounds.py. What was refused is `oversized`, and never read again.
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -21,6 +22,7 @@ LANE_SHARES = {Lane.HIGH: 7, Lane.NORMAL: 2, Lane.BULK: 1}  # of ten free places
 MAX_ENTRY_BYTES = 1024**2 + 4096
 MAX_ENTRY_FIELDS = 2000
 CHUNK = 64  # entries of others are read by so many
+_LAST = "18446744073709551615-18446744073709551615"  # after which there is no id
 _PAGE = 500  # entries that a look at what is pending names
 # Given as bytes, a command's reply is as the server sent it: as a mapping, an entry whose fields
 # are repeated looks smaller than it is.
@@ -150,6 +152,27 @@ class EntryReader:
             for stream, batch in streams
             for entry, listed in batch
         ]
+
+
+def peek(client: redis.Redis, keys: Keys, lane: Lane, entry: str) -> Delivery | None:
+    """An entry of a lane as it stands there, whoever has it; None where it is gone."""
+    asking: Any = client
+    try:
+        reply = asking.execute_command(_XRANGE, keys.lane(lane), entry, entry)
+    except ReplyTooLarge:
+        return delivery(lane, entry, 0, None)
+    return delivery(lane, entry, 0, reply[0][1]) if reply else None
+
+
+def first_after(client: redis.Redis, stream: str, entry: str) -> bytes:
+    """The id of the next entry; b"" where there is none, or it is too large to be read."""
+    asking: Any = client
+    with suppress(ReplyTooLarge):
+        if entry != _LAST and (
+            reply := asking.execute_command(_XRANGE, stream, f"({entry}", "+", "COUNT", 1)
+        ):
+            return bytes(reply[0][0])
+    return b""
 
 
 def delivery(lane: Lane, entry: str, count: int, listed: Sequence[bytes] | None) -> Delivery:

@@ -8,6 +8,7 @@ from typing import Any
 import redis
 
 from storage.errors import InvalidJob
+from storage.queue.reader import peek
 from storage.queue.scripts import load_script
 from storage.redis.connection import stream_entries
 from storage.wire.messages import Job, Keys, Lane, Status, default_entry, has_ended, may_be_given
@@ -71,9 +72,10 @@ class Submissions:
         if found or place is None:
             return found
         lane, entry = place
-        here: Any = self._client.xrange(self._keys.lane(lane), min=entry, max=entry)
-        given = here[0][1].get(b"job", b"").decode("utf-8", "replace") if here else ""
-        if here and not may_be_given(given):  # with an id of its own it is another job
+        here = peek(self._client, self._keys, lane, entry)
+        given = here.fields.get(b"job", b"").decode("utf-8", "replace") if here else ""
+        # With an id of its own it is another job; of one that is oversized nobody knows it.
+        if here and not may_be_given(given):
             return {"status": Status.QUEUED.value}
         return self._hash(job_id)  # it may have ended between the two looks
 

@@ -6,6 +6,7 @@ Prints, as JSON, what its decode processes could do, and what it still can do it
 import errno
 import json
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -36,11 +37,14 @@ def main(children: list[str]) -> None:
         with running(limits, process._PROGRAM) as honest:
             stored = DirectoryStore(Path(directory)).fetch("a.mp3", max_bytes=1 << 20)
             (decoded,) = honest.decode(stored, spool)
+            with on_their_way(40):
+                (crowded,) = honest.decode(stored, spool)
             (isolated,) = decode_isolated(Blob.from_bytes(contents(stored)), limits)
             found: dict[str, object] = {
                 "user": os.geteuid(),
                 "capabilities": _status("self", "CapEff"),
                 "decoded_seconds": round(decoded.duration_seconds),
+                "crowded_seconds": round(crowded.duration_seconds),
                 "isolated_seconds": round(isolated.duration_seconds),
                 "oom_score_adj": int(Path(f"/proc/{honest.pid}/oom_score_adj").read_text()),
                 "no_new_privs": _status(honest.pid, "NoNewPrivs"),
@@ -61,6 +65,16 @@ def running(limits: AudioLimits, program: str) -> Iterator[DecodeProcess]:
     started.wait_until_ready()
     yield started
     started.kill()
+
+
+@contextmanager
+def on_their_way(descriptors: int) -> Iterator[None]:
+    """So many descriptors of this user that were sent, and not received."""
+    sending, receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with sending, receiving:
+        for _ in range(descriptors):
+            socket.send_fds(sending, [b"one"], [0])
+        yield
 
 
 def attempts(hostile: DecodeProcess, spool: Spool) -> dict[str, str]:

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import fcntl
 import json
+import mmap
 import os
 import resource
 import socket
@@ -16,16 +17,17 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from storage.wire.channels import MIX
 from worker.audio.child import prepare
-from worker.audio.pcm import seal
 from worker.audio.protocol import Again, Done, Failed, Part, Ready, Request, decode, encode
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PTRACE_SEIZE = 0x4206
 PR_SET_DUMPABLE = 4
 SAMPLES = 1_600
+KEPT: list[mmap.mmap] = []
 
 Attempt = Callable[[], object]
 
@@ -33,22 +35,23 @@ Attempt = Callable[[], object]
 def main(arguments: list[str]) -> None:
     """Take the place of `worker.audio.child`."""
     socket_fd, parent_pid, memory_bytes, part_bytes = map(int, arguments)
-    others, memory = attempts_on(parent_pid), attempts_within(part_bytes)
+    others = attempts_on(parent_pid)
     with socket.socket(fileno=socket_fd) as connection:
         refused = prepare(parent_pid, memory_bytes, part_bytes)
         send(connection, encode(Ready(refused)))
         while True:
-            packet, fds, _, _ = socket.recv_fds(connection, 8_192, 1)
-            if not packet:
-                return
+            packet, (fd, memory), _, _ = socket.recv_fds(connection, 8_192, 2)
             request = decode(packet)
             assert isinstance(request, Request)
-            name = os.pread(fds[0], request.size, 0).decode()
-            os.close(fds[0])
+            name = os.pread(fd, request.size, 0).decode()
+            os.close(fd)
             if name in MISDEEDS:
-                misbehave(name, connection, part_bytes // 4)
+                misbehave(name, connection, memory, part_bytes // 4)
             else:
-                said = {each: outcome(act) for each, act in {**others, **memory}.items()}
+                within: dict[str, Attempt] = {
+                    "hold a long file": partial(write, memory, 1, max(part_bytes, 64 * 1024))
+                }
+                said = {each: outcome(act) for each, act in {**others, **within}.items()}
                 said["variables"] = " ".join(sorted(os.environ))
                 send(connection, encode(Failed("internal", json.dumps(said))))
 
@@ -76,6 +79,10 @@ def attempts_on(worker_pid: int) -> dict[str, Attempt]:
         if getattr(LIBC, call)(*arguments) < 0:
             raise OSError(ctypes.get_errno(), call)
 
+    def send_descriptor() -> None:
+        socket.send_fds(ends[0], [b"one"], [0])
+
+    ends = socket.socketpair()
     here, there = ctypes.create_string_buffer(8), id(LIBC)
     ours = struct.pack("@PN", ctypes.addressof(here), 8)
     theirs = struct.pack("@PN", there, 8)
@@ -94,6 +101,9 @@ def attempts_on(worker_pid: int) -> dict[str, Attempt]:
         "remove a file": lambda: os.unlink("/tmp/there is none"),
         "make an internet socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
         "make a unix socket": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM),
+        "make memory": lambda: os.memfd_create("more"),
+        "send a descriptor": send_descriptor,
+        "hold a descriptor twice": lambda: os.dup(0),
         "fork": fork,
         "start a thread": threading.Thread(target=str, daemon=True).start,
         "start a program": lambda: subprocess.run(["/bin/true"], check=True),
@@ -107,79 +117,59 @@ def attempts_on(worker_pid: int) -> dict[str, Attempt]:
     }
 
 
-def attempts_within(part_bytes: int) -> dict[str, Attempt]:
-    """What is allowed in principle, and not without measure."""
-
-    def fill() -> None:
-        for _ in range(32):
-            taken.append(os.memfd_create("more"))
-
-    def grow() -> None:
-        os.pwrite(taken[0], b"x", max(part_bytes, 64 * 1024) + 1)
-
-    def empty() -> None:
-        for fd in taken:
-            os.close(fd)
-        os.close(os.memfd_create("again"))
-
-    taken: list[int] = []
-    return {"hold many descriptors": fill, "hold a long file": grow, "hold nothing": empty}
+def write(memory: int, num_samples: int, offset: int = 0) -> None:
+    """Silence."""
+    os.pwrite(memory, bytes(4 * num_samples), offset)
 
 
-def samples(num_samples: int = SAMPLES, *, sealed: bool = True) -> int:
-    """Memory with silence in it."""
-    fd = os.memfd_create("pcm", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.pwrite(fd, bytes(4 * num_samples), 0)
-    if sealed:
-        seal(fd)
-    return fd
+def send(connection: socket.socket, packet: bytes) -> None:
+    """Send a packet."""
+    os.write(connection.fileno(), packet)
 
 
-def send(connection: socket.socket, packet: bytes, *fds: int) -> None:
-    """Send a packet, and descriptors that we do not keep."""
-    socket.send_fds(connection, [packet], fds)
-    for fd in fds[:1]:
-        os.close(fd)
-
-
-def flood(connection: socket.socket, part_samples: int) -> None:
+def flood(connection: socket.socket, memory: int, part_samples: int) -> None:
     """Send parts without end."""
     while True:
-        send(connection, encode(Part(10**18)), samples(part_samples))
-        connection.recvmsg(8_192)
+        write(memory, part_samples)
+        send(connection, encode(Part(10**18)))
+        os.close(memory)
+        _, (memory,), _, _ = socket.recv_fds(connection, 8_192, 1)
 
 
 _DONE, _PART = encode(Done(SAMPLES, 1, False, 0)), encode(Part(SAMPLES))
-# What is sent in place of an answer: a packet and descriptors.
-LIES: dict[str, Callable[[], tuple[bytes, *tuple[int, ...]]]] = {
-    "memory that is not sealed": lambda: (_DONE, samples(sealed=False)),
-    "more samples than there are": lambda: (_DONE, samples(SAMPLES - 1)),
-    "fewer samples than there are": lambda: (_DONE, samples(SAMPLES + 1)),
-    "no descriptor": lambda: (_DONE,),
-    "a descriptor of something else": lambda: (_DONE, 0),
-    "a part that is too short": lambda: (_PART, samples(SAMPLES // 2)),
-    "a part that is not sealed": lambda: (_PART, samples(sealed=False)),
-    "a part without a descriptor": lambda: (_PART,),
-    "lanes that nobody asked for": lambda: (encode(Done(SAMPLES, 2, False, 0)), samples()),
-    "no lane": lambda: (encode(Done(SAMPLES, 0, False, 0)), samples()),
-    "channels that nobody asked for": lambda: (encode(Again(2)),),
-    "a message of the worker's": lambda: (encode(Request(1, 1, 1.0, MIX, 0)), 0),
-    "being ready again": lambda: (encode(Ready("")), 0),
-    "endless time": lambda: (b'["Progress", {"decoded_seconds": 1e300}]', 0),
-    "not a number": lambda: (b'["Part", {"expected_samples": NaN}]', 0),
-    "many descriptors": lambda: (b"\xff" * 1_000, 0, 1, 2),
-    "no message": lambda: (b"",),
+# What is sent in place of an answer, and how many samples it wrote before.
+LIES = {
+    "more samples than there are": (_DONE, SAMPLES - 1),
+    "fewer samples than there are": (_DONE, SAMPLES + 1),
+    "no samples": (_DONE, 0),
+    "a part that is too short": (_PART, SAMPLES // 2),
+    "a part that is too long": (_PART, SAMPLES + 1),
+    "a part of nothing": (_PART, 0),
+    "lanes that nobody asked for": (encode(Done(SAMPLES, 2, False, 0)), SAMPLES),
+    "no lane": (encode(Done(SAMPLES, 0, False, 0)), SAMPLES),
+    "channels that nobody asked for": (encode(Again(2)), SAMPLES),
+    "a message of the worker's": (encode(Request(1, 1, 1.0, MIX, 0)), SAMPLES),
+    "being ready again": (encode(Ready("")), SAMPLES),
+    "endless time": (b'["Progress", {"decoded_seconds": 1e300}]', SAMPLES),
+    "not a number": (b'["Part", {"expected_samples": NaN}]', SAMPLES),
+    "no text": (b"\xff" * 1_000, SAMPLES),
+    "no message": (b"", SAMPLES),
 }
-MISDEEDS = [*LIES, "parts without end", "an end"]
+CHANGEABLE = {"memory that it can change": _DONE, "a part that it can change": _PART}
+MISDEEDS = [*LIES, *CHANGEABLE, "parts without end", "an end"]
 
 
-def misbehave(name: str, connection: socket.socket, part_samples: int) -> None:
+def misbehave(name: str, connection: socket.socket, memory: int, part_samples: int) -> None:
     """Do one of MISDEEDS."""
     if name == "an end":
         os._exit(0)
     if name == "parts without end":
-        flood(connection, part_samples)
-    send(connection, *LIES[name]())
+        flood(connection, memory, part_samples)
+    packet, num_samples = LIES.get(name) or (CHANGEABLE[name], SAMPLES)
+    write(memory, num_samples)
+    if name in CHANGEABLE:
+        KEPT.append(mmap.mmap(memory, 4 * num_samples))
+    send(connection, packet)
 
 
 if __name__ == "__main__":

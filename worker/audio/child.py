@@ -45,14 +45,12 @@ def main(arguments: list[str]) -> None:
         refused = prepare(parent_pid, memory_bytes, part_bytes)
         _send(connection, Ready(refused))
         while True:
-            packet, fds, _, _ = socket.recv_fds(
-                connection, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC
-            )
+            packet, fds = _receive(connection)
             if not packet:
                 return
             request = decode(packet)
             assert isinstance(request, Request)
-            _answer(connection, fds[0], request, memory_bytes, part_bytes)
+            _answer(connection, fds, request, memory_bytes, part_bytes)
 
 
 def prepare(parent_pid: int, memory_bytes: int, part_bytes: int) -> str:
@@ -60,18 +58,26 @@ def prepare(parent_pid: int, memory_bytes: int, part_bytes: int) -> str:
     _die_with(parent_pid)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    _warm_up()
+    silence, memory = _silence(), os.memfd_create("pcm")
+    _warm_up(silence, memory)
     refused = confine(part_bytes)
-    _warm_up()  # where the filter lacks what this system needs, no file shall find out
+    _warm_up(silence, memory)  # where the filter lacks what this system needs, no file finds out
+    os.close(silence)
+    os.close(memory)
     return refused
 
 
 def _answer(
-    connection: socket.socket, fd: int, request: Request, memory_bytes: int, part_bytes: int
+    connection: socket.socket,
+    fds: list[int],
+    request: Request,
+    memory_bytes: int,
+    part_bytes: int,
 ) -> None:
-    """Decode one file and say what came of it."""
+    """Decode one file into memory, and say what came of it; closes both."""
+    fd, memory = fds
     try:
-        _decode(connection, fd, request, part_bytes)
+        _decode(connection, fd, memory, request, part_bytes)
     except MoreChannels as more:
         _send(connection, Again(more.channels))
     except JobError as error:
@@ -89,8 +95,13 @@ def _answer(
         os.close(fd)
 
 
-def _decode(connection: socket.socket, fd: int, request: Request, part_bytes: int) -> None:
-    """Decode one file and send its samples. Raises JobError, MoreChannels, MemoryError."""
+def _decode(
+    connection: socket.socket, fd: int, memory: int, request: Request, part_bytes: int
+) -> None:
+    """Decode one file into memory, and into more as that is full.
+
+    Raises JobError, MoreChannels, MemoryError.
+    """
     decoder = Decoder(
         fd,
         request.size,
@@ -100,38 +111,54 @@ def _decode(connection: socket.socket, fd: int, request: Request, part_bytes: in
     )
     max_samples = int(request.max_audio_seconds * request.sample_rate_hz)
 
-    def hand_over(part: int) -> None:
-        _send(connection, Part(int(pcm.num_samples / decoder.share_read)), [part])
-        packet, *_ = connection.recvmsg(MAX_MESSAGE_BYTES)  # the filter knows no other way
+    def hand_over() -> int:
+        nonlocal memory
+        _send(connection, Part(int(pcm.num_samples / decoder.share_read)))
+        packet, fds = _receive(connection)
         if not packet or not isinstance(decode(packet), GoOn):
             raise SpoolUnavailable("there is no room for so much audio now")
+        os.close(memory)
+        (memory,) = fds
+        return memory
 
-    with PcmWriter(part_bytes, hand_over) as pcm:
+    pcm = PcmWriter(part_bytes, memory, hand_over)
+    try:
         for chunk in decoder.chunks():
             num_samples = pcm.num_samples + len(chunk) // SAMPLE_BYTES
             if num_samples > max_samples * decoder.lanes.count:
                 raise too_long(request.max_audio_seconds)
             pcm.write(chunk)
-        last, num_samples = pcm.finish()
-        done = Done(num_samples, decoder.lanes.count, decoder.truncated, decoder.damaged_packets)
-        _send(connection, done, [last])
+        last, lanes = pcm.finish(), decoder.lanes.count
+        _send(connection, Done(last, lanes, decoder.truncated, decoder.damaged_packets))
+    finally:
+        os.close(memory)
 
 
-def _warm_up() -> None:
+def _silence() -> int:
+    """A file of a tenth of a second."""
+    fd = os.memfd_create("silence")
+    with os.fdopen(fd, "w+b", closefd=False) as file, wave.open(file, "wb") as silence:
+        silence.setparams((2, 2, 8_000, 800, "NONE", ""))
+        silence.writeframes(bytes(2 * 2 * 800))
+    return fd
+
+
+def _warm_up(silence: int, memory: int) -> None:
     """Decode a little silence: a process that cannot do that must not be given files."""
-    with os.fdopen(os.memfd_create("silence"), "w+b") as file:
-        with wave.open(file, "wb") as silence:
-            silence.setparams((2, 2, 8_000, 800, "NONE", ""))
-            silence.writeframes(bytes(2 * 2 * 800))
-        size = file.tell()
-        with PcmWriter(_LEAST_PART_BYTES, lambda part: None) as pcm:
-            for chunk in Decoder(file.fileno(), size, sample_rate_hz=16_000).chunks():
-                pcm.write(chunk)
-            pcm.finish()
+    pcm = PcmWriter(_LEAST_PART_BYTES, memory, lambda: memory)
+    for chunk in Decoder(silence, os.fstat(silence).st_size, sample_rate_hz=16_000).chunks():
+        pcm.write(chunk)
+    pcm.finish()
 
 
-def _send(connection: socket.socket, message: Message, fds: list[int] | None = None) -> None:
-    socket.send_fds(connection, [encode(message)], fds or [])
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """A packet and the descriptors that came with it; b"" where the worker is gone."""
+    packet, fds, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
+    return packet, fds
+
+
+def _send(connection: socket.socket, message: Message) -> None:
+    os.write(connection.fileno(), encode(message))  # the filter knows no other way
 
 
 def _die_with(parent_pid: int) -> None:

@@ -1,4 +1,7 @@
-"""Samples in sealed memory: written by a decode process, and no more to be changed when handed on.
+"""Samples in memory that the worker makes, a decode process fills, and the worker seals.
+
+The process has no way to send a descriptor: those on their way are counted for all programs of a
+user together, and one that left many lying would keep all others from sending theirs.
 
 Free of numpy: decode processes import it.
 """
@@ -18,15 +21,18 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 
 
 class PcmWriter:
-    """float32 samples, in the order they come, in parts of memory. Not thread-safe."""
+    """float32 samples, in the order they come, into one memory after another. Not thread-safe."""
 
-    def __init__(self, part_bytes: int, hand_over: Callable[[int], None]) -> None:
-        """`hand_over` each full part, sealed, whose descriptor is closed when that returns."""
+    def __init__(self, part_bytes: int, fd: int, hand_over: Callable[[], int]) -> None:
+        """Fill the memory `fd`; `hand_over` it when it is full, which returns the next.
+
+        All of them are the caller's to close.
+        """
         self.num_samples = 0
         self._part_bytes = part_bytes
         self._hand_over = hand_over
         self._pending = bytearray()
-        self._fd = _memory()
+        self._fd = fd
         self._written_bytes = 0
 
     def write(self, samples: memoryview) -> None:
@@ -36,11 +42,40 @@ class PcmWriter:
         if len(self._pending) >= _PENDING_BYTES:
             self._flush()
 
-    def finish(self) -> tuple[int, int]:
-        """Descriptor of the last part, sealed, and how many samples it holds."""
+    def finish(self) -> int:
+        """Have all in memory; returns how many samples the last one holds."""
         self._flush()
-        seal(self._fd)
-        return self._fd, self._written_bytes // SAMPLE_BYTES
+        return self._written_bytes // SAMPLE_BYTES
+
+    def _flush(self) -> None:
+        """Have every sample in memory, and hand over each part that others follow."""
+        while self._written_bytes + len(self._pending) > self._part_bytes:
+            self._append(self._part_bytes - self._written_bytes)
+            self._fd, self._written_bytes = self._hand_over(), 0
+        self._append(len(self._pending))
+
+    def _append(self, num_bytes: int) -> None:
+        write_all(self._fd, memoryview(self._pending)[:num_bytes])
+        del self._pending[:num_bytes]
+        self._written_bytes += num_bytes
+
+
+class Memory:
+    """The memory that a decode process fills now. Not thread-safe."""
+
+    def __init__(self) -> None:
+        """Raises OSError."""
+        self.fd = _new()
+
+    def sealed(self, num_samples: int) -> int:
+        """Its descriptor, once nobody can change it any more. Raises Misbehaved: see `seal`."""
+        seal(self.fd, num_samples)
+        return self.fd
+
+    def renew(self) -> None:
+        """Another in its place. Raises OSError."""
+        old, self.fd = self.fd, _new()
+        os.close(old)
 
     def __enter__(self) -> Self:
         return self
@@ -51,44 +86,23 @@ class PcmWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the descriptor; whoever was sent it keeps the samples."""
-        os.close(self._fd)
-
-    def _flush(self) -> None:
-        """Have every sample in memory, and hand over each part that others follow."""
-        while self._written_bytes + len(self._pending) > self._part_bytes:
-            self._append(self._part_bytes - self._written_bytes)
-            seal(self._fd)
-            self._hand_over(self._fd)
-            os.close(self._fd)
-            self._fd, self._written_bytes = _memory(), 0
-        self._append(len(self._pending))
-
-    def _append(self, num_bytes: int) -> None:
-        write_all(self._fd, memoryview(self._pending)[:num_bytes])
-        del self._pending[:num_bytes]
-        self._written_bytes += num_bytes
+        """Close it; a map of it goes on."""
+        os.close(self.fd)
 
 
-def seal(fd: int) -> None:
-    """Let nobody change this memory any more, nor its size."""
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-
-
-def require_sealed(fd: int, num_samples: int) -> None:
-    """Raise Misbehaved unless `fd` is sealed memory of just so many samples.
+def seal(fd: int, num_samples: int) -> None:
+    """Let nobody change this memory any more, nor its size, which must be that of the samples.
 
     Reading past the end of a map kills who reads: what is mapped must not be cut short later.
+    Raises Misbehaved where that cannot be had.
     """
     try:
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-    except OSError as error:
-        raise Misbehaved("its samples are in something that cannot be sealed") from error
-    if seals & _SEALS != _SEALS:
-        raise Misbehaved("its samples are in memory that is not sealed")
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError as error:  # it has a map to write by, or it is no such memory
+        raise Misbehaved("its samples are in memory that cannot be sealed") from error
     if os.fstat(fd).st_size != num_samples * SAMPLE_BYTES:
         raise Misbehaved(f"its memory does not hold the {num_samples} samples it tells of")
 
 
-def _memory() -> int:
+def _new() -> int:
     return os.memfd_create("pcm", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

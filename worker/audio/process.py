@@ -13,21 +13,16 @@ from pathlib import Path
 import structlog
 
 from storage.errors import (
-    AudioTooLong,
     DecodeCrashed,
     Internal,
-    InvalidJob,
-    JobError,
-    NoAudioStream,
-    NotAudio,
     StageTimeout,
 )
 from storage.objects.blob import Blob
-from storage.wire.channels import EACH, MIX, MOST_CHANNELS
-from worker.audio.channel import Attachment, Channel
-from worker.audio.lanes import MOST_LANES
+from storage.wire.channels import MIX
+from worker.audio.channel import Channel
+from worker.audio.decoding import Decoding
 from worker.audio.limits import AudioLimits
-from worker.audio.pcm import SAMPLE_BYTES
+from worker.audio.pcm import SAMPLE_BYTES, Memory
 from worker.audio.protocol import (
     Again,
     Done,
@@ -37,12 +32,8 @@ from worker.audio.protocol import (
     Misbehaved,
     Part,
     Ready,
-    Request,
 )
 from worker.audio.room import Spool
-from worker.audio.spool import spool_failed
-from worker.audio.spooling import Spooling
-from worker.audio.waveform import map_lanes
 from worker.clip import SAMPLE_RATE_HZ, Waveform
 
 log = structlog.get_logger(__name__)
@@ -65,10 +56,6 @@ _MOST_GROWTH_BYTES = 64 * 1024**2
 _STATM_BYTES = 256
 _SAID_BYTES = 65_536  # what a pipe holds
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-# What it may say of a file.
-_ERRORS = {
-    kind.code: kind for kind in (NotAudio, NoAudioStream, AudioTooLong, DecodeCrashed, InvalidJob)
-}
 
 
 class DecodeProcess:
@@ -83,10 +70,7 @@ class DecodeProcess:
         self._limits = limits
         self._part_samples = int(limits.window_seconds * SAMPLE_RATE_HZ)
         self._files = 0
-        # Of the file that it is working on:
-        self._asked, self._channels, self._most_lanes = MIX, 0, 1
         self._first_bytes = 0
-        self._max_samples = int(limits.max_audio_seconds * SAMPLE_RATE_HZ)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Not to block: what a pipe does not hold is lost, and nobody waits for it to be read.
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -132,9 +116,9 @@ class DecodeProcess:
     def wait_until_ready(self) -> None:
         """Return when it is up. Raises Internal when it does not come up."""
         try:
-            with self._channel.receive(time.monotonic() + _START_SECONDS) as (message, _):
-                if not isinstance(message, Ready):
-                    raise Misbehaved(f"it began with {message!r:.100}")
+            message = self._channel.receive(time.monotonic() + _START_SECONDS)
+            if not isinstance(message, Ready):
+                raise Misbehaved(f"it began with {message!r:.100}")
             self.refused = message.refused
             self._first_bytes = self._resident_bytes()
         except (TimeoutError, EOFError, ConnectionError, Misbehaved) as error:
@@ -150,11 +134,14 @@ class DecodeProcess:
         Long audio takes room in `spool` for as long as its samples are there, and waits for it.
         """
         self._files += 1
-        spooling = Spooling(spool)
-        self._asked, self._channels = channel, 0
-        self._most_lanes = MOST_LANES if channel == EACH else 1
+        decoding = Decoding(self._limits, spool, channel)
+        spooling = decoding.spooling
         try:
-            while (lanes := self._decode(blob, spooling)) is None:
+            while True:
+                with Memory() as memory:
+                    lanes = self._decode(blob, memory, decoding)
+                if lanes is not None:
+                    break
                 spooling.begin_again()
         except BaseException:
             spooling.close()
@@ -163,43 +150,36 @@ class DecodeProcess:
             spooling.file.close()
         return lanes
 
-    def _decode(self, blob: Blob, spooling: Spooling) -> tuple[Waveform, ...] | None:
+    def _decode(
+        self, blob: Blob, memory: Memory, decoding: Decoding
+    ) -> tuple[Waveform, ...] | None:
         """The lanes; None where it has to begin anew."""
-        limits = self._limits
-        request = Request(
-            size=blob.size,
-            sample_rate_hz=SAMPLE_RATE_HZ,
-            max_audio_seconds=float(limits.max_audio_seconds),
-            channel=self._asked,
-            channels=self._channels,
-        )
         started = time.monotonic()
-        allowed_seconds = limits.allowed_seconds(0)
         try:
-            self._channel.send(request, [blob.fd])
+            self._channel.send(decoding.request(blob.size), [blob.fd, memory.fd])
             while True:
-                with self._channel.receive(started + allowed_seconds) as (message, attached):
-                    match message:
-                        case Part():
-                            asked = time.monotonic()
-                            answer = self._keep(message, attached, spooling)
-                            started += time.monotonic() - asked  # waiting for room is no work
-                            self._channel.send(answer)
-                            # Time is earned by samples that are here, not by what it says of them.
-                            decoded_seconds = spooling.num_samples / SAMPLE_RATE_HZ
-                            allowed_seconds = limits.allowed_seconds(decoded_seconds)
-                        case Failed() if spooling.begins_again:
-                            return None
-                        case Failed():
-                            raise self._failed(message, spooling)
-                        case Again(channels) if self._more(channels):
-                            return None
-                        case Done():
-                            return self._take(message, attached, spooling)
-                        case _:
-                            raise Misbehaved(f"it answered with {message!r:.100}")
+                message = self._channel.receive(started + decoding.allowed_seconds)
+                match message:
+                    case Part():
+                        asked = time.monotonic()
+                        kept = decoding.keep(message, memory)
+                        started += time.monotonic() - asked  # waiting for room is no work
+                        self._channel.send(*((GoOn(), [memory.fd]) if kept else (GiveUp(), [])))
+                    case Failed() if decoding.spooling.begins_again:
+                        return None
+                    case Failed():
+                        if message.code == DecodeCrashed.code:  # out of memory: it is not trusted
+                            self.kill()
+                        raise decoding.failed(message)
+                    case Again(channels) if decoding.begins_anew(channels):
+                        return None
+                    case Done():
+                        return decoding.take(message, memory)
+                    case _:
+                        raise Misbehaved(f"it answered with {message!r:.100}")
         except TimeoutError as error:
             self.kill()
+            allowed_seconds = decoding.allowed_seconds
             log.warning("decode.process_killed", pid=self.pid, allowed_seconds=allowed_seconds)
             raise StageTimeout(
                 f"decoding was stopped after {allowed_seconds:g} s: convert the file to WAV, or "
@@ -246,61 +226,6 @@ class DecodeProcess:
         if not self._stderr.closed and (said := self._stderr.read(_SAID_BYTES)):
             text = said.decode(errors="replace")
             log.warning("decode.process_said", pid=self.pid, text=text)
-
-    def _keep(self, part: Part, attached: Attachment, spooling: Spooling) -> GoOn | GiveUp:
-        """Copy a part to the spool; the answer to it. Raises Misbehaved."""
-        self._require_allowed(spooling.num_samples + self._part_samples)
-        try:
-            fd = attached.samples(self._part_samples)
-        except OSError as error:
-            spooling.error = spool_failed(self._limits.spool_dir, error)
-            return GiveUp()
-        expected_samples = min(part.expected_samples, self._most_lanes * self._max_samples)
-        kept = spooling.append(fd, self._part_samples, expected_samples=expected_samples)
-        return GoOn() if kept else GiveUp()
-
-    def _failed(self, message: Failed, spooling: Spooling) -> JobError:
-        """The error that ends a file; after some of them the process is dead."""
-        if spooling.error is not None:
-            return spooling.error
-        if message.code == DecodeCrashed.code:  # out of memory: it is not trusted
-            self.kill()
-        return _ERRORS.get(message.code, Internal)(message.message)
-
-    def _more(self, channels: int) -> bool:
-        """Whether the file may be decoded anew for so many channels: once, where each counts."""
-        before, self._channels = self._channels, channels
-        return self._asked == EACH and before == 0 and 1 < channels <= MOST_CHANNELS
-
-    def _take(
-        self, done: Done, attached: Attachment, spooling: Spooling
-    ) -> tuple[Waveform, ...] | None:
-        """All samples: in the spool where they were too many, else behind the descriptor."""
-        num_samples, lanes = spooling.num_samples + done.num_samples, done.lanes
-        self._require_allowed(num_samples)
-        if not 1 <= lanes <= self._most_lanes or num_samples % lanes:
-            raise Misbehaved(f"it sent {num_samples} samples in {lanes} lanes")
-        fd = attached.samples(done.num_samples)
-        if done.damaged_packets:
-            log.info("decode.packets_left_out", packets=done.damaged_packets)
-        if spooling.file is None:
-            return map_lanes(fd, num_samples, lanes, truncated=done.truncated)
-        if not spooling.append(fd, done.num_samples, expected_samples=0):
-            if spooling.error is not None:
-                raise spooling.error
-            return None
-        spooling.file.shrink(spooling.num_samples * SAMPLE_BYTES)
-        return map_lanes(
-            spooling.file.fd,
-            num_samples,
-            lanes,
-            truncated=done.truncated,
-            released=spooling.file.release,
-        )
-
-    def _require_allowed(self, num_samples: int) -> None:
-        if num_samples > self._most_lanes * self._max_samples:
-            raise Misbehaved("it sent more audio than it may")
 
     def _resident_bytes(self) -> int:
         """Memory it has in use; 0 once it is dead."""

@@ -1,8 +1,8 @@
 """What the worker and a decode process say to each other: one JSON object a packet.
 
 The socket is of type SOCK_SEQPACKET, so a packet is a message. `Request` carries the descriptor of
-the encoded bytes, `Part` and `Done` that of sealed memory with samples. Free of numpy: decode
-processes import it.
+the encoded bytes and that of memory for samples, `GoOn` that of more; the process sends none. Free
+of numpy: decode processes import it.
 """
 
 import json
@@ -17,12 +17,12 @@ class Misbehaved(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Decode the `size` bytes behind the descriptor; for `channel`, `channels`: see `Lanes`."""
+    """Decode the `size` bytes behind the first descriptor, into the second."""
 
     size: int
     sample_rate_hz: int
     max_audio_seconds: float
-    channel: str
+    channel: str  # and `channels`: see `Lanes`
     channels: int
 
 
@@ -35,7 +35,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """As many samples as one descriptor takes, and more to come: about `expected_samples` in all.
+    """As many samples as one memory takes, and more to come: about `expected_samples` in all.
 
     The process waits for `GoOn` or `GiveUp`.
     """
@@ -45,7 +45,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class GoOn:
-    """The part was taken."""
+    """The part was taken; its descriptor is that of memory for the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The descriptor holds the last `num_samples` float32; all of them are (samples, lanes)."""
+    """The memory holds the last `num_samples` float32; all of them are (samples, lanes)."""
 
     num_samples: int
     lanes: int

@@ -20,6 +20,8 @@ from worker.audio.spool import spool_failed, unnamed_file
 _LOOK_SECONDS = 0.05
 # With nothing of ours on it, a disk that has had no room for so long is full for good.
 _PATIENCE_SECONDS = 30.0
+# For so long it is no place for any audio, though there is room for shorter.
+_SICK_SECONDS = 60.0
 _PROBE_BYTES = 4096
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -80,26 +82,28 @@ class Spool:
         self._returned: deque[int] = deque()  # a finalizer may take no lock
         self._full_since: float | None = None
         self._missing_bytes = 0  # what there was no room for, however long it was waited for
+        self._missing_until = 0.0
 
     @property
     def used_bytes(self) -> int:
         """What is reserved now."""
         return self._used_bytes - sum(self._returned.copy())
 
-    def reserve(self, num_bytes: int) -> SpoolFile:
-        """A new file with room for `num_bytes`, waiting for it.
+    def reserve(self, num_bytes: int, least_bytes: int | None = None) -> SpoolFile:
+        """A new file with room for `num_bytes`, waiting for it while there is room of ours to come.
 
-        Raises SpoolUnavailable; AudioTooLong where the budget will never hold it; Internal at the
-        end.
+        Else with room for `least_bytes`, the same unless given. Raises SpoolUnavailable;
+        AudioTooLong where that will never be there; Internal at the end.
         """
-        self.require_fitting(num_bytes)
+        least_bytes = num_bytes if least_bytes is None else least_bytes
+        self.require_fitting(least_bytes)
         fd = self.open()
         try:
-            self._wait_for_room(fd, num_bytes)
+            reserved_bytes = self._wait_for_room(fd, num_bytes, least_bytes)
         except BaseException:
             os.close(fd)
             raise
-        return SpoolFile(self, fd, num_bytes)
+        return SpoolFile(self, fd, reserved_bytes)
 
     def open(self) -> int:
         """A new unnamed file, with nothing reserved for it. Raises SpoolUnavailable."""
@@ -109,11 +113,24 @@ class Spool:
             raise spool_failed(self.directory, error) from error
 
     def require_fitting(self, num_bytes: int) -> None:
-        """Raise AudioTooLong where the whole budget is too small for a file."""
+        """Raise AudioTooLong where the whole budget, or disk, is too small for a file.
+
+        SpoolUnavailable where there is no disk.
+        """
         if num_bytes > self.limit_bytes:
             raise AudioTooLong(
                 f"decoded, the audio takes more than the {self.limit_bytes} bytes of "
                 "EMO_SPOOL_BYTES: split it, or raise that"
+            )
+        try:
+            disk = os.statvfs(self.directory)
+        except OSError as error:
+            raise spool_failed(self.directory, error) from error
+        disk_bytes = (disk.f_blocks - disk.f_bfree + disk.f_bavail) * disk.f_frsize
+        if num_bytes > disk_bytes > 0:
+            raise AudioTooLong(
+                f"decoded, the audio takes more than the whole disk of {self.directory}, "
+                f"{disk_bytes} bytes: split it, or point EMO_SPOOL_DIR elsewhere"
             )
 
     def take(self, fd: int, from_bytes: int, to_bytes: int) -> bool:
@@ -141,7 +158,10 @@ class Spool:
         self._returned.append(num_bytes)
 
     def check(self) -> None:
-        """Raise SpoolUnavailable unless a file can be written, and what was missing is there."""
+        """Raise SpoolUnavailable unless a file can be written, and what was missing is there.
+
+        Of what was missing it is told for a minute: there may be room for all else.
+        """
         fd = self.open()
         try:
             free_bytes = _free_bytes(fd)
@@ -152,7 +172,7 @@ class Spool:
             raise spool_failed(self.directory, error) from error
         finally:
             os.close(fd)
-        if free_bytes < self._missing_bytes:
+        if free_bytes < self._missing_bytes and self._clock() < self._missing_until:
             raise self._too_full(free_bytes)
         self._missing_bytes = 0
 
@@ -162,22 +182,32 @@ class Spool:
             self._closed = True
             self._changed.notify_all()
 
-    def _wait_for_room(self, fd: int, num_bytes: int) -> None:
+    def _wait_for_room(self, fd: int, num_bytes: int, least_bytes: int) -> int:
+        """Reserve, when it is our turn; returns how much."""
         turn = object()
         with self._changed:
             self._asking.append(turn)
             try:
                 # In turn, or long audio would wait for as long as shorter audio keeps coming.
-                while self._asking[0] is not turn or not self.take(fd, 0, num_bytes):
+                while True:
                     if self._asking[0] is turn:
-                        self._lose_patience(num_bytes)
+                        if reserved_bytes := self._take_some(fd, num_bytes, least_bytes):
+                            self._full_since = None
+                            return reserved_bytes
+                        self._lose_patience(least_bytes)
                     if self._closed:
                         raise Internal("the spool is closed: the worker is stopping")
                     self._changed.wait(_LOOK_SECONDS)
-                self._full_since = None
             finally:
                 self._asking.remove(turn)
                 self._changed.notify_all()
+
+    def _take_some(self, fd: int, num_bytes: int, least_bytes: int) -> int:
+        """Reserve all, or the least where nothing of ours is in the way; returns how much."""
+        if self.take(fd, 0, num_bytes):
+            return num_bytes
+        # What others have on the disk may stay there for good, and more be but a guess.
+        return least_bytes if not self._used_bytes and self.take(fd, 0, least_bytes) else 0
 
     def _lose_patience(self, num_bytes: int) -> None:
         """Raise SpoolUnavailable where nothing of ours has been in the way for too long."""
@@ -187,6 +217,7 @@ class Spool:
             self._full_since = self._clock()
         elif self._clock() > self._full_since + _PATIENCE_SECONDS:
             self._full_since, self._missing_bytes = None, num_bytes
+            self._missing_until = self._clock() + _SICK_SECONDS
             raise self._too_full(_free_bytes(self.directory))
 
     def _too_full(self, free_bytes: int) -> SpoolUnavailable:

@@ -1,8 +1,9 @@
 """A filter of system calls that a process lays on itself, for good, without a privilege.
 
-What decoding needs is allowed, and nothing else: no file can be opened, no socket made, no process
-or thread started, signalled or looked into. Everything else is as if the kernel did not have it
-(ENOSYS), so that a C library that tries something new goes back to something old.
+What decoding needs is allowed, and nothing else: no file can be opened, no memory or socket made,
+no descriptor sent, no process or thread started, signalled or looked into. Everything else is as if
+the kernel did not have it (ENOSYS), so that a C library that tries something new goes back to
+something old.
 """
 
 import ctypes
@@ -44,7 +45,6 @@ CALLS: Mapping[str, tuple[int, int | None]] = {
     "gettimeofday": (96, 169),
     "lseek": (8, 62),
     "madvise": (28, 233),
-    "memfd_create": (319, 279),
     "mmap": (9, 222),
     "mprotect": (10, 226),
     "mremap": (25, 216),
@@ -63,7 +63,6 @@ CALLS: Mapping[str, tuple[int, int | None]] = {
     "rt_sigreturn": (15, 139),
     "sched_getaffinity": (204, 123),
     "sched_yield": (24, 124),
-    "sendmsg": (46, 211),
     "sigaltstack": (131, 132),
     "tgkill": (234, 131),
     "time": (201, None),
@@ -71,7 +70,7 @@ CALLS: Mapping[str, tuple[int, int | None]] = {
     "writev": (20, 66),
 }
 # By F_SETOWN and F_SETSIG, fcntl sends signals to others.
-_FCNTL = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_ADD_SEALS, fcntl.F_GET_SEALS)
+_FCNTL = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL)
 
 
 class Machine(NamedTuple):

@@ -25,6 +25,7 @@ class Spooling:
         self.error: JobError | None = None  # why there will be no room
         self._spool = spool
         self._wanted_bytes = 0  # there was no room for it at once
+        self._needed_bytes = 0  # of that, what is known to be needed
 
     @property
     def begins_again(self) -> bool:
@@ -54,7 +55,7 @@ class Spooling:
         wanted_bytes, self._wanted_bytes = self._wanted_bytes, 0
         self.close()
         if wanted_bytes:
-            self.file = self._spool.reserve(wanted_bytes)
+            self.file = self._spool.reserve(wanted_bytes, self._needed_bytes)
 
     def close(self) -> None:
         """Give all room back."""
@@ -70,12 +71,13 @@ class Spooling:
         self._spool.require_fitting(needed_bytes)
         wanted_bytes = round(_GUESS * SAMPLE_BYTES * max(num_samples, expected_samples))
         if self.file is None:
-            self.file = self._spool.reserve(min(self._spool.limit_bytes, wanted_bytes))
+            wanted_bytes = min(self._spool.limit_bytes, wanted_bytes)
+            self.file = self._spool.reserve(wanted_bytes, needed_bytes)
         if needed_bytes > self.file.reserved_bytes:
             grown_bytes = round(_GROWTH * self.file.reserved_bytes)
             wanted_bytes = min(self._spool.limit_bytes, max(wanted_bytes, grown_bytes))
-            if not self.file.extend(wanted_bytes):
-                self._wanted_bytes = wanted_bytes
+            if not (self.file.extend(wanted_bytes) or self.file.extend(needed_bytes)):
+                self._wanted_bytes, self._needed_bytes = wanted_bytes, needed_bytes
                 return False
         return True
 

@@ -44,7 +44,7 @@ local function begin(stream, lane, id, count)
   -- A begin that is repeated, since its reply was lost, is one delivery.
   if not armed_how(key, lane, id, owner, count) then deliveries = deliveries + 1 end
   local run = math.max(1, whole(known[6]))
-  local enqueued_ms = string.match(known[7] or '', '^%d+$') or string.match(id, '^%d+')
+  local enqueued_ms = milliseconds(known[7]) or string.match(id, '^%d+')
   redis.call('HSET', key, 'status', 'running', 'worker', owner, 'attempts', attempts,
     'deliveries', deliveries, 'run', run, '_armed', holding(owner, count) .. how,
     '_entry', id, '_lane', lane, '_enqueued_ms', enqueued_ms)

@@ -1,5 +1,6 @@
 -- Cancels a job that has not ended. KEYS: the lanes. ARGV: prefix group ttl_ms results_maxlen job,
--- then the lane and entry that the id itself names ('' where it names none).
+-- then the lane and entry that the id itself names ('' where it names none), and 1 where that entry is
+-- oversized: it is not read, and is called as its id says.
 -- Returns {CANCELLED, its status before}, {ENDED, its status} (nothing changed) or {UNKNOWN, ''}.
 local at = settling(ARGV)
 local job, lane, entry = ARGV[5], ARGV[6], ARGV[7]
@@ -14,10 +15,11 @@ local status = known[1]
 if TERMINAL[status] then return { 'ENDED', status } end
 if known[3] and string.find(known[2] or '', '^%d+%-%d+$') then entry, lane = known[2], known[3] end
 local stream = lane_key(at.prefix, lane)
-local fields = entry ~= '' and payload(stream, entry)
+local oversized = ARGV[8] == '1' and entry == ARGV[7] and lane == ARGV[6]
+local fields = entry ~= '' and not oversized and payload(stream, entry)
 -- An entry that was sent with an id of its own is another job.
 local foreign = fields and identify(at.prefix, lane, entry, fields) ~= job
-if not status and (foreign or not fields) then return { 'UNKNOWN', '' } end
+if not status and (foreign or not (fields or oversized)) then return { 'UNKNOWN', '' } end
 local waiting = claim_hash(delayed .. ':' .. job)
 
 if entry ~= '' and not foreign then take_off(stream, at.group, entry) end

@@ -1,8 +1,8 @@
 -- Looks at the lanes, and changes nothing. KEYS: the lanes, in the order high, normal, bulk. ARGV:
 -- prefix group sample (how many of the next retries and the newest letters tell their lanes).
--- Returns {now_ms, lanes, delayed, dead}: each lane as {length, oldest unread, {given back,
+-- Returns {now_ms, lanes, delayed, dead}: each lane as {length, last delivered, {given back,
 -- oldest}, consumers}, each consumer as {name, pending, idle_ms, oldest}; the oldest as entry ids,
--- or ''; delayed and dead as {count, sampled, high, normal, bulk}.
+-- or ''; what is next to be delivered is not looked at, as it may be oversized; delayed and dead as {count, sampled, high, normal, bulk}.
 local prefix, group, sample = ARGV[1], ARGV[2], ARGV[3]
 local delayed, dead = prefix .. ':delayed', prefix .. ':dead'
 
@@ -16,8 +16,6 @@ end
 local function look(stream)
   must_be(stream, 'stream')
   local known = group_of(stream)
-  local after = known and '(' .. field(known, 'last-delivered-id') or '-'
-  local next_up = redis.call('XRANGE', stream, after, '+', 'COUNT', 1)
   local given_back, consumers = { 0, '' }, {}
   for _, flat in ipairs(known and redis.call('XINFO', 'CONSUMERS', stream, group) or {}) do
     local name, pending = field(flat, 'name'), field(flat, 'pending')
@@ -29,7 +27,8 @@ local function look(stream)
       consumers[#consumers + 1] = { name, pending, field(flat, 'idle'), oldest }
     end
   end
-  return { redis.call('XLEN', stream), next_up[1] and next_up[1][1] or '', given_back, consumers }
+  local last = known and field(known, 'last-delivered-id') or '0-0'
+  return { redis.call('XLEN', stream), last, given_back, consumers }
 end
 
 local function by_lane(count, lanes)

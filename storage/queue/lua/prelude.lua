@@ -9,6 +9,11 @@
 -- Fields and values kept of a dead letter: what Lua's stack can hand to XADD.
 local MAX_LETTER = 4000
 
+-- Fields that are deleted at once, for the same reason.
+local MOST_AT_ONCE = 1000
+
+local MAX_COUNT = 2 ^ 50
+
 -- Owns what was given back, until somebody takes it. No worker has this name, so nothing that a
 -- worker still has on its way, from this holding or an earlier one, passes the fence.
 local GIVEN_BACK = 'given-back'
@@ -68,9 +73,15 @@ local function result_key(prefix, job)
   return claim_hash(prefix .. ':result:' .. job)
 end
 
--- A number that a hash should hold; 0 where anything else stands there.
+-- A count that a hash should hold; 0 where anything else stands there, as anyone may have written it.
 local function whole(value)
-  return math.floor(tonumber(value or 0) or 0)
+  local number = math.floor(tonumber(value or 0) or 0)
+  return number >= 0 and number < MAX_COUNT and number or 0
+end
+
+-- A unix time in milliseconds, as digits; nil where it is none.
+local function milliseconds(value)
+  return value and #value <= 15 and string.match(value, '^%d+$') or nil
 end
 
 -- Whether a pending entry is still with `owner`, delivered `count` times: the fence.
@@ -98,8 +109,7 @@ end
 
 -- The job's deadline; nil where there is none, or none that can be understood.
 local function deadline_of(fields)
-  local digits = string.match(field(fields, 'deadline_ms') or '', '^%d+$')
-  return digits and #digits <= 15 and tonumber(digits) or nil
+  return tonumber(milliseconds(field(fields, 'deadline_ms')))
 end
 
 local function valid_id(job)
@@ -234,7 +244,10 @@ local function conclude(at, key, job, ending, letter)
   for _, name in ipairs(redis.call('HKEYS', key)) do
     if string.sub(name, 1, 1) == '_' then internal[#internal + 1] = name end
   end
-  if #internal > 0 then redis.call('HDEL', key, unpack(internal)) end
+  for first = 1, #internal, MOST_AT_ONCE do
+    local last = math.min(#internal, first + MOST_AT_ONCE - 1)
+    redis.call('HDEL', key, unpack(internal, first, last))
+  end
   redis.call('PEXPIRE', key, at.ttl_ms)
   if letter then
     local known = redis.call('HMGET', key, 'attempts', 'run')

@@ -12,7 +12,8 @@ for i = 1, #due, 2 do
   local fields = redis.call('HGETALL', waiting)
   local lane, status = field(fields, '_lane'), redis.call('HGET', key, 'status')
   redis.call('ZREM', KEYS[1], job)
-  if lane and not TERMINAL[status] then
+  -- More than that no worker wrote, and none could put it back.
+  if lane and #fields <= MAX_LETTER + 4 and not TERMINAL[status] then
     local id = redis.pcall('XADD', lane_key(at.prefix, lane), '*', unpack(fields))
     if type(id) == 'table' then
       -- The lane cannot take it now. Nothing of it is lost, and those behind it need not wait.

@@ -35,7 +35,12 @@ redis.call('HSET', key, 'status', 'retrying', '_retries', whole(known[2]) + 1,
   'error_code', error_code, 'error', message)
 redis.call('HDEL', key, '_armed')
 redis.call('DEL', waiting)
-for i = 1, #fields, 2 do redis.call('HSET', waiting, fields[i], fields[i + 1]) end
+-- Names like ours would make it larger than any entry may be, together with ours.
+for i = 1, #fields, 2 do
+  if string.sub(fields[i], 1, 1) ~= '_' then
+    redis.call('HSET', waiting, fields[i], fields[i + 1])
+  end
+end
 redis.call('HSET', waiting, '_job', job, '_lane', lane)
 redis.call('ZADD', at.prefix .. ':delayed', due, job)
 return 'RETRYING'

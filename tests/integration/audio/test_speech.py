@@ -287,6 +287,6 @@ def test_without_its_packages_the_job_is_told_what_to_install(
             case _:
                 patch.setattr(speech, "distribution", lambda name: _Older())
         detector = SpeechDetector(SpeechOptions())
-        with pytest.raises(InvalidJob, match=r"segments=speech.*pip install 'emostream\[speech\]'"):
+        with pytest.raises(InvalidJob, match=r"segments=speech.*pip install -e '.\[speech\]'"):
             detector(np.zeros(seconds(1), np.float32))
     assert detector(np.zeros(seconds(1), np.float32)) == []

@@ -10,7 +10,7 @@ import pytest
 
 from storage.errors import AudioTooLong, SpoolUnavailable
 from storage.objects.blob import Blob
-from tests.support.audio_files import ample_limits, mp3, silent_flac
+from tests.support.audio_files import ample_limits, chunk, mp3, pcm16, silent_flac, tone, wav
 from tests.support.mounts import mounted
 from tests.support.polling import until
 from worker.audio import room
@@ -20,6 +20,7 @@ from worker.audio.room import Spool
 from worker.clip import Waveform
 
 NO_LIMIT = 1 << 40
+JUNK = bytes(1 << 26)
 SECONDS = 20
 FILE_BYTES = SECONDS * 16_000 * 4
 DISK_BYTES = 2_600_000 + 1_000_000  # of two such files and most of a third
@@ -133,6 +134,28 @@ def test_a_disk_that_others_fill_is_no_fault_of_the_job(
     with pytest.raises(SpoolUnavailable, match="EMO_SPOOL_DIR"):
         spool.check()
     (small_disk / "theirs").unlink()
+    spool.check()
+    assert round(decode(mp3(SECONDS)).result().duration_seconds) == SECONDS
+
+
+def test_a_file_that_looks_long_takes_what_it_needs(
+    small_disk: Path, decoding: Callable[[Spool], Decoding]
+) -> None:
+    """Ten seconds and much else: by their share of the file it would be longer than the disk."""
+    spool = Spool(small_disk, NO_LIMIT)
+    data = wav(pcm16(tone(10, 44_100)), sample_rate_hz=44_100, after=chunk(b"junk", JUNK))
+    assert round(decoding(spool)(data).result().duration_seconds) == 10
+    spool.check()
+
+
+def test_audio_that_no_room_will_ever_hold_is_refused(
+    small_disk: Path, decoding: Callable[[Spool], Decoding]
+) -> None:
+    """On a disk that is smaller than the budget, where it must not make the worker sick."""
+    spool = Spool(small_disk, NO_LIMIT)
+    decode = decoding(spool)
+    with pytest.raises(AudioTooLong, match="EMO_SPOOL_DIR"):
+        decode(silent_flac(600)).result()
     spool.check()
     assert round(decode(mp3(SECONDS)).result().duration_seconds) == SECONDS
 

@@ -24,7 +24,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 class Asking(threading.Thread):
     """A thread that asks for room."""
 
-    def __init__(self, spool: Spool, num_bytes: int) -> None:
+    def __init__(self, spool: Spool, *num_bytes: int) -> None:
         super().__init__(daemon=True)
         self.file: SpoolFile | None = None
         self.error: Exception | None = None
@@ -37,7 +37,7 @@ class Asking(threading.Thread):
     def run(self) -> None:
         """Ask, and keep the answer."""
         try:
-            self.file = self._spool.reserve(self._num_bytes)
+            self.file = self._spool.reserve(*self._num_bytes)
         except Exception as error:
             self.error = error
 
@@ -125,6 +125,36 @@ def test_a_disk_that_is_full_of_our_own_files_is_no_fault(small_disk: Path) -> N
     with pytest.raises(SpoolUnavailable, match="EMO_SPOOL_DIR"):
         spool.check()
     file.close()
+    spool.check()
+
+
+def test_with_nothing_of_ours_in_the_way_the_least_is_taken_at_once(small_disk: Path) -> None:
+    """What is asked for is a guess, and may never be there."""
+    spool = Spool(small_disk, 1 << 40)
+    file = spool.reserve(1 << 30, 1 << 16)
+    assert (file.reserved_bytes, spool.used_bytes) == (1 << 16, 1 << 16)
+    waiting = Asking(spool, 1 << 30, 1 << 16)
+    assert waiting.file is None  # for what is ours
+    file.release()
+    file.close()
+    waiting.join(TIMEOUT_SECONDS)
+    assert waiting.file
+
+
+def test_one_recording_does_not_make_a_worker_sick_for_good(small_disk: Path) -> None:
+    """All shorter audio has room: it is told of for a minute, in which others may take the job."""
+    now = 0.0
+    spool = Spool(small_disk, 1 << 40, clock=lambda: now)
+    (small_disk / "theirs").write_bytes(bytes(1 << 19))
+    waiting = Asking(spool, 3 << 18)
+    until(lambda: spool._full_since is not None)
+    now = 31.0
+    waiting.join(TIMEOUT_SECONDS)
+    assert isinstance(waiting.error, SpoolUnavailable)
+    now = 90.0
+    with pytest.raises(SpoolUnavailable, match="EMO_SPOOL_DIR"):
+        spool.check()
+    now = 92.0
     spool.check()
 
 

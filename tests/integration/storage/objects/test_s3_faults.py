@@ -14,6 +14,7 @@ from storage.errors import (
     StageTimeout,
     StorageUnavailable,
 )
+from storage.objects import s3
 from storage.objects.store import ObjectStore, open_store
 from tests.support.blobs import contents
 from tests.support.s3_server import Exchange, ScriptedServer, http_answer, scripted_server
@@ -220,6 +221,48 @@ def test_waiting_for_the_budget_is_not_waiting_for_the_server() -> None:
 
         with store.fetch("k", max_bytes=4, admit=admit) as blob:
             assert contents(blob) == b"body"
+
+
+def test_server_that_does_not_wait_for_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads nothing for long is cut off: the object is asked for again, and admitted once."""
+    monkeypatch.setattr(s3, "_IDLE_SECONDS", 0.1)
+    body = os.urandom(20_000_000)  # more than sockets hold
+    admitted: list[int] = []
+    cut_off = threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(http_answer("200 OK", body[:1000], Content_Length=str(len(body))))
+        if not cut_off.is_set():
+            cut_off.set()
+            raise ConnectionResetError
+        exchange.send(body[1000:])
+
+    def admit(size: int) -> None:
+        admitted.append(size)
+        cut_off.wait(10)
+        threading.Event().wait(0.2)
+
+    with scripted_server(script) as server:
+        with connect(server).fetch("k", max_bytes=len(body), admit=admit) as blob:
+            assert contents(blob) == body
+        assert len(server.requests) == 2
+    assert admitted == [len(body)]
+
+
+@pytest.mark.parametrize("then", [b"longer", b"no"])
+def test_object_that_changes_while_it_waits(then: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was admitted is of another size, so it is tried again."""
+    monkeypatch.setattr(s3, "_IDLE_SECONDS", 0.1)
+    bodies = [b"body", then]
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(http_answer("200 OK", bodies.pop(0)))
+
+    with (
+        scripted_server(script) as server,
+        pytest.raises(StorageUnavailable, match="replaced"),
+    ):
+        connect(server).fetch("k", max_bytes=9, admit=lambda size: time.sleep(0.2))
 
 
 def test_every_request_has_all_the_time_there_is() -> None:

@@ -8,6 +8,7 @@ import redis
 from storage.queue.entries import Ending
 from storage.queue.lanes import Lanes, LaneState
 from storage.wire.messages import Keys, Lane, Status
+from tests.integration.storage.queue.test_sealed import LAST
 from tests.support.stream_workers import Worker, begin_one
 
 
@@ -38,6 +39,15 @@ def test_jobs_are_queued_before_any_worker_came(client: Any, lanes: Lanes) -> No
     bulk = by_lane(lanes)[Lane.BULK]
     assert (bulk.queued, bulk.in_flight) == (2, 0)
     assert bulk.oldest_queued_seconds == pytest.approx(client.time()[0] - 1, abs=5)
+
+
+def test_a_lane_that_somebody_sealed_is_shown(client: Any, lanes: Lanes, worker: Worker) -> None:
+    """Its last id is delivered, and there is none behind it to ask for."""
+    streams = worker()
+    client.xadd("emo:jobs", {"key": "a.wav"}, id=LAST)
+    begin_one(streams)
+    normal = by_lane(lanes)[Lane.NORMAL]
+    assert (normal.queued, normal.in_flight, normal.oldest_queued_seconds) == (0, 1, None)
 
 
 def test_what_is_in_flight_is_not_queued(client: Any, lanes: Lanes, worker: Worker) -> None:

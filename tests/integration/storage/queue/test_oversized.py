@@ -9,12 +9,16 @@ import pytest
 import redis
 from redis.connection import ConnectionPool
 
+from storage.queue.cancellation import Cancellations
+from storage.queue.cancellation import Verdict as Cancel
+from storage.queue.lanes import Lanes
 from storage.queue.reader import MAX_ENTRY_BYTES, MAX_ENTRY_FIELDS
+from storage.queue.submission import Submissions
 from storage.redis.bounds import MAX_REPLY_BYTES, MAX_REPLY_PARTS, ReplyTooLarge
 from storage.redis.connection import RedisError, connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.redis.failover import Fixed, FollowingConnection
-from storage.wire.messages import Lane
+from storage.wire.messages import Keys, Lane
 from tests.support.polling import until
 from tests.support.stream_workers import Worker, begin_one, result
 
@@ -138,6 +142,51 @@ def test_one_that_is_as_large_as_may_be_is_read(client: Any, worker: Worker) -> 
     assert not found.oversized
     assert len(found.fields[b"big"]) == MAX_ENTRY_BYTES - 10
     assert MAX_ENTRY_FIELDS > 1000
+
+
+LARGEST = {
+    "fields": {"key": "a.wav", "job": "x", **{f"_{n}": "" for n in range(MAX_ENTRY_FIELDS - 2)}},
+    "bytes": {"key": "a.wav", "job": "x", "_": "x" * (MAX_ENTRY_BYTES - 13)},
+    "job": {"key": "a.wav", "job": "x", "big": "x" * (1024**2 - 15)},
+}
+
+
+@pytest.mark.parametrize("fields", LARGEST.values(), ids=LARGEST)
+def test_one_that_is_as_large_as_may_be_comes_back_after_a_retry(
+    fields: dict[str, str], client: Any, worker: Worker
+) -> None:
+    """What we add to it does not make it oversized: nobody would know whose end that is."""
+    streams = worker("one", 60)
+    client.xadd("emo:jobs", fields)
+    streams.retry(begin_one(streams), delay_seconds=0, code="internal", message="again")
+    streams.promote()
+    (again,) = streams.read(1)
+    assert not again.oversized
+    (begun,) = streams.begin([again])
+    assert (begun.job_id, begun.attempts) == ("x", 2)
+    assert again.fields.get(b"big", b"").decode() == fields.get("big", "")
+
+
+@oversized
+@pytest.mark.parametrize("stream", ["emo:jobs", "emo:jobs:bulk"])
+def test_whoever_asks_for_one_does_not_have_it_read(
+    add: Callable[[Any, str], str],
+    stream: str,
+    client: Any,
+    keys: Keys,
+    redis_server: EmbeddedRedis,
+) -> None:
+    """It is queued until a worker ends it, or somebody cancels it by its id."""
+    job = {"emo:jobs": "", "emo:jobs:bulk": "bulk-"}[stream] + add(client, stream)
+    submissions = Submissions(client, keys=keys, max_backlog=100)
+    cancellations = Cancellations(client, keys=keys, result_ttl_seconds=60, results_maxlen=9)
+    with watched(redis_server) as seen:
+        assert submissions.status(job) == {"status": "queued"}
+        assert {state.queued for state in Lanes(client, keys=keys).look().lanes} == {0, 1}
+        assert cancellations.cancel(job).verdict is Cancel.CANCELLED
+    assert not [line for line in seen if line.startswith("XRANGE")]
+    assert client.xlen(stream) == 0
+    assert result(client, job)["status"] == "cancelled"
 
 
 def test_what_is_held_is_not_recovered(client: Any, worker: Worker) -> None:
