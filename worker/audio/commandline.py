@@ -26,7 +26,7 @@ import structlog
 
 from storage.errors import DecodeCrashed, Internal, NotAudio, StageTimeout
 from storage.objects.blob import Blob, write_all
-from worker.audio.formats import DECODERS, FORMATS, resample_options
+from worker.audio.formats import DECODERS, FORMATS, command_line_filters
 from worker.audio.limits import AudioLimits, too_long
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.room import Spool
@@ -99,7 +99,7 @@ def find_ffmpeg() -> str:
 def _has_filter(binary: str) -> bool:
     """Whether this build can do our downmix; releases before 5.1 do not know `ochl`."""
     line = [binary, "-v", "error", "-nostdin", "-f", "lavfi", "-i", "anullsrc", "-t", "0.1"]
-    line += ["-af", f"aresample={resample_options(SAMPLE_RATE_HZ)}", "-f", "null", "-"]
+    line += ["-af", command_line_filters(SAMPLE_RATE_HZ), "-f", "null", "-"]
     check = subprocess.run(line, capture_output=True, timeout=_CHECK_SECONDS, check=False)
     return check.returncode == 0
 
@@ -118,7 +118,7 @@ def _command(binary: str, fd: int, limits: AudioLimits) -> list[str]:
         "pipe:1",
         format="f32le",
         acodec="pcm_f32le",
-        af=f"aresample={resample_options(SAMPLE_RATE_HZ)}",
+        af=command_line_filters(SAMPLE_RATE_HZ),
         t=limits.max_audio_seconds + 1,  # enough to see that it is too long
         vn=None,
         sn=None,
