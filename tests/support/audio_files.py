@@ -31,18 +31,25 @@ def encode(
     container: str,
     codec: str,
     layout: str = "mono",
+    sample_format: str | None = None,
     container_options: dict[str, str] | None = None,
+    codec_options: dict[str, str] | None = None,
 ) -> bytes:
-    """A file of float samples, (num_samples,) or (channels, num_samples), in any format."""
+    """A file of float samples, (num_samples,) or (channels, num_samples), in any format.
+
+    `sample_format` is what the encoder is given, its first by default.
+    """
     planes = np.atleast_2d(np.asarray(samples, np.float32))
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "audio"
         with av.open(
             str(path), "w", format=container, container_options=container_options or {}
         ) as output:
-            stream = output.add_stream(codec, rate=sample_rate_hz)
+            stream = output.add_stream(codec, rate=sample_rate_hz, options=codec_options or {})
             assert isinstance(stream, AudioStream)
             stream.codec_context.layout = layout
+            if sample_format is not None:
+                stream.codec_context.format = av.AudioFormat(sample_format)
             resampler = av.AudioResampler(stream.codec_context.format, layout, sample_rate_hz)
             for start in range(0, planes.shape[1], _FRAME_SAMPLES):
                 part = planes[:, start : start + _FRAME_SAMPLES]

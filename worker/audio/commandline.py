@@ -29,7 +29,14 @@ import structlog
 from storage.errors import DecodeCrashed, Internal, NotAudio, StageTimeout
 from storage.objects.blob import Blob, write_all
 from storage.wire.channels import MIX
-from worker.audio.formats import DECODERS, FORMATS, as_text, pick_options, resample_options
+from worker.audio.formats import (
+    DECODERS,
+    FORMATS,
+    MIXED_ALIKE,
+    command_line_filters,
+    pick_options,
+    resample_options,
+)
 from worker.audio.lanes import Lanes
 from worker.audio.limits import AudioLimits, too_long
 from worker.audio.pcm import SAMPLE_BYTES
@@ -141,7 +148,7 @@ def find_ffmpeg() -> str:
 def _has_filter(binary: str) -> bool:
     """Whether this build can do our downmix; releases before 5.1 do not know `ochl`."""
     line = [binary, "-v", "error", "-nostdin", "-f", "lavfi", "-i", "anullsrc", "-t", "0.1"]
-    line += ["-af", f"aresample={as_text(resample_options(SAMPLE_RATE_HZ))}", "-f", "null", "-"]
+    line += ["-af", command_line_filters(SAMPLE_RATE_HZ), "-f", "null", "-"]
     check = subprocess.run(line, capture_output=True, timeout=_CHECK_SECONDS, check=False)
     return check.returncode == 0
 
@@ -176,6 +183,7 @@ def _side_by_side(source: Any, lanes: Sequence[int | None]) -> Any:
     """The lanes of an audio stream, interleaved: each as if its channel were all there is."""
     if not lanes:
         return source.filter("aresample", SAMPLE_RATE_HZ, osf="flt")
+    source = source.filter("asidedata", **MIXED_ALIKE)
     split = [source]
     if len(lanes) > 1:
         node = source.filter_multi_output("asplit", len(lanes))

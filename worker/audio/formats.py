@@ -1,22 +1,34 @@
-"""What is opened, and how it becomes mono: the same for FFmpeg's libraries and its command line."""
+"""What is opened, and how it becomes mono: the same for FFmpeg's libraries and its command line.
+
+docs/formats.md says what each of them is, and what is not here and why.
+"""
 
 from collections.abc import Mapping
 
 # No playlists (hls, dash, sdp, concat: they open other files), and no raw formats that are
 # recognised by luck (amrnb took a web page for ten seconds of speech).
-FORMATS = "wav,w64,aiff,au,caf,flac,mp3,ogg,aac,ac3,amr,mov,matroska,asf,avi,mpegts"
+FORMATS = (
+    "wav,w64,aiff,au,caf,voc,nistsphere,flac,wv,tta,ape,dsf,mp3,ogg,aac,loas,ac3,eac3,amr,mpc,mpc8,"
+    "mov,matroska,asf,avi,flv,mpeg,mpegts"
+)
 
 # What these carry sound in. FFmpeg has five hundred more decoders, of pictures and of old games,
 # which a hostile file could call for.
 DECODERS = (
     "pcm_alaw,pcm_mulaw,pcm_s8,pcm_u8,pcm_s16be,pcm_s16le,pcm_u16be,pcm_u16le,pcm_s24be,pcm_s24le,"
     "pcm_u24be,pcm_u24le,pcm_s32be,pcm_s32le,pcm_u32be,pcm_u32le,pcm_s64be,pcm_s64le,pcm_f32be,"
-    "pcm_f32le,pcm_f64be,pcm_f64le,pcm_bluray,pcm_dvd,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,"
-    "adpcm_yamaha,g722,g723_1,g726,g726le,g729,gsm,gsm_ms,ilbc,qcelp,evrc,truespeech,amrnb,amrwb,"
+    "pcm_f32le,pcm_f64be,pcm_f64le,pcm_bluray,pcm_dvd,adpcm_ct,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,"
+    "adpcm_sbpro_2,adpcm_sbpro_3,adpcm_sbpro_4,adpcm_yamaha,dsd_lsbf_planar,dsd_msbf_planar,g722,"
+    "g723_1,g726,g726le,g729,gsm,gsm_ms,ilbc,qcelp,evrc,truespeech,nellymoser,amrnb,amrwb,"
     "libopencore_amrnb,libopencore_amrwb,speex,libspeex,opus,libopus,vorbis,libvorbis,mp1,mp1float,"
-    "mp2,mp2float,mp3,mp3float,aac,aac_latm,ac3,eac3,dca,mlp,truehd,alac,flac,tta,wavpack,wmav1,"
-    "wmav2,wmapro,wmalossless,wmavoice"
+    "mp2,mp2float,mp3,mp3float,mpc7,mpc8,aac,aac_latm,ac3,eac3,dca,mlp,truehd,alac,ape,flac,shorten,"
+    "tta,wavpack,wmav1,wmav2,wmapro,wmalossless,wmavoice"
 )
+
+
+# The command line would mix each surround file by levels of its own, 0.36 dB away from what the
+# libraries do.
+MIXED_ALIKE = {"mode": "delete", "type": "DOWNMIX_INFO"}  # of the `asidedata` filter
 
 
 def resample_options(sample_rate_hz: int) -> dict[str, str]:
@@ -37,3 +49,9 @@ def pick_options(channel: int) -> dict[str, str]:
 def as_text(options: Mapping[str, str]) -> str:
     """A filter's arguments as FFmpeg reads them."""
     return ":".join(f"{name}={value}" for name, value in options.items())
+
+
+def command_line_filters(sample_rate_hz: int) -> str:
+    """Filters of ffmpeg's command line that do the same to all channels."""
+    alike = f"asidedata={as_text(MIXED_ALIKE)}"
+    return f"{alike},aresample={as_text(resample_options(sample_rate_hz))}"

@@ -10,6 +10,7 @@ from io import FileIO
 
 import av
 import av.error
+import av.subtitles.codeccontext  # otherwise imported when a file has some: that is refused
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -118,10 +119,14 @@ class Decoder:
         """Packets of the stream, and what makes the decoder give its last frames."""
         try:
             for packet in container.demux(stream):  # ends with an empty packet
+                if packet.has_sidedata("encryption_info"):  # as sound it would be noise
+                    raise NotAudio("its audio is encrypted (DRM): send a copy that is not")
                 self._cut_packet |= packet.is_corrupt
                 yield packet
         except MemoryError:
             raise
+        except IndexError:  # after the empty packet, where tracks have appeared on the way
+            return
         except av.error.FFmpegError:
             self._cut_packet = True
             yield None

@@ -1,10 +1,13 @@
 """The decode stage, and ffmpeg's own program in its place: formats, and what is no audio."""
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import psutil
 import pytest
@@ -31,6 +34,7 @@ from tests.support.audio_files import (
     video_only,
     wav,
 )
+from tests.support.handmade_audio import dsf, speech, sphere
 from worker.audio.commandline import decode_isolated
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
@@ -74,6 +78,19 @@ FORMATS: dict[str, Callable[[], bytes]] = {
         tone(SECONDS, 44_100), 44_100, container="matroska", codec="wavpack"
     ),
     "w64": lambda: encode(tone(SECONDS, 44_100), 44_100, container="w64", codec="pcm_s16le"),
+    "eac3": lambda: encode(tone(SECONDS, 48_000), 48_000, container="eac3", codec="eac3"),
+    "aac in flv": lambda: encode(tone(SECONDS, 44_100), 44_100, container="flv", codec="aac"),
+    "nellymoser in flv": lambda: encode(
+        tone(SECONDS, 22_050), 22_050, container="flv", codec="nellymoser"
+    ),
+    "mp2 in mpeg": lambda: encode(tone(SECONDS, 48_000), 48_000, container="mpeg", codec="mp2"),
+    "pcm in vob": lambda: encode(tone(SECONDS, 48_000), 48_000, container="vob", codec="pcm_dvd"),
+    "aac in loas": lambda: encode(tone(SECONDS, 44_100), 44_100, container="latm", codec="aac"),
+    "voc": lambda: encode(tone(SECONDS, 16_000), 16_000, container="voc", codec="pcm_s16le"),
+    "wavpack": lambda: encode(tone(SECONDS, 44_100), 44_100, container="wv", codec="wavpack"),
+    "tta": lambda: encode(tone(SECONDS, 44_100), 44_100, container="tta", codec="tta"),
+    "dsf": lambda: dsf(tone(SECONDS, 352_800)[None]),
+    "sphere": lambda: sphere(pcm16(tone(SECONDS)), 16_000),
     "amr": lambda: encode(tone(SECONDS, 8_000), 8_000, container="amr", codec="libopencore_amrnb"),
 }
 
@@ -127,6 +144,17 @@ def test_the_command_line_agrees(
 ) -> None:
     """A suspect file decoded in isolation gives what the decode process gives."""
     data = made(name)
+    (ordinary,) = processes.decode(Blob.from_bytes(data))
+    (isolated,) = decode_isolated(Blob.from_bytes(data), limits)
+    np.testing.assert_allclose(isolated.samples, ordinary.samples, atol=1e-5)
+
+
+@pytest.mark.parametrize("codec", ["ac3", "eac3"])
+def test_surround_is_mixed_alike_by_either_way(
+    codec: str, processes: DecodeProcesses, limits: AudioLimits
+) -> None:
+    """Also where the file says how loud its centre and surround are to be mixed."""
+    data = encode(speech(48_000, 6), 48_000, container=codec, codec=codec, layout="5.1")
     (ordinary,) = processes.decode(Blob.from_bytes(data))
     (isolated,) = decode_isolated(Blob.from_bytes(data), limits)
     np.testing.assert_allclose(isolated.samples, ordinary.samples, atol=1e-5)
@@ -198,6 +226,23 @@ def test_the_sound_of_a_video(decode: Callable[[bytes], Waveform]) -> None:
     """No decoder of pictures is opened, also not to look at the file, and the sound is there."""
     waveform = decode(video(SECONDS))
     assert waveform.duration_seconds == pytest.approx(SECONDS, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("muxer", "subtitles"), [("matroska", "srt"), ("mp4", "mov_text"), ("webm", "webvtt")]
+)
+def test_the_sound_of_a_film_with_subtitles(
+    muxer: str, subtitles: str, decode: Callable[[bytes], Waveform], tmp_path: Path
+) -> None:
+    """Tracks of text beside it change nothing."""
+    (tmp_path / "sound").write_bytes(made("wav 16 bits"))
+    (tmp_path / "text.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n", "utf-8")
+    line = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", "sound", "-i", "text.srt"]
+    line += ["-map", "0", "-map", "1", "-c:a", "libopus" if muxer == "webm" else "aac"]
+    line += ["-c:s", subtitles, "-f", muxer, "film"]
+    subprocess.run(line, cwd=tmp_path, check=True)
+    waveform = decode((tmp_path / "film").read_bytes())
+    assert waveform.duration_seconds == pytest.approx(SECONDS, abs=0.1)
 
 
 def test_no_audio_track(processes: DecodeProcesses, limits: AudioLimits) -> None:
