@@ -88,9 +88,10 @@ class EntryReader:
                 lost = [entry for entry in counts if not held(lane, entry)]
                 for entry, listed in self.fetch(stream, lost[: limit - len(found)]).items():
                     found.append(delivery(lane, entry, counts[entry], listed))
-                if len(ours) < _PAGE:
+                following = after(list(counts)[-1]) if len(ours) == _PAGE else None
+                if following is None:
                     break
-                first = f"({list(counts)[-1]}"
+                first = following
         return found
 
     def fetch(self, stream: str, entries: Sequence[str]) -> dict[str, list[bytes] | None]:
@@ -185,6 +186,11 @@ def delivery(lane: Lane, entry: str, count: int, listed: Sequence[bytes] | None)
 def is_oversized(listed: Sequence[bytes]) -> bool:
     """Whether an entry's fields, as Redis lists them, are more than a script may look at."""
     return len(listed) > 2 * MAX_ENTRY_FIELDS or sum(map(len, listed)) > MAX_ENTRY_BYTES
+
+
+def after(entry: str) -> str | None:
+    """Where a range begins that leaves out what comes up to an entry; None after the last id."""
+    return None if entry == _LAST else f"({entry}"
 
 
 def _number(entry: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from typing import Any
 import redis
 from redis.exceptions import ResponseError
 
-from storage.queue.reader import EntryReader
+from storage.queue.reader import EntryReader, after
 from storage.queue.scripts import load_script
 from storage.wire.messages import GROUP, Keys, Lane
 
@@ -35,7 +35,7 @@ class Stranded:
             if not entries:
                 self._from[lane] = _FROM_THE_START
                 break
-            self._from[lane] = f"({entries[-1]}"
+            self._from[lane] = after(entries[-1]) or _FROM_THE_START
             found += self._adopt(
                 keys=[stream], args=[self._keys.prefix, GROUP, lane.value, *entries]
             )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import redis
 
 from storage.queue.entries import Reclaimed
-from storage.queue.reader import EntryReader, delivery
+from storage.queue.reader import EntryReader, after, delivery
 from storage.queue.scripts import load_script
 from storage.redis.connection import RedisError
 from storage.wire.messages import GROUP, Keys, Lane
@@ -111,7 +111,8 @@ class Takeover:
         )
         self._learn(now_ms)
         more = looked < len(pending) or len(pending) == page
-        self._from[lane] = f"({pending[looked - 1][0]}" if more and looked else _FROM_THE_START
+        following = after(pending[looked - 1][0]) if more and looked else None
+        self._from[lane] = following or _FROM_THE_START
         found = Reclaimed(
             [
                 delivery(lane, entry.decode(), int(count), read[entry.decode()].listed)

@@ -9,6 +9,7 @@ from storage.queue.lanes import Lanes
 from storage.queue.reader import CHUNK
 from storage.wire.messages import Keys, Lane
 from tests.integration.storage.queue.test_oversized import OVERSIZED
+from tests.support.polling import until
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 
 LAST = "18446744073709551615-18446744073709551615"
@@ -166,3 +167,35 @@ def test_a_lane_that_is_empty_by_then_leaves_nothing_aside(
     assert len(one.healing.healed()) == 1
     client.xadd("emo:jobs", {"key": "a.wav", "job": "next"})
     assert list(begin_all(one)) == ["next"]
+
+
+def fill_up_to(client: Any, stream: str, count: int) -> None:
+    """So many entries, the last of them with the last id there is."""
+    adding = client.pipeline(transaction=False)
+    for number in range(count - 1):
+        adding.xadd(stream, {"key": "a.wav"}, id=f"1-{number + 1}")
+    adding.xadd(stream, {"key": "last.wav"}, id=LAST)
+    adding.execute()
+
+
+@pytest.mark.parametrize("stream", ["emo:jobs", "emo:jobs:bulk"])
+def test_a_page_that_ends_with_the_last_id_is_the_last_page(
+    client: Any, worker: Worker, stream: str
+) -> None:
+    """Nothing comes after that id, and Redis refuses to be asked: whoever pages, begins anew."""
+    silent, one = worker("silent", 0.001), worker("one", 0.001)
+    fill_up_to(client, stream, CHUNK)
+    assert len(silent.read(1000)) == CHUNK
+    assert [one.stranded.adopt() for _ in range(3)] == [0, 0, 0]
+    taken: set[str] = set()
+
+    def take_another() -> bool:
+        taken.update(each.entry for each in one.reclaim(1).deliveries)
+        return len(taken) == CHUNK
+
+    until(take_another)
+    client.delete(stream)
+    one.create_group()
+    fill_up_to(client, stream, 500)
+    assert len(one.read(1000)) == 500
+    assert len(one.recover(lambda lane, entry: False, 1000)) == 500
