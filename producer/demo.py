@@ -19,16 +19,19 @@ import psutil
 from rich.console import Console
 from rich.panel import Panel
 
-from producer.show import results_table
+from producer.show import results_table, shown_apart
 from storage.objects.local_files import is_audio
 from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError, connect
 from storage.redis.embedded import EmbeddedRedis, NoServer
 from storage.terminal.text import tell
+from storage.wire.channels import EACH
 from storage.wire.messages import Job, Keys, Lane, Status, has_ended
+from storage.wire.parts import Parts, parse_segments
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "samples"
+CALL = "dialogue_it.ogg"
 BUNDLED_MODEL = ROOT / "tests" / "data" / "parity" / "tiny"
 STATE = ROOT / ".demo"
 HUB_SECONDS = 3.0
@@ -81,6 +84,7 @@ def run(model: str, *, keep: bool) -> int:
             worker.terminate()
             raise
         console.print(results_table([(name, result) for name, _, result in rows]))
+        _show_call(console, rows)
         _explain(console, url, rows[0][1], keep=keep)
         if not keep:
             worker.terminate()
@@ -210,12 +214,16 @@ def _classify(
     )
     run_id = f"{int(time.time()):x}"
     clips = sorted(file.name for file in SAMPLES.iterdir() if is_audio(file))
-    jobs = {f"demo-{run_id}-{Path(clip).stem}": clip for clip in clips}
+    jobs = {
+        job.id: job for job in (Job(f"demo-{run_id}-{Path(clip).stem}", clip) for clip in clips)
+    }
+    call = Job(f"demo-{run_id}-call", CALL, parts=_turns())
+    jobs[call.id] = call
     results: dict[str, dict[str, str]] = {}
     deadline = time.monotonic() + LIMIT_SECONDS
     try:
-        for job_id, clip in jobs.items():
-            submissions.submit(Job(job_id, clip), Lane.NORMAL)
+        for job in jobs.values():
+            submissions.submit(job, Lane.NORMAL)
         while len(results) < len(jobs):
             still_open = [job_id for job_id in jobs if job_id not in results]
             try:
@@ -225,7 +233,22 @@ def _classify(
                 _check(worker, deadline)
     except RedisError as error:
         raise DemoFailed(f"Redis at {url}: {error}") from error
-    return [(clip, job_id, results[job_id]) for job_id, clip in jobs.items()]
+    return [(job.key, job_id, results[job_id]) for job_id, job in jobs.items()]
+
+
+def _turns() -> Parts:
+    """What is asked of the call: each channel, and the turns that a recognizer would tell."""
+    segments = (SAMPLES / CALL).with_suffix(".segments.json").read_bytes()
+    return Parts(channel=EACH, segments=parse_segments(segments))
+
+
+def _show_call(console: Console, rows: Sequence[tuple[str, str, dict[str, str]]]) -> None:
+    """The call again, turn by turn: it was the last."""
+    name, job_id, result = rows[-1]
+    _, parts = shown_apart(job_id, result)
+    if parts is not None:
+        console.print(f"\n{name}, turn by turn and channel by channel:", highlight=False)
+        console.print(parts)
 
 
 def _ended(submissions: Submissions, job_ids: Sequence[str]) -> dict[str, dict[str, str]]:
