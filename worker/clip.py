@@ -7,6 +7,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.warning import AudioWarning
+
 SAMPLE_RATE_HZ = 16_000
 FRAME_SAMPLES = 400  # what one frame sees
 FRAME_STRIDE = 320  # samples between the beginnings of neighbouring frames
@@ -32,7 +34,7 @@ class Waveform:
     """
 
     samples: Samples
-    truncated: bool = False
+    warnings: tuple[AudioWarning, ...] = ()  # in their order
 
     @property
     def duration_seconds(self) -> float:

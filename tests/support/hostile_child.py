@@ -148,7 +148,7 @@ def flood(connection: socket.socket, part_samples: int) -> None:
         connection.recvmsg(8_192)
 
 
-_DONE, _PART = encode(Done(SAMPLES, False, 0)), encode(Part(SAMPLES))
+_DONE, _PART = encode(Done(SAMPLES, "", 0)), encode(Part(SAMPLES))
 # What is sent in place of an answer: a packet and descriptors.
 LIES: dict[str, Callable[[], tuple[bytes, *tuple[int, ...]]]] = {
     "memory that is not sealed": lambda: (_DONE, samples(sealed=False)),

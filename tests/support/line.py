@@ -39,7 +39,7 @@ class Classifier(Network):
 
     def conclude(self, clip: Sequence[Any], outputs: Sequence[Any]) -> Classified:
         """The same for each."""
-        return Classified(PREDICTION, 1.0, truncated=False)
+        return Classified(PREDICTION, 1.0)
 
 
 class Line:

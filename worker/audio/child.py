@@ -102,7 +102,11 @@ def _decode(connection: socket.socket, fd: int, request: Request, part_bytes: in
                 raise too_long(request.max_audio_seconds)
             pcm.write(chunk)
         last, num_samples = pcm.finish()
-        _send(connection, Done(num_samples, decoder.truncated, decoder.damaged_packets), [last])
+        _send(
+            connection,
+            Done(num_samples, ",".join(decoder.warnings), decoder.damaged_packets),
+            [last],
+        )
 
 
 def _warm_up() -> None:

@@ -33,6 +33,7 @@ from worker.audio.room import Spool
 from worker.audio.spool import spool_failed
 from worker.audio.waveform import map_waveform
 from worker.clip import SAMPLE_RATE_HZ, Waveform
+from worker.warning import AudioWarning
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +78,7 @@ def decode_isolated(blob: Blob, limits: AudioLimits, spool: Spool | None = None)
                 raise NotAudio(f"ffmpeg finds no audio in the object ({complaint}): send another")
             if num_samples > limits.max_audio_seconds * SAMPLE_RATE_HZ:
                 raise too_long(limits.max_audio_seconds)
-            return map_waveform(output, num_samples, truncated=status != 0)
+            return map_waveform(output, num_samples, (AudioWarning.TRUNCATED,) * (status != 0))
         finally:
             os.close(output)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from storage.errors import AudioTooLong
 
+MIN_SAMPLE_RATE_HZ = 1_000  # below it, a single packet of a hostile file is hours of audio
+MAX_SAMPLE_RATE_HZ = 768_000  # above it, the filter that resamples takes gigabytes
 TIMEOUT_PER_DECODED_SECOND = 0.1
 SPOOL_BYTES = 4 * 1024**3  # 18 hours of audio
 

@@ -39,6 +39,7 @@ from worker.audio.spool import spool_failed
 from worker.audio.spooling import Spooling
 from worker.audio.waveform import map_waveform
 from worker.clip import SAMPLE_RATE_HZ, Waveform
+from worker.warning import AudioWarning, in_order
 
 log = structlog.get_logger(__name__)
 
@@ -245,16 +246,17 @@ class DecodeProcess:
         """All samples: in the spool where they were too many, else behind the descriptor."""
         self._require_allowed(spooling.num_samples + done.num_samples)
         fd = attached.samples(done.num_samples)
+        warnings = _warnings(done)
         if done.damaged_packets:
             log.info("decode.packets_left_out", packets=done.damaged_packets)
         if spooling.file is None:
-            return map_waveform(fd, done.num_samples, truncated=done.truncated)
+            return map_waveform(fd, done.num_samples, warnings)
         if not spooling.append(fd, done.num_samples, expected_samples=0):
             if spooling.error is not None:
                 raise spooling.error
             return None
         spooling.file.shrink(spooling.num_samples * SAMPLE_BYTES)
-        return map_waveform(spooling.file.fd, spooling.num_samples, truncated=done.truncated)
+        return map_waveform(spooling.file.fd, spooling.num_samples, warnings)
 
     def _require_allowed(self, num_samples: int) -> None:
         if num_samples > self._max_samples:
@@ -267,6 +269,14 @@ class DecodeProcess:
         except ProcessLookupError:
             return 0
         return int(statm.split()[1]) * _PAGE_BYTES
+
+
+def _warnings(done: Done) -> tuple[AudioWarning, ...]:
+    """What it warns of. Raises Misbehaved."""
+    try:
+        return in_order(map(AudioWarning, filter(None, done.warnings.split(","))))
+    except ValueError as error:
+        raise Misbehaved(f"it warned of {done.warnings!r:.100}") from error
 
 
 def _cause(status: int) -> str:

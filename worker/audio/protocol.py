@@ -56,7 +56,7 @@ class Done:
     """The descriptor holds the last float32 (num_samples,), mono."""
 
     num_samples: int
-    truncated: bool
+    warnings: str  # as the wire contract has them, comma-separated
     damaged_packets: int
 
 

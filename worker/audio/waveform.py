@@ -7,9 +7,10 @@ import numpy as np
 from storage.errors import AudioTooShort
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ, Waveform
+from worker.warning import AudioWarning
 
 
-def map_waveform(fd: int, num_samples: int, *, truncated: bool) -> Waveform:
+def map_waveform(fd: int, num_samples: int, warnings: tuple[AudioWarning, ...]) -> Waveform:
     """Map the float32 (num_samples,) in the file `fd`, which stays the caller's to close.
 
     Reading past the end of a map would kill the worker: nobody else may be able to cut the file
@@ -18,7 +19,7 @@ def map_waveform(fd: int, num_samples: int, *, truncated: bool) -> Waveform:
     """
     require_one_frame(num_samples)
     pcm = mmap.mmap(fd, num_samples * SAMPLE_BYTES, access=mmap.ACCESS_READ)
-    return Waveform(np.frombuffer(pcm, np.float32), truncated=truncated)  # (num_samples,)
+    return Waveform(np.frombuffer(pcm, np.float32), warnings)  # (num_samples,)
 
 
 def require_one_frame(num_samples: int) -> None:

@@ -159,7 +159,7 @@ class Settle:
     def _result(self, task: Task) -> dict[str, str]:
         classified: Classified = task.value
         prediction = classified.prediction
-        warnings = ["truncated"] * classified.truncated + ["untrained_model"] * self._untrained
+        warnings = [*classified.warnings, *["untrained_model"] * self._untrained]
         fields = {
             "label": prediction.label,
             "score": as_field(prediction.score),

@@ -10,6 +10,7 @@ from worker.engine.eager import SegmentOutput
 from worker.engine.engine import Engine, Started
 from worker.engine.prediction import Prediction
 from worker.tape import Segment
+from worker.warning import AudioWarning
 
 LONGEST_FRAMES_SECONDS = 600.0
 _FLOAT32_BYTES = 4
@@ -21,7 +22,7 @@ class Classified:
 
     prediction: Prediction
     duration_seconds: float
-    truncated: bool
+    warnings: tuple[AudioWarning, ...] = ()
 
 
 class Infer:
@@ -77,5 +78,5 @@ class Infer:
     def conclude(self, clip: Clip, outputs: Sequence[SegmentOutput]) -> Classified:
         """Pool the windows of a clip. Raises the JobError of a window that has one."""
         return Classified(
-            self._engine.pool(outputs), clip.waveform.duration_seconds, clip.waveform.truncated
+            self._engine.pool(outputs), clip.waveform.duration_seconds, clip.waveform.warnings
         )
