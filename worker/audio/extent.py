@@ -19,10 +19,11 @@ _TO_THE_END = 1 << 63  # what a length of 0 means, and any other that is nonsens
 _AVI_UNKNOWN = (0, 0xFFFF_FFFF)
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _EBML_SEGMENT = b"\x18\x53\x80\x67"
+_ASF_HEADER = bytes.fromhex("3026b275 8e66 cf11 a6d9 00aa0062ce6c")
 _ASF_DATA = bytes.fromhex("3626b275 8e66 cf11 a6d9 00aa0062ce6c")
 _ASF_HEAD_BYTES = 24
 _PLAIN = ("aiff", "caf", "w64")
-_MAGIC = {"avi": b"RIFF", MP4: b"ftyp"}
+_MAGIC = {"asf": b"\x30\x26\xb2\x75", "avi": b"RIFF", MP4: b"ftyp"}
 _CAF_HEAD_BYTES = 12
 _W64_SIZE_OFFSET = 16
 
@@ -125,18 +126,18 @@ def _matroska(fd: int, size: int) -> int | None:
 
 
 def _asf(fd: int, size: int) -> int | None:
-    """The end of the data; an index may follow."""
-    position = 0
+    """The end of the data, and of what indices follow; a broadcast does not know."""
+    position, is_behind_data = 0, False
     for _ in range(_MAX_CHUNKS):
         head = os.pread(fd, _ASF_HEAD_BYTES, position)
-        if len(head) < _ASF_HEAD_BYTES:
-            return None
-        length = int.from_bytes(head[16:], "little")
-        if length < _ASF_HEAD_BYTES:
-            return None  # a broadcast does not know
-        position += length
-        if head[:16] == _ASF_DATA:
+        kind, length = head[:16], int.from_bytes(head[16:], "little")
+        is_object = len(head) == _ASF_HEAD_BYTES <= length
+        if is_behind_data and (not is_object or kind == _ASF_HEADER or position + length > size):
             return position
+        if not is_object:
+            return None
+        position += length
+        is_behind_data |= kind == _ASF_DATA
     return None
 
 

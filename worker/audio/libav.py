@@ -17,13 +17,12 @@ from av.filter import Graph
 from av.packet import Packet
 
 from storage.errors import NoAudioStream, NotAudio
-from worker.audio.extent import MATROSKA
 from worker.audio.formats import DECODERS, FORMATS, resample_options
 from worker.audio.joined import find_joined
-from worker.audio.limits import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
+from worker.audio.limits import sample_rate_is_sound
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.section import Section
-from worker.audio.wholeness import Heard, find_warnings, track_of
+from worker.audio.wholeness import STEP_SECONDS, Heard, allows_pauses, find_warnings, track_of
 from worker.warning import AudioWarning, in_order
 
 # Asking the graph after every packet costs more than the resampling: most answers are exceptions.
@@ -31,10 +30,6 @@ _BATCH_SAMPLES = 65_536
 _CHUNK_SAMPLES = 16_384
 _WAV_PROBE_BYTES = 32_768  # by default a WAV file takes ten times as long to open
 _DECODERS = frozenset(DECODERS.split(","))
-# How far the time stamps of frames may be apart where nothing is missing. Others do not say: they
-# count packets, or have gaps by design, as those of Opus for silence.
-_STEP_SECONDS = {"flac": 0.001, "asf": 0.25, "mpegts": 0.25, MATROSKA: 0.25}
-_CODECS_WITH_PAUSES = ("opus", "libopus")
 # What stands between two files that were joined, and is given to the decoder as a packet.
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
@@ -113,10 +108,10 @@ class Decoder:
         """Decoded frames; what does not decode is counted and left out."""
         heard = self._heard
         tick_seconds = float(stream.time_base or 0)
-        step_seconds = _STEP_SECONDS.get(container.format.name)
-        if stream.codec_context.name in _CODECS_WITH_PAUSES:
-            step_seconds = None
-        begun = lacking = False
+        has_pauses = allows_pauses(stream.codec_context.name)
+        step_seconds = None if has_pauses else STEP_SECONDS.get(container.format.name)
+        frame: AudioFrame | None = None
+        lacking = False
         for packet in self._packets(container, stream):
             try:
                 frames = stream.decode(packet)
@@ -126,17 +121,20 @@ class Decoder:
                 continue
             except av.error.FFmpegError:
                 self.damaged_packets += 1
-                lacking |= begun and packet is not None and not bytes(packet).startswith(_TAGS)
+                lacking |= frame is not None and not bytes(packet or b"").startswith(_TAGS)
                 continue
             for frame in frames:
-                heard.has_holes |= lacking
-                if frame.pts is not None:
+                if step_seconds is not None and frame.pts is not None:
                     start_seconds = tick_seconds * frame.pts
-                    if step_seconds is not None and begun:
-                        heard.has_holes |= start_seconds > heard.reached_seconds + step_seconds
+                    limit_seconds = heard.reached_seconds + step_seconds
+                    heard.has_holes |= heard.reached_seconds > 0 and start_seconds > limit_seconds
                     heard.reached_seconds = start_seconds + frame.samples / frame.sample_rate
-                begun, lacking = True, False
                 yield frame
+            if frames and packet is not None and packet.size:
+                heard.has_holes |= lacking
+                lacking = False
+        if frame is not None and frame.pts is not None:
+            heard.reached_seconds = tick_seconds * frame.pts + frame.samples / frame.sample_rate
 
     def _packets(
         self, container: InputContainer, stream: AudioStream
@@ -171,7 +169,7 @@ class _Resampler:
     def __init__(self, form: _Form, sample_rate_hz: int) -> None:
         self.form = form
         sample_format, layout, rate_hz = form
-        if not MIN_SAMPLE_RATE_HZ <= rate_hz <= MAX_SAMPLE_RATE_HZ:
+        if not sample_rate_is_sound(rate_hz):
             raise NotAudio(
                 f"its sample rate of {rate_hz} Hz cannot be that of sound: the header is wrong"
             )

@@ -48,22 +48,24 @@ def read_pages(fd: int, size: int) -> OggFile | None:
         return None
     starts: list[int] = []
     numbers: dict[int, int] = {}
-    damaged = in_headers = False
+    damaged = truncated = in_headers = False
     end = 0
-    last: _Page | None = None
     for page in _pages(fd, size):
         damaged |= page.position != end or not page.intact
+        end = page.position + page.length
+        truncated = page.intact and not (page.whole and page.ends_packet)
+        if not page.intact:  # what it says of itself is worth nothing
+            continue
         if page.begins and not in_headers:
             starts.append(page.position)
             numbers = {}
         in_headers = page.begins
         damaged |= page.number > numbers.get(page.serial, page.number) + 1
         numbers[page.serial] = page.number
-        last, end = page, page.position + page.length
     starts[:1] = [0]
     return OggFile(
         links=tuple(zip(starts, [*starts[1:], size], strict=True)),
-        truncated=last is None or not (last.whole and last.ends_packet),
+        truncated=truncated or _begins_page(fd, end),
         damaged=damaged,
     )
 
@@ -73,13 +75,22 @@ def _pages(fd: int, size: int) -> Iterator[_Page]:
     position = 0
     while position >= 0:
         page = _page(fd, position, size)
-        if page is None:
-            position = find(fd, _CAPTURE, position + 1)
+        if page is None or not page.whole:
+            following = find(fd, _CAPTURE, position + 1)
+            if page is not None and following < 0:
+                yield page
+            position = following
             continue
         yield page
         position += page.length
         if not page.intact and os.pread(fd, len(_CAPTURE), position) != _CAPTURE:
             position = page.position + 1  # its own length may be what is damaged
+
+
+def _begins_page(fd: int, position: int) -> bool:
+    """Whether less than the head of a page is left there."""
+    rest = os.pread(fd, len(_CAPTURE), position)
+    return rest != b"" and _CAPTURE.startswith(rest)
 
 
 def _page(fd: int, position: int, size: int) -> _Page | None:

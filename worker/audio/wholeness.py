@@ -18,8 +18,11 @@ from worker.audio.riff import read_header
 from worker.audio.slack import slack_seconds
 from worker.warning import AudioWarning
 
-_LENGTH_OF_TRACK = ("aiff", "au", "flac", MP4)
-_LENGTH_OF_FILE = ("asf", MATROSKA)
+LENGTH_OF_TRACK = ("aiff", "au", "flac", MP4)
+# How far the time stamps of frames may be apart where nothing is missing. Others do not say: they
+# count packets, or have gaps by design, as those of Opus for silence.
+STEP_SECONDS = {"flac": 0.001, "asf": 0.25, "mpegts": 0.25, MATROSKA: 0.25}
+_CODECS_WITH_PAUSES = ("opus", "libopus")
 _COUNT_WHAT_IS_BEFORE = ("avi",)  # the silence before a track that begins late
 # Encoders say where they are, and codecs what they need ahead, in samples, at whatever rate: AAC
 # 2112 and whole frames of 1024, MP3 1105 and frames of 1152.
@@ -81,17 +84,26 @@ def find_warnings(fd: int, size: int, track: Track, heard: Heard) -> Iterator[Au
             yield AudioWarning.DAMAGED  # the next fragment is none
 
 
+def allows_pauses(codec: str) -> bool:
+    """Whether its encoders leave packets out where nobody speaks."""
+    return codec in _CODECS_WITH_PAUSES
+
+
+def delay_seconds(codec: str, sample_rate_hz: int) -> float:
+    """What its encoders and decoders take off a track, at most."""
+    return _CODEC_DELAY_SAMPLES / max(1, sample_rate_hz) if codec in _CODECS_WITH_DELAY else 0.0
+
+
 def track_of(fd: int, container: InputContainer, stream: AudioStream) -> Track:
     """What the container at `fd` states of a track."""
     codec = stream.codec_context
     in_avi = container.format.name == "avi"  # only there it is needed
-    delay_samples = _CODEC_DELAY_SAMPLES if codec.name in _CODECS_WITH_DELAY else 0
     return Track(
         form=container.format.name,
         seconds=_declared_seconds(fd, container, stream),
         num_bytes=sum(entry.size for entry in stream.index_entries) if in_avi else None,
         is_alone=len(container.streams) == 1,
-        delay_seconds=delay_samples / max(1, codec.sample_rate),
+        delay_seconds=delay_seconds(codec.name, codec.sample_rate),
     )
 
 
@@ -103,10 +115,10 @@ def _declared_seconds(fd: int, container: InputContainer, stream: AudioStream) -
         seconds = mp3_seconds(fd, codec.name, codec.sample_rate)
     elif form == "avi":
         seconds = stream.frames * tick or None
-    elif form in _LENGTH_OF_TRACK and not (form == MP4 and is_fragmented(fd)):
+    elif form in LENGTH_OF_TRACK and not (form == MP4 and is_fragmented(fd)):
         seconds = None if stream.duration is None else stream.duration * tick
-    elif form in _LENGTH_OF_FILE:
-        seconds = _tagged_seconds(stream.metadata)
+    elif form == MATROSKA:
+        seconds = parse_seconds(stream.metadata.get("DURATION", ""))  # of mkvmerge and FFmpeg
         if seconds is None and container.duration is not None and len(container.streams) == 1:
             seconds = container.duration / av.time_base
     return seconds
@@ -121,10 +133,10 @@ def mp3_seconds(fd: int, codec: str, sample_rate_hz: int) -> float | None:
     return count.frames * samples / sample_rate_hz
 
 
-def _tagged_seconds(metadata: dict[str, str]) -> float | None:
-    """What mkvmerge and FFmpeg say of one track: `00:00:04.023000000`."""
+def parse_seconds(clock: str) -> float | None:
+    """Seconds of `00:00:04.023000000`; None for anything else."""
     try:
-        hours, minutes, seconds = metadata["DURATION"].split(":")
+        hours, minutes, seconds = clock.split(":")
         return 3_600 * int(hours) + 60 * int(minutes) + float(seconds)
-    except (KeyError, ValueError):
+    except ValueError:
         return None
