@@ -7,9 +7,12 @@ Fraunhofer's encoders, since no standard has them.
 import os
 from dataclasses import dataclass
 
+from worker.audio.section import find
+
 _ID3_HEAD_BYTES = 10
 _ID3_FOOTER = 0x10
 _FRAME_BYTES = 2_048  # of the first frame, and of what may stand between it and the tag
+_INNER_TAGS = (b"ID3\x03", b"ID3\x04", b"APETAGEX")
 _HAS_FRAMES, _HAS_BYTES = 1, 2
 
 
@@ -39,6 +42,11 @@ def find_count(fd: int) -> FrameCount | None:
         frames = _number(body[4:8]) if flags & _HAS_FRAMES else None
         num_bytes = _number(body[at : at + 4]) if flags & _HAS_BYTES else None
     return FrameCount(frames, start + _begin(head[:found]) + num_bytes if num_bytes else None)
+
+
+def has_inner_tag(fd: int) -> bool:
+    """Whether a tag stands where a second file begins that was joined to the first."""
+    return any(find(fd, tag, 1) >= 0 for tag in _INNER_TAGS)
 
 
 def _begin(head: bytes) -> int:

@@ -4,6 +4,7 @@ import functools
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 
 import imageio_ffmpeg
 import structlog
@@ -32,10 +33,8 @@ def find_ffmpeg() -> str:
 
 
 def _candidates() -> Iterator[str]:
-    try:
+    with suppress(RuntimeError):  # pip's wheel for this machine may hold none
         yield imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError:
-        pass  # its wheel for this machine holds none
     if (binary := shutil.which("ffmpeg")) is not None:
         yield binary
 

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from worker.audio.extent import MP4, is_fragmented
+from worker.audio.mp3 import has_inner_tag
 from worker.audio.wholeness import (
     LENGTH_OF_TRACK,
     STEP_SECONDS,
@@ -81,10 +82,12 @@ class Report:
         codec, rate_hz = (audio.codec, audio.sample_rate_hz) if audio else ("", 0)
         heard.seconds, heard.num_bytes = seconds, self._num_bytes
         step_seconds = None if allows_pauses(codec) else STEP_SECONDS.get(self._form)
-        skipped_seconds = heard.reached_seconds - seconds - _CLOCK_SECONDS
-        # One that failed may be the last, or the tag between two files that were joined.
-        heard.has_holes = self._failed_packets > 1 or (
-            step_seconds is not None and skipped_seconds > step_seconds
+        skipped_seconds = heard.reached_seconds - seconds
+        # One that failed is in the middle where the stamps go on without it, or it is a tag there.
+        heard.has_holes = (
+            self._failed_packets > 1
+            or (step_seconds is not None and skipped_seconds > step_seconds + _CLOCK_SECONDS)
+            or (self._failed_packets == 1 and skipped_seconds > 0 and not has_inner_tag(fd))
         )
         track = Track(
             form=self._form,
