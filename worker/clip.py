@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from storage.objects.blob import Blob
 from storage.wire.parts import WHOLE, Parts, SegmentAsked
+from worker.warning import AudioWarning
 
 SAMPLE_RATE_HZ = 16_000
 FRAME_SAMPLES = 400  # what one frame sees
@@ -38,7 +39,7 @@ class Waveform:
     """
 
     samples: Samples
-    truncated: bool = False
+    warnings: tuple[AudioWarning, ...] = ()  # in their order
 
     @property
     def duration_seconds(self) -> float:
@@ -153,7 +154,7 @@ class Views:
     top: View
     channels: tuple[View, ...]
     duration_seconds: float
-    truncated: bool
+    warnings: tuple[AudioWarning, ...]
     parts: Parts
 
     @property

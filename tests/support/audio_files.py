@@ -2,13 +2,16 @@
 
 import functools
 import struct
+import subprocess
 import tempfile
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import imageio_ffmpeg
 import numpy as np
 from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from numpy.typing import ArrayLike, NDArray
 
 from worker.audio.limits import AudioLimits
@@ -34,6 +37,7 @@ def encode(
     sample_format: str | None = None,
     container_options: dict[str, str] | None = None,
     codec_options: dict[str, str] | None = None,
+    bit_rate: int | None = None,
 ) -> bytes:
     """A file of float samples, (num_samples,) or (channels, num_samples), in any format.
 
@@ -50,6 +54,8 @@ def encode(
             stream.codec_context.layout = layout
             if sample_format is not None:
                 stream.codec_context.format = av.AudioFormat(sample_format)
+            if bit_rate is not None:
+                stream.codec_context.bit_rate = bit_rate
             resampler = av.AudioResampler(stream.codec_context.format, layout, sample_rate_hz)
             for start in range(0, planes.shape[1], _FRAME_SAMPLES):
                 part = planes[:, start : start + _FRAME_SAMPLES]
@@ -88,6 +94,28 @@ def silent_flac(seconds: int) -> bytes:
     return encode(np.zeros(seconds * rate_hz), rate_hz, container="flac", codec="flac")
 
 
+def tracks(sounds: list[NDArray[np.float32]], sample_rate_hz: int) -> bytes:
+    """An MP4 file of several tracks of AAC, each of float32 (num_samples,)."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "audio"
+        with av.open(str(path), "w", format="mp4") as output:
+            streams = [output.add_stream("aac", rate=sample_rate_hz, layout="mono") for _ in sounds]
+            for stream, samples in zip(streams, sounds, strict=True):
+                _mux(output, stream, samples)
+        return path.read_bytes()
+
+
+def _mux(output: OutputContainer, stream: AudioStream, samples: NDArray[np.float32]) -> None:
+    """Encode float32 (num_samples,) as AAC or WMA, to the end of the stream."""
+    for start in range(0, len(samples), 1_024):
+        part = samples[None, start : start + 1_024]
+        frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+        frame.sample_rate = stream.codec_context.sample_rate
+        frame.pts, frame.time_base = start, Fraction(1, frame.sample_rate)
+        output.mux(stream.encode(frame))
+    output.mux(stream.encode(None))
+
+
 def video_only() -> bytes:
     """A Matroska file with a picture and no sound."""
     with tempfile.TemporaryDirectory() as directory:
@@ -101,25 +129,37 @@ def video_only() -> bytes:
         return path.read_bytes()
 
 
-def video(seconds: float) -> bytes:
-    """A tone in a Matroska file whose first stream is a picture."""
+def wma(seconds: float, sample_rate_hz: int = 44_100) -> bytes:
+    """A tone as a WMA file."""
+    samples = tone(seconds, sample_rate_hz)
+    return encode(samples, sample_rate_hz, container="asf", codec="wmav2", bit_rate=64_000)
+
+
+def vorbis(seconds: float, sample_rate_hz: int = 16_000, *, channels: int = 1) -> bytes:
+    """A tone as an Ogg file with Vorbis, which the wheels of PyAV cannot encode well."""
+    source = f"sine=440:sample_rate={sample_rate_hz}:duration={seconds}"
+    line = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", source]
+    line += ["-ac", str(channels), "-c:a", "libvorbis", "-f", "ogg", "-"]
+    return subprocess.run(line, check=True, capture_output=True).stdout
+
+
+def video(seconds: float, *, container: str = "matroska", picture_seconds: int = 0) -> bytes:
+    """A tone in a file whose first stream is pictures, a second apart, for as long as is said."""
+    is_asf = container == "asf"
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "video"
-        with av.open(str(path), "w", format="matroska") as output:
-            stream = output.add_stream("mpeg4", rate=1)
+        with av.open(str(path), "w", format=container) as output:
+            stream = output.add_stream("msmpeg4v2" if is_asf else "mpeg4", rate=1)
             stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
-            sound = output.add_stream("aac", rate=44_100, layout="mono")
-            picture = np.zeros((16, 16, 3), np.uint8)
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            sound = output.add_stream("wmav2" if is_asf else "aac", rate=44_100, layout="mono")
+            sound.codec_context.bit_rate = 64_000
+            black = np.zeros((16, 16, 3), np.uint8)
+            for number in range(1 + picture_seconds):
+                picture = av.VideoFrame.from_ndarray(black, format="rgb24")
+                picture.pts, picture.time_base = number, Fraction(1)
+                output.mux(stream.encode(picture))
             output.mux(stream.encode(None))
-            samples = tone(seconds, 44_100)
-            for start in range(0, len(samples), 1_024):
-                part = samples[None, start : start + 1_024]
-                frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
-                frame.sample_rate = 44_100
-                frame.pts, frame.time_base = start, Fraction(1, 44_100)
-                output.mux(sound.encode(frame))
-            output.mux(sound.encode(None))
+            _mux(output, sound, tone(seconds, 44_100))
         return path.read_bytes()
 
 

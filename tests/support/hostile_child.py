@@ -136,7 +136,7 @@ def flood(connection: socket.socket, memory: int, part_samples: int) -> None:
         _, (memory,), _, _ = socket.recv_fds(connection, 8_192, 1)
 
 
-_DONE, _PART = encode(Done(SAMPLES, 1, False, 0)), encode(Part(SAMPLES))
+_DONE, _PART = encode(Done(SAMPLES, 1, "", 0)), encode(Part(SAMPLES))
 # What is sent in place of an answer, and how many samples it wrote before.
 LIES = {
     "more samples than there are": (_DONE, SAMPLES - 1),
@@ -145,8 +145,9 @@ LIES = {
     "a part that is too short": (_PART, SAMPLES // 2),
     "a part that is too long": (_PART, SAMPLES + 1),
     "a part of nothing": (_PART, 0),
-    "lanes that nobody asked for": (encode(Done(SAMPLES, 2, False, 0)), SAMPLES),
-    "no lane": (encode(Done(SAMPLES, 0, False, 0)), SAMPLES),
+    "lanes that nobody asked for": (encode(Done(SAMPLES, 2, "", 0)), SAMPLES),
+    "a warning that is none": (encode(Done(SAMPLES, 1, "sold out", 0)), SAMPLES),
+    "no lane": (encode(Done(SAMPLES, 0, "", 0)), SAMPLES),
     "channels that nobody asked for": (encode(Again(2)), SAMPLES),
     "a message of the worker's": (encode(Request(1, 1, 1.0, MIX, 0)), SAMPLES),
     "being ready again": (encode(Ready("")), SAMPLES),

@@ -40,7 +40,7 @@ class Classifier(Network):
 
     def conclude(self, clip: Sequence[Any], outputs: Sequence[Any]) -> Classified:
         """The same for each."""
-        return Classified(ClassifiedView(PREDICTION, silent=False), 1.0, truncated=False)
+        return Classified(ClassifiedView(PREDICTION, silent=False), 1.0)
 
 
 class Line:

@@ -138,9 +138,7 @@ class Desk:
     ) -> Task:
         """A task of a held entry, that has ended in a prediction or with an error."""
         delivery = Delivery(Lane.NORMAL, f"{job_id}-0", 1, ())
-        value = Classified(
-            ClassifiedView(PREDICTION, silent=False), 2.5, truncated=more.pop("truncated", False)
-        )
+        value = Classified(ClassifiedView(PREDICTION, silent=False), 2.5, more.pop("warnings", ()))
         task = Task(
             Job(job_id, "a.wav", want=frozenset({Want.SCORES, *more.pop("want", ())})),
             value=more.pop("value", None if error else value),

@@ -129,7 +129,8 @@ def _decode(
                 raise too_long(request.max_audio_seconds)
             pcm.write(chunk)
         last, lanes = pcm.finish(), decoder.lanes.count
-        _send(connection, Done(last, lanes, decoder.truncated, decoder.damaged_packets))
+        warnings = ",".join(decoder.warnings)
+        _send(connection, Done(last, lanes, warnings, decoder.damaged_packets))
     finally:
         os.close(memory)
 

@@ -7,59 +7,42 @@ much.
 """
 
 import errno
-import functools
+import itertools
 import math
 import os
 import resource
 import select
-import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ffmpeg
-import imageio_ffmpeg
-import structlog
 
-from storage.errors import DecodeCrashed, Internal, NotAudio, StageTimeout
+from storage.errors import DecodeCrashed, JobError, NoAudioStream, NotAudio, StageTimeout
 from storage.objects.blob import Blob, write_all
 from storage.wire.channels import MIX
-from worker.audio.formats import (
-    DECODERS,
-    FORMATS,
-    MIXED_ALIKE,
-    command_line_filters,
-    pick_options,
-    resample_options,
-)
+from worker.audio.formats import DECODERS, FORMATS, MIXED_ALIKE, pick_options, resample_options
+from worker.audio.joined import find_joined
 from worker.audio.lanes import Lanes
-from worker.audio.limits import AudioLimits, too_long
+from worker.audio.limits import AudioLimits, sample_rate_is_sound, too_long
 from worker.audio.pcm import SAMPLE_BYTES
+from worker.audio.program import find_ffmpeg
+from worker.audio.report import Report
 from worker.audio.room import Spool
 from worker.audio.spool import spool_failed
 from worker.audio.waveform import map_lanes
+from worker.audio.wholeness import find_warnings
 from worker.clip import SAMPLE_RATE_HZ, Waveform
-
-log = structlog.get_logger(__name__)
+from worker.warning import AudioWarning, in_order
 
 _EXIT_OUT_OF_MEMORY = 256 - errno.ENOMEM  # ffmpeg exits with its negative error, modulo 256
-_COMPLAINT_BYTES = 4_096  # of stderr, counted from the end
-_CHECK_SECONDS = 20
 _READ_BYTES = 1024**2
 _MOST_DESCRIPTORS = 32
-
-
-class _Ended(NamedTuple):
-    """How ffmpeg ended: `complaint` is the last line that it had to say."""
-
-    status: int
-    num_samples: int
-    complaint: str
 
 
 def decode_isolated(
@@ -67,106 +50,214 @@ def decode_isolated(
 ) -> tuple[Waveform, ...]:
     """Lanes of an object of any supported format; closes the blob.
 
-    As a decode process gives them, but `truncated` only where ffmpeg itself gave up, and the
-    channels are those that the file begins with. It runs alone: nobody else needs room in `spool`,
-    which bounds it and reserves nothing. Raises NotAudio (for a file without audio track too),
-    AudioTooShort, AudioTooLong, InvalidJob, DecodeCrashed, StageTimeout, SpoolUnavailable,
-    Internal.
+    As a decode process gives them, and with their warnings, as far as ffmpeg says what they rest
+    on; the channels are those that the file begins with. It runs alone: nobody else needs room in
+    `spool`, which bounds it and reserves nothing. Raises NotAudio, NoAudioStream, AudioTooShort,
+    AudioTooLong, InvalidJob, DecodeCrashed, StageTimeout, SpoolUnavailable, Internal.
     """
     spool = spool or Spool(limits.spool_dir, limits.spool_bytes)
     with blob:
         lanes = Lanes(channel)
         wanted: list[int | None] = [None]
         if channel != MIX:
-            wanted = lanes.of(_count_channels(blob, spool, limits))
+            wanted = lanes.of(_count_channels(blob, limits, spool))
             lanes.end()
-        output, status, num_samples = _decoded(blob, spool, limits, wanted)
-        try:
-            if num_samples > len(wanted) * limits.max_audio_seconds * SAMPLE_RATE_HZ:
-                raise too_long(limits.max_audio_seconds)
-            num_samples -= num_samples % len(wanted)  # it may have died in between
-            return map_lanes(output, num_samples, len(wanted), truncated=status != 0)
-        finally:
-            os.close(output)
+        with _output(spool) as output:
+            return _Isolated(blob, limits, spool, output, wanted).decode()
 
 
-def _decoded(
-    blob: Blob, spool: Spool, limits: AudioLimits, lanes: Sequence[int | None]
-) -> tuple[int, int, int]:
-    """Run ffmpeg: descriptor of all float32, which is the caller's, its status, how many there are.
-
-    Raises NotAudio, DecodeCrashed, StageTimeout, AudioTooLong, SpoolUnavailable.
-    """
-    output = spool.open()
-    try:
-        line = _command(find_ffmpeg(), blob.fd, limits, lanes)
-        try:
-            status, num_samples, complaint = _run(line, blob, output, spool, limits)
-        except OSError as error:
-            raise spool_failed(spool.directory, error) from error
-        if status < 0 or status == _EXIT_OUT_OF_MEMORY:
-            raise DecodeCrashed(
-                f"ffmpeg died of this file ({_cause(status)}): convert it to WAV, or raise "
-                "EMO_DECODE_MEMORY_BYTES"
-            )
-        if num_samples == 0:
-            raise NotAudio(f"ffmpeg finds no audio in the object ({complaint}): send another")
-    except BaseException:
-        os.close(output)
-        raise
-    return output, status, num_samples
-
-
-def _count_channels(blob: Blob, spool: Spool, limits: AudioLimits) -> int:
+def _count_channels(blob: Blob, limits: AudioLimits, spool: Spool) -> int:
     """How many channels a file begins with: as many samples as come of one moment of it.
 
-    Raises as `_decoded` does.
+    Raises as `decode_isolated`.
     """
     counts = []
     for lanes in ([None], []):  # mixed, and as they are
-        output, _, num_samples = _decoded(blob, spool, replace(limits, max_audio_seconds=0), lanes)
-        os.close(output)
-        counts.append(num_samples)
+        with _output(spool) as output:
+            moment = replace(limits, max_audio_seconds=0)
+            counts.append(_Isolated(blob, moment, spool, output, lanes).count())
     mixed, all_of_them = counts
     return max(1, round(all_of_them / mixed))
 
 
-@functools.cache
-def find_ffmpeg() -> str:
-    """Path of the first ffmpeg that has our filter: the system's, or the one that pip installed.
-
-    Raises Internal when there is none.
-    """
-    for binary in (shutil.which("ffmpeg"), imageio_ffmpeg.get_ffmpeg_exe()):
-        if binary is not None and _has_filter(binary):
-            return binary
-        if binary is not None:
-            log.warning("decode.ffmpeg_unusable", binary=binary, reason="older than 5.1")
-    raise Internal("no usable ffmpeg: install ffmpeg 5.1 or newer on the worker's PATH")
+@contextmanager
+def _output(spool: Spool) -> Iterator[int]:
+    output = spool.open()
+    try:
+        yield output
+    finally:
+        os.close(output)
 
 
-def _has_filter(binary: str) -> bool:
-    """Whether this build can do our downmix; releases before 5.1 do not know `ochl`."""
-    line = [binary, "-v", "error", "-nostdin", "-f", "lavfi", "-i", "anullsrc", "-t", "0.1"]
-    line += ["-af", command_line_filters(SAMPLE_RATE_HZ), "-f", "null", "-"]
-    check = subprocess.run(line, capture_output=True, timeout=_CHECK_SECONDS, check=False)
-    return check.returncode == 0
+class _Isolated:
+    """One decode: a run of ffmpeg for each section of the file, and each track that fails."""
+
+    def __init__(
+        self,
+        blob: Blob,
+        limits: AudioLimits,
+        spool: Spool,
+        output: int,
+        lanes: Sequence[int | None],
+    ) -> None:
+        """Without lanes, the channels stay as they are."""
+        self._blob = blob
+        self._limits = limits
+        self._spool = spool
+        self._output = output
+        self._lanes = lanes
+        self._started = time.monotonic()
+        self._written_bytes = 0
+
+    def count(self) -> int:
+        """How many samples come of the beginning of it, in all lanes. Raises as `decode`."""
+        self._sections()
+        return self._written_bytes // SAMPLE_BYTES
+
+    def decode(self) -> tuple[Waveform, ...]:
+        """All of it. Raises as `decode_isolated`."""
+        found, lanes = self._sections(), len(self._lanes)
+        num_samples = self._written_bytes // SAMPLE_BYTES
+        if num_samples > lanes * self._limits.max_audio_seconds * SAMPLE_RATE_HZ:
+            raise too_long(self._limits.max_audio_seconds)
+        num_samples -= num_samples % lanes  # it may have died in between
+        return map_lanes(self._output, num_samples, lanes, in_order(found))
+
+    def _sections(self) -> set[AudioWarning]:
+        """Have all sections decoded; what to doubt of them."""
+        joined = find_joined(self._blob.fd, self._blob.size)
+        found = set(joined.warnings)
+        refused: JobError | None = None
+        for start, stop in joined.sections:
+            try:
+                found.update(self._section(start, stop))
+            except (NotAudio, NoAudioStream) as error:
+                if len(joined.sections) == 1:
+                    raise
+                refused = error
+                found.add(AudioWarning.DAMAGED)
+        if refused and not self._written_bytes:
+            raise refused
+        return found
+
+    def _section(self, start: int, stop: int) -> tuple[AudioWarning, ...]:
+        """Append the first audio track there that can be decoded; what to doubt of it."""
+        refused = NotAudio("the object is empty: 0 bytes")
+        for track in itertools.count() if stop > start else ():
+            before_bytes = self._written_bytes
+            report = self._run(start, stop, track)
+            if report.has_no_track:
+                if track == 0:
+                    raise NoAudioStream("the file has no audio track: send one that has")
+                break
+            if report.sample_rate_hz and not sample_rate_is_sound(report.sample_rate_hz):
+                raise NotAudio(
+                    f"its sample rate of {report.sample_rate_hz} Hz cannot be that of sound: the "
+                    "header is wrong"
+                )
+            if report.status < 0 or report.status == _EXIT_OUT_OF_MEMORY:
+                raise DecodeCrashed(
+                    f"ffmpeg died of this file ({_cause(report.status)}): convert it to WAV, or "
+                    "raise EMO_DECODE_MEMORY_BYTES"
+                )
+            if num_bytes := self._written_bytes - before_bytes:
+                seconds = num_bytes / SAMPLE_BYTES / SAMPLE_RATE_HZ / max(1, len(self._lanes))
+                track_said, heard = report.evidence(self._blob.fd, seconds)
+                return in_order(find_warnings(self._blob.fd, self._blob.size, track_said, heard))
+            if track == 0:
+                refused = NotAudio(
+                    f"ffmpeg finds no audio in the object ({report.complaint}): send another"
+                )
+            if not report.has_opened:
+                break
+        raise refused
+
+    def _run(self, start: int, stop: int, track: int) -> Report:
+        """Have ffmpeg write to our output, by way of us. Raises StageTimeout, SpoolUnavailable."""
+        whole = (start, stop) == (0, self._blob.size)
+        section = None if whole else (start, stop)
+        line = _command(self._blob.fd, section, track, self._limits, self._lanes)
+        try:
+            return self._follow(line, Report(track))
+        except OSError as error:
+            raise spool_failed(self._spool.directory, error) from error
+
+    def _follow(self, line: list[str], report: Report) -> Report:
+        """Run it to its end. Raises StageTimeout, AudioTooLong, OSError.
+
+        Nobody else has that file open: nothing that ffmpeg started can cut it short later.
+        """
+        with subprocess.Popen(
+            line,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[self._blob.fd],
+            env={"PATH": os.environ.get("PATH", ""), "AV_LOG_FORCE_NOCOLOR": "1"},
+            start_new_session=True,
+        ) as process:
+            _confine(process.pid, self._limits)
+            assert process.stdout is not None
+            assert process.stderr is not None
+            samples, complaints = process.stdout.fileno(), process.stderr.fileno()
+            poller = select.poll()
+            open_pipes = {samples, complaints}
+            for pipe in open_pipes:
+                poller.register(pipe)
+            try:
+                while True:
+                    decoded_seconds = self._written_bytes / SAMPLE_BYTES / SAMPLE_RATE_HZ
+                    allowed_seconds = self._limits.allowed_seconds(decoded_seconds)
+                    left_seconds = self._started + allowed_seconds - time.monotonic()
+                    if left_seconds <= 0:
+                        raise subprocess.TimeoutExpired(line, allowed_seconds)
+                    if not open_pipes:
+                        report.status = process.wait(left_seconds)
+                        return report
+                    for pipe, _ in poller.poll(1000 * left_seconds):
+                        part = os.read(pipe, _READ_BYTES)
+                        if not part:
+                            poller.unregister(pipe)
+                            open_pipes.remove(pipe)
+                        elif pipe == samples:
+                            self._written_bytes += len(part)
+                            self._spool.require_fitting(self._written_bytes)
+                            write_all(self._output, part)
+                        else:
+                            report.take(part)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                raise StageTimeout(
+                    f"ffmpeg was stopped after {allowed_seconds:g} s: convert the file to WAV, or "
+                    "raise EMO_DECODE_TIMEOUT_SECONDS"
+                ) from error
+            except BaseException:
+                process.kill()
+                raise
 
 
-def _command(binary: str, fd: int, limits: AudioLimits, lanes: Sequence[int | None]) -> list[str]:
-    """The command line that decodes the file behind `fd` to raw float32 on its stdout.
-
-    Without lanes, its channels stay as they are.
-    """
+def _command(
+    fd: int,
+    section: tuple[int, int] | None,
+    track: int,
+    limits: AudioLimits,
+    lanes: Sequence[int | None],
+) -> list[str]:
+    """The command line that decodes one track to raw float32 on its stdout."""
+    url = f"/proc/self/fd/{fd}"  # seekable; through a pipe, an m4a file gives nothing and says OK
+    protocols = "file"
+    if section is not None:
+        url = "subfile,,start,{},end,{},,:{}".format(*section, url)
+        protocols = "subfile,file"
     source = ffmpeg.input(
-        f"/proc/self/fd/{fd}",  # seekable; through a pipe, an m4a file gives nothing and says OK
-        protocol_whitelist="file",
+        url,
+        protocol_whitelist=protocols,
         format_whitelist=FORMATS,
         codec_whitelist=DECODERS,
         threads=1,
     )
     target = ffmpeg.output(
-        _side_by_side(source["a:0"], lanes),
+        _side_by_side(source[f"a:{track}"], lanes),
         "pipe:1",
         format="f32le",
         acodec="pcm_f32le",
@@ -174,8 +265,8 @@ def _command(binary: str, fd: int, limits: AudioLimits, lanes: Sequence[int | No
         vn=None,
         sn=None,
         dn=None,
-    ).global_args("-nostdin", "-hide_banner", "-v", "error")
-    line: list[str] = target.compile(cmd=binary)
+    ).global_args("-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+verbose")
+    line: list[str] = target.compile(cmd=find_ffmpeg())
     return line
 
 
@@ -195,64 +286,6 @@ def _side_by_side(source: Any, lanes: Sequence[int | None]) -> Any:
         for part, channel in zip(split, lanes, strict=True)
     ]
     return ready[0] if len(ready) == 1 else ffmpeg.filter(ready, "amerge", inputs=len(ready))
-
-
-def _run(line: list[str], blob: Blob, output: int, spool: Spool, limits: AudioLimits) -> _Ended:
-    """Have it write to `output`, by way of us. Raises StageTimeout, AudioTooLong, OSError.
-
-    Nobody else has that file open: nothing that ffmpeg started can cut it short later.
-    """
-    started = time.monotonic()
-    with subprocess.Popen(
-        line,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=[blob.fd],
-        env={"PATH": os.environ.get("PATH", ""), "AV_LOG_FORCE_NOCOLOR": "1"},
-        start_new_session=True,
-    ) as process:
-        _confine(process.pid, limits)
-        assert process.stdout is not None
-        assert process.stderr is not None
-        samples, complaints = process.stdout.fileno(), process.stderr.fileno()
-        poller = select.poll()
-        open_pipes = {samples, complaints}
-        for pipe in open_pipes:
-            poller.register(pipe)
-        written_bytes, said = 0, b""
-        try:
-            while True:
-                decoded_seconds = written_bytes / SAMPLE_BYTES / SAMPLE_RATE_HZ
-                allowed_seconds = limits.allowed_seconds(decoded_seconds)
-                left_seconds = started + allowed_seconds - time.monotonic()
-                if left_seconds <= 0:
-                    raise subprocess.TimeoutExpired(line, allowed_seconds)
-                if not open_pipes:
-                    status = process.wait(left_seconds)
-                    break
-                for pipe, _ in poller.poll(1000 * left_seconds):
-                    part = os.read(pipe, _READ_BYTES)
-                    if not part:
-                        poller.unregister(pipe)
-                        open_pipes.remove(pipe)
-                    elif pipe == samples:
-                        written_bytes += len(part)
-                        spool.require_fitting(written_bytes)
-                        write_all(output, part)
-                    else:
-                        said = (said + part)[-_COMPLAINT_BYTES:]
-        except subprocess.TimeoutExpired as error:
-            process.kill()
-            raise StageTimeout(
-                f"ffmpeg was stopped after {allowed_seconds:g} s: convert the file to WAV, or "
-                "raise EMO_DECODE_TIMEOUT_SECONDS"
-            ) from error
-        except BaseException:
-            process.kill()
-            raise
-    lines = [text.strip() for text in said.decode(errors="replace").split("\n")]
-    return _Ended(status, written_bytes // SAMPLE_BYTES, next(filter(None, lines[::-1]), ""))
 
 
 def _confine(pid: int, limits: AudioLimits) -> None:

@@ -21,6 +21,7 @@ from worker.audio.spool import spool_failed
 from worker.audio.spooling import Spooling
 from worker.audio.waveform import map_lanes
 from worker.clip import SAMPLE_RATE_HZ, Waveform
+from worker.warning import AudioWarning, in_order
 
 # What a process may say of a file.
 _ERRORS = {
@@ -83,11 +84,12 @@ class Decoding:
         self._require_allowed(num_samples)
         if not 1 <= lanes <= self._most_lanes or num_samples % lanes:
             raise Misbehaved(f"it sent {num_samples} samples in {lanes} lanes")
+        warnings = _warnings(done)
         fd = memory.sealed(done.num_samples)
         if done.damaged_packets:
             log.info("decode.packets_left_out", packets=done.damaged_packets)
         if spooling.file is None:
-            return map_lanes(fd, num_samples, lanes, truncated=done.truncated)
+            return map_lanes(fd, num_samples, lanes, warnings)
         if not spooling.append(fd, done.num_samples, expected_samples=0):
             if spooling.error is not None:
                 raise spooling.error
@@ -97,7 +99,7 @@ class Decoding:
             spooling.file.fd,
             num_samples,
             lanes,
-            truncated=done.truncated,
+            warnings,
             released=spooling.file.release,
         )
 
@@ -113,3 +115,11 @@ class Decoding:
     def _require_allowed(self, num_samples: int) -> None:
         if num_samples > self._most_samples:
             raise Misbehaved("it sent more audio than it may")
+
+
+def _warnings(done: Done) -> tuple[AudioWarning, ...]:
+    """What it warns of. Raises Misbehaved."""
+    try:
+        return in_order(map(AudioWarning, filter(None, done.warnings.split(","))))
+    except ValueError as error:
+        raise Misbehaved(f"it warned of {done.warnings!r:.100}") from error

@@ -4,9 +4,9 @@ What arrives here is hostile until decoded: no format that points to other files
 opened, nothing is held whole, and a packet that does not decode is left out.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
-from io import FileIO
 
 import av
 import av.error
@@ -19,12 +19,18 @@ from av.packet import Packet
 from storage.errors import NoAudioStream, NotAudio
 from storage.wire.channels import MIX
 from worker.audio.formats import DECODERS, FORMATS
+from worker.audio.joined import find_joined
 from worker.audio.lanes import Lanes
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.resampling import Resampler, form_of
-from worker.audio.truncation import is_truncated
+from worker.audio.section import Section
+from worker.audio.wholeness import STEP_SECONDS, Heard, allows_pauses, find_warnings, track_of
+from worker.warning import AudioWarning, in_order
 
 _WAV_PROBE_BYTES = 32_768  # by default a WAV file takes ten times as long to open
+_DECODERS = frozenset(DECODERS.split(","))
+# What stands between two files that were joined, and is given to the decoder as a packet.
+_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
 
 class Decoder:
@@ -39,11 +45,11 @@ class Decoder:
         """
         self.lanes = Lanes(channel, channels)
         self.damaged_packets = 0
-        self.truncated = False
+        self.warnings: tuple[AudioWarning, ...] = ()
         self._fd = fd
         self._size = size
         self._sample_rate_hz = sample_rate_hz
-        self._cut_packet = False
+        self._heard = Heard()
 
     @property
     def share_read(self) -> float:
@@ -52,39 +58,46 @@ class Decoder:
         return min(1.0, max(read_bytes, 1) / max(self._size, 1))
 
     def chunks(self) -> Iterator[memoryview]:
-        """float32 (samples, lanes) as bytes; what it is found to lack is known at the end.
+        """float32 (samples, lanes) as bytes; `warnings` and `damaged_packets` are right at the end.
 
-        Raises NotAudio, NoAudioStream, InvalidJob, MoreChannels, MemoryError.
+        Files that are joined in one are decoded one after the other. Raises NotAudio,
+        NoAudioStream, InvalidJob, MoreChannels, MemoryError.
         """
-        with FileIO(self._fd, closefd=False) as file, _open(file, self._size) as container:
-            if not container.streams.audio:
-                raise NoAudioStream("the file has no audio track: send one that has")
-            stream = container.streams.audio[0]
-            if stream.codec_context is None:
-                raise NotAudio("its audio codec is not known: send WAV, FLAC, MP3, AAC or Opus")
-            if stream.codec_context.name not in DECODERS.split(","):
-                raise NotAudio(
-                    f"its audio codec, {stream.codec_context.name}, is none that we decode: send "
-                    "WAV, FLAC, MP3, AAC or Opus"
-                )
-            stream.codec_context.thread_count = 1
-            num_samples = 0
-            for chunk in self._resampled(container, stream):
-                num_samples += len(chunk) // (SAMPLE_BYTES * self.lanes.count)
-                yield chunk
-            if num_samples == 0:
-                raise NotAudio(
-                    f"no sample of its {stream.codec_context.name} audio could be decoded: the "
-                    "file is damaged, empty or encrypted; send another copy"
-                )
-            self.lanes.end()
-            self.truncated = is_truncated(
-                self._fd,
-                self._size,
-                container,
-                decoded_seconds=num_samples / self._sample_rate_hz,
-                cut_packet=self._cut_packet,
-            )
+        joined = find_joined(self._fd, self._size)
+        found = set(joined.warnings)
+        num_decoded, refused = 0, None
+        for start, stop in joined.sections:
+            try:
+                yield from self._section(start, stop)
+                num_decoded += 1
+                found.update(self.warnings)
+            except (NotAudio, NoAudioStream) as error:
+                if len(joined.sections) == 1:
+                    raise
+                refused = error
+                found.add(AudioWarning.DAMAGED)
+        if refused and not num_decoded:
+            raise refused
+        self.lanes.end()
+        self.warnings = in_order(found)
+
+    def _section(self, start: int, stop: int) -> Iterator[memoryview]:
+        """Samples of the first audio track there that can be decoded. Raises as `chunks`."""
+        with Section(self._fd, start, stop) as file:
+            for number in itertools.count():
+                with _open(file, stop - start) as container:
+                    stream = _track(container, number)
+                    self._heard = heard = Heard()
+                    for chunk in self._resampled(container, stream):
+                        samples = len(chunk) / SAMPLE_BYTES / self.lanes.count
+                        heard.seconds += samples / self._sample_rate_hz
+                        yield chunk
+                    if not heard.seconds:
+                        continue
+                    track = track_of(self._fd, container, stream)
+                    found = find_warnings(self._fd, self._size, track, heard)
+                    self.warnings = in_order(found)
+                    return
 
     def _resampled(self, container: InputContainer, stream: AudioStream) -> Iterator[memoryview]:
         """Samples of every frame, through a new graph whenever the frames change their form."""
@@ -101,6 +114,12 @@ class Decoder:
 
     def _frames(self, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
         """Decoded frames; what does not decode is counted and left out."""
+        heard = self._heard
+        tick_seconds = float(stream.time_base or 0)
+        has_pauses = allows_pauses(stream.codec_context.name)
+        step_seconds = None if has_pauses else STEP_SECONDS.get(container.format.name)
+        frame: AudioFrame | None = None
+        lacking = False
         for packet in self._packets(container, stream):
             try:
                 frames = stream.decode(packet)
@@ -110,29 +129,69 @@ class Decoder:
                 continue
             except av.error.FFmpegError:
                 self.damaged_packets += 1
+                lacking |= frame is not None and not bytes(packet or b"").startswith(_TAGS)
                 continue
-            yield from frames
+            for frame in frames:
+                if step_seconds is not None and frame.pts is not None:
+                    start_seconds = tick_seconds * frame.pts
+                    limit_seconds = heard.reached_seconds + step_seconds
+                    heard.has_holes |= heard.reached_seconds > 0 and start_seconds > limit_seconds
+                    heard.reached_seconds = start_seconds + frame.samples / frame.sample_rate
+                yield frame
+            if frames and packet is not None and packet.size:
+                heard.has_holes |= lacking
+                lacking = False
+        if frame is not None and frame.pts is not None:
+            heard.reached_seconds = tick_seconds * frame.pts + frame.samples / frame.sample_rate
 
     def _packets(
         self, container: InputContainer, stream: AudioStream
     ) -> Iterator["Packet[AudioStream] | None"]:  # generic for type checkers only
         """Packets of the stream, and what makes the decoder give its last frames."""
+        heard = self._heard
         try:
             for packet in container.demux(stream):  # ends with an empty packet
                 if packet.has_sidedata("encryption_info"):  # as sound it would be noise
                     raise NotAudio("its audio is encrypted (DRM): send a copy that is not")
-                self._cut_packet |= packet.is_corrupt
+                if packet.size:
+                    heard.num_bytes += packet.size
+                    heard.has_holes |= heard.is_cut  # for this is not the last
+                    heard.is_cut = packet.is_corrupt
                 yield packet
         except MemoryError:
             raise
         except IndexError:  # after the empty packet, where tracks have appeared on the way
             return
         except av.error.FFmpegError:
-            self._cut_packet = True
+            heard.ended_in_error = True
             yield None
 
 
-def _open(file: FileIO, size: int) -> InputContainer:
+def _track(container: InputContainer, number: int) -> AudioStream:
+    """The audio track of that number among those that can be decoded, ready to be.
+
+    Raises NotAudio where there are not so many, NoAudioStream where there is none of any kind.
+    """
+    tracks = container.streams.audio
+    if not tracks:
+        raise NoAudioStream("the file has no audio track: send one that has")
+    # PyAV has no codec context where FFmpeg has no decoder.
+    codecs = [track.codec_context.name if track.codec_context else None for track in tracks]
+    known = [at for at, codec in enumerate(codecs) if codec in _DECODERS]
+    if number < len(known):
+        stream = tracks[known[number]]
+        stream.codec_context.thread_count = 1
+        return stream
+    if known:
+        raise NotAudio(
+            f"no sample of its {codecs[known[0]]} audio could be decoded: the file is damaged, "
+            "empty or encrypted; send another copy"
+        )
+    name = f", {codecs[0]}, is none that we decode" if codecs[0] else " is not known"
+    raise NotAudio(f"its audio codec{name}: send WAV, FLAC, MP3, AAC or Opus")
+
+
+def _open(file: Section, size: int) -> InputContainer:
     """Open the file as one of FORMATS, which may open nothing else. Raises NotAudio."""
     if size == 0:
         raise NotAudio("the object is empty: 0 bytes")
@@ -141,7 +200,7 @@ def _open(file: FileIO, size: int) -> InputContainer:
         "codec_whitelist": DECODERS,  # a container is probed by decoding some of each stream
         "protocol_whitelist": "",
     }
-    if os.pread(file.fileno(), 4, 8) == b"WAVE":
+    if os.pread(file.fileno(), 4, file.start + 8) == b"WAVE":
         options["probesize"] = str(_WAV_PROBE_BYTES)
     file.seek(0)
     try:

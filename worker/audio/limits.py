@@ -5,8 +5,15 @@ from pathlib import Path
 
 from storage.errors import AudioTooLong
 
+_MIN_SAMPLE_RATE_HZ = 1_000  # below it, a single packet of a hostile file is hours of audio
+_MAX_SAMPLE_RATE_HZ = 768_000  # above it, the filter that resamples takes gigabytes
 TIMEOUT_PER_DECODED_SECOND = 0.1
 SPOOL_BYTES = 4 * 1024**3  # 18 hours of audio
+
+
+def sample_rate_is_sound(sample_rate_hz: int) -> bool:
+    """Whether it can be that of a recording."""
+    return _MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= _MAX_SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class Done:
 
     num_samples: int
     lanes: int
-    truncated: bool
+    warnings: str  # as the wire contract has them, comma-separated
     damaged_packets: int
 
 

@@ -8,9 +8,9 @@ from av.filter.context import FilterContext
 
 from storage.errors import NotAudio
 from worker.audio.formats import as_text, pick_options, resample_options
+from worker.audio.limits import sample_rate_is_sound
 from worker.audio.pcm import SAMPLE_BYTES
 
-_MIN_SAMPLE_RATE_HZ = 1_000  # below it, a single packet of a hostile file is hours of audio
 # Asking the graph after every packet costs more than the resampling: most answers are exceptions.
 _BATCH_SAMPLES = 65_536
 _CHUNK_SAMPLES = 16_384
@@ -30,7 +30,7 @@ class Resampler:
         """A lane is a channel, or None for the mix. Raises NotAudio."""
         self.form = form
         sample_format, layout, rate_hz = form
-        if rate_hz < _MIN_SAMPLE_RATE_HZ:
+        if not sample_rate_is_sound(rate_hz):
             raise NotAudio(
                 f"its sample rate of {rate_hz} Hz cannot be that of sound: the header is wrong"
             )

@@ -30,7 +30,7 @@ def read_plain(blob: Blob, max_samples: int) -> Waveform | None:
     data = os.pread(blob.fd, num_samples * sample_bytes, header.data_offset)
     if len(data) < num_samples * sample_bytes:
         return None
-    return Waveform(_to_float(data, sample_bytes), truncated=header.truncated)
+    return Waveform(_to_float(data, sample_bytes), header.warnings)
 
 
 def _to_float(data: bytes, sample_bytes: int) -> Samples:

@@ -12,14 +12,15 @@ from storage.wire.parts import Parts
 from worker.audio.lanes import missing_channel
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ, Recording, Waveform
+from worker.warning import AudioWarning
 
 
 def map_lanes(
     fd: int,
     num_samples: int,
     lanes: int,
+    warnings: tuple[AudioWarning, ...],
     *,
-    truncated: bool,
     released: Callable[[], None] | None = None,
 ) -> tuple[Waveform, ...]:
     """Map the float32 (num_samples / lanes, lanes) in the file `fd`, which stays the caller's.
@@ -34,9 +35,9 @@ def map_lanes(
         weakref.finalize(pcm, released).atexit = False
     samples = np.frombuffer(pcm, np.float32)  # (num_samples,)
     if lanes == 1:
-        return (Waveform(samples, truncated=truncated),)
+        return (Waveform(samples, warnings),)
     side_by_side = samples.reshape(-1, lanes)
-    return tuple(Waveform(side_by_side[:, lane], truncated=truncated) for lane in range(lanes))
+    return tuple(Waveform(side_by_side[:, lane], warnings) for lane in range(lanes))
 
 
 def recording_of(lanes: Sequence[Waveform], parts: Parts) -> Recording:

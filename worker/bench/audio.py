@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.audio.commandline import find_ffmpeg
+from worker.audio.program import find_ffmpeg
 from worker.clip import SAMPLE_RATE_HZ, Samples
 
 

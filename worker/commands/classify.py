@@ -38,7 +38,7 @@ from worker.commands.program import (
 )
 
 if TYPE_CHECKING:
-    from worker.classify import Asked, FileResult
+    from worker.commands.files import Asked, FileResult
 
 
 def classify(
@@ -58,8 +58,8 @@ def classify(
     hide_memory()
     settings = load_settings(model=model, device=device, dtype=dtype)
     configure_logs("warning" if settings.log_level == "info" else settings.log_level)
-    from worker.classify import Asked  # noqa: PLC0415 (imports torch)
-    from worker.classify import classify as classify_files  # noqa: PLC0415
+    from worker.commands.files import Asked  # noqa: PLC0415 (imports torch)
+    from worker.commands.files import classify as classify_files  # noqa: PLC0415
 
     require_spool(settings)
     files = list(named_files(files))

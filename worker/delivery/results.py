@@ -86,8 +86,8 @@ def tell(classified: Classified, *, timeline: bool) -> dict[str, Any]:
     """A result as JSON values; `warnings` and lists only where there are any."""
     told = _view(classified.top, timeline=timeline)
     told["duration_s"] = round(classified.duration_seconds, 3)
-    if classified.truncated:
-        told["warnings"] = ["truncated", *told.get("warnings", ())]
+    if classified.warnings:
+        told["warnings"] = [*classified.warnings, *told.get("warnings", ())]
     if classified.channels is not None:
         told["channels"] = [_channel(view, timeline=timeline) for view in classified.channels]
     return told

@@ -13,6 +13,7 @@ from worker.engine.eager import SegmentOutput
 from worker.engine.engine import Engine, Started
 from worker.engine.prediction import Prediction, pool
 from worker.tape import Segment
+from worker.warning import AudioWarning
 
 LONGEST_FRAMES_SECONDS = 600.0
 _FLOAT32_BYTES = 4
@@ -46,7 +47,7 @@ class Classified:
 
     top: ClassifiedView
     duration_seconds: float
-    truncated: bool
+    warnings: tuple[AudioWarning, ...] = ()  # of the file
     channels: tuple[ClassifiedView, ...] | None = None  # None where they were not asked for
 
     @property
@@ -119,7 +120,7 @@ class Infer:
         return Classified(
             self._concluded(views.top, views, of_clip),
             views.duration_seconds,
-            views.truncated,
+            views.warnings,
             channels if views.parts.channel == EACH else None,
         )
 

@@ -94,7 +94,7 @@ class _Cutting:
                 for channel, lane in enumerate(recording.channels if each else ())
             ),
             duration_seconds=recording.whole.duration_seconds,
-            truncated=recording.whole.truncated,
+            warnings=recording.whole.warnings,
             parts=self._parts,
         )
 

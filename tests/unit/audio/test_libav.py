@@ -23,6 +23,7 @@ from tests.support.audio_files import (
     wav,
 )
 from worker.audio.libav import Decoder
+from worker.warning import AudioWarning
 
 WEB_PAGE = "<!DOCTYPE html><html><body>" + "<p>Nicht gefunden: é à ü</p>\n" * 500 + "</html>"
 
@@ -82,7 +83,7 @@ def test_tags_and_cover_art_change_nothing() -> None:
     plain = mp3(1.0)
     tagged = id3_with_cover(b"\xc4\xe9\xff\xfe\x81", b"\xff\xd8\xff\xe0" + bytes(300_000)) + plain
     np.testing.assert_array_equal(decode(tagged)[0], decode(plain)[0])
-    assert not decode(tagged)[1].truncated
+    assert decode(tagged)[1].warnings == ()
 
 
 def test_damaged_packets_are_left_out_and_counted() -> None:
@@ -119,9 +120,9 @@ def test_truncation_is_seen(name: str, part: float) -> None:
     """A file whose container states its length or its end is known to be cut short, or whole."""
     data = STATE_THEIR_LENGTH[name]()
     all_of_it, decoder = decode(data)
-    assert not decoder.truncated
+    assert decoder.warnings == ()
     rest, decoder = decode(data[: int(len(data) * part)])
-    assert decoder.truncated
+    assert AudioWarning.TRUNCATED in decoder.warnings
     assert 0 < len(rest) < len(all_of_it)
 
 
@@ -131,7 +132,7 @@ def test_what_states_no_length_is_not_called_truncated() -> None:
     streamed = wav(pcm16(tone(4.0, 8_000)), sample_rate_hz=8_000, data_size=0xFFFFFFFF)
     uncounted = mp3(4.0).replace(b"Xing", b"\0\0\0\0").replace(b"Info", b"\0\0\0\0")
     for data in (aac, aac[: len(aac) // 2], streamed, uncounted, uncounted[: len(uncounted) // 2]):
-        assert not decode(data)[1].truncated
+        assert decode(data)[1].warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ MESSAGES: list[Message] = [
     GoOn(),
     GiveUp(),
     Again(channels=2),
-    Done(num_samples=0, lanes=1, truncated=True, damaged_packets=3),
+    Done(num_samples=0, lanes=1, warnings="truncated,damaged", damaged_packets=3),
     Failed(code="not_audio", message="\x1b" * 500),
 ]
 
@@ -59,7 +59,7 @@ def test_messages_arrive_as_they_were_sent(message: Message) -> None:
         b'["Part", {"expected_samples": true}]',
         b'["Part", {"expected_samples": "1"}]',
         b'["Part", {"expected_samples": ' + b"9" * 5_000 + b"}]",
-        b'["Done", {"num_samples": 1, "truncated": 0, "damaged_packets": 0}]',
+        b'["Done", {"num_samples": 1, "lanes": 1, "warnings": 0, "damaged_packets": 0}]',
         b'["Failed", {"code": ["not_audio"], "message": ""}]',
         encode(Failed("not_audio", "x" * MAX_MESSAGE_BYTES))[:MAX_MESSAGE_BYTES],
     ],

@@ -12,6 +12,7 @@ from storage.objects.blob import Blob
 from tests.support.audio_files import chunk, pcm16, tone, wav
 from worker.audio.wav import read_plain
 from worker.clip import Waveform
+from worker.warning import AudioWarning
 
 MAX_SAMPLES = 16_000
 PCM = pcm16(tone(0.1))
@@ -65,16 +66,52 @@ def test_odd_headers_are_understood(data: bytes) -> None:
     """Whatever stands around them, the same samples are read, and nothing is truncated."""
     waveform = read(data)
     assert waveform is not None
-    assert not waveform.truncated
+    assert waveform.warnings == ()
     assert waveform.samples.tolist() == samples_of(wav(PCM))
 
 
-def test_missing_samples_mean_truncated() -> None:
-    """A data chunk longer than the file gives what is there, marked as truncated."""
-    waveform = read(wav(PCM, data_size=len(PCM) + 2))
+SECOND = pcm16(tone(1.0))
+
+
+@pytest.mark.parametrize(
+    ("data", "warnings"),
+    [
+        pytest.param(wav(SECOND, data_size=len(SECOND) + 44), (), id="44 bytes too many"),
+        pytest.param(wav(SECOND, data_size=len(SECOND) + 1), (), id="1 byte too many"),
+        pytest.param(wav(SECOND, data_size=len(SECOND) + 7_999), (), id="just below 0.25 s"),
+        pytest.param(
+            wav(SECOND, data_size=len(SECOND) + 8_002), (AudioWarning.TRUNCATED,), id="just above"
+        ),
+        pytest.param(wav(PCM) * 5, (AudioWarning.TRAILING_DATA,), id="five files joined"),
+        pytest.param(
+            wav(SECOND, data_size=len(PCM)), (AudioWarning.TRAILING_DATA,), id="samples behind"
+        ),
+        pytest.param(
+            wav(SECOND, after=chunk(b"LIST", bytes(50_000))), (), id="a long chunk behind"
+        ),
+        pytest.param(
+            wav(SECOND[:-1], after=chunk(b"id3 ", b"x" * 50_000)), (), id="a chunk at an odd offset"
+        ),
+        pytest.param(wav(SECOND) + b"TAG" + bytes(125), (), id="a tag behind"),
+    ],
+)
+def test_a_header_may_count_wrongly(data: bytes, warnings: tuple[AudioWarning, ...]) -> None:
+    """A quarter of a second more or less is no matter; beyond, what is there is given, and said."""
+    waveform = read(data)
     assert waveform is not None
-    assert waveform.truncated
-    assert len(waveform.samples) == len(PCM) // 2
+    assert waveform.warnings == warnings
+    assert len(waveform.samples) in (len(PCM) // 2, len(SECOND) // 2, len(SECOND) // 2 - 1)
+
+
+def test_the_length_of_a_long_file_is_read() -> None:
+    """RF64 has the length of its data in a chunk of its own."""
+    sizes = chunk(b"ds64", struct.pack("<QQQI", 0, len(SECOND), len(SECOND) // 2, 0))
+    data = b"RF64" + wav(SECOND, data_size=0xFFFFFFFF, before=sizes)[4:]
+    whole, cut = read(data), read(data[: -len(SECOND) // 2])
+    assert whole is not None
+    assert whole.warnings == ()
+    assert cut is not None
+    assert cut.warnings == (AudioWarning.TRUNCATED,)
 
 
 @pytest.mark.parametrize(

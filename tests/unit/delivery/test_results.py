@@ -41,7 +41,7 @@ def fields(
         (outputs or Outputs()).put, output_prefix="out/", describe={}, untrained=False
     )
     ticket = Begun(Delivery(Lane.NORMAL, "1-0", 1, ()), Verdict.RUN, "x", run=run)
-    value = Classified(top, 2.5, truncated=False, channels=channels)
+    value = Classified(top, 2.5, channels=channels)
     return results.fields(Task(Job("x", "a.wav", want=want), value=value, ticket=ticket))
 
 

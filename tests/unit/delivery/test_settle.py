@@ -26,6 +26,7 @@ from tests.support.settle_desk import PREDICTION, SCORES, Desk
 from worker.delivery import settle as settle_module
 from worker.fitness.guard import Excused
 from worker.fitness.self_test import Finding
+from worker.warning import AudioWarning
 
 
 @pytest.fixture(autouse=True)
@@ -71,16 +72,18 @@ def test_a_heartbeat_meanwhile_finds_nothing_lost(error: JobError | None) -> Non
 
 
 @pytest.mark.parametrize(
-    ("truncated", "untrained", "warning"),
+    ("warnings", "untrained", "warning"),
     [
-        (True, False, "truncated"),
-        (False, True, "untrained_model"),
-        (True, True, "truncated,untrained_model"),
+        ((AudioWarning.TRUNCATED,), False, "truncated"),
+        ((), True, "untrained_model"),
+        (tuple(AudioWarning), True, "truncated,damaged,trailing_data,untrained_model"),
     ],
 )
-def test_warnings_say_what_to_doubt(truncated: bool, untrained: bool, warning: str) -> None:
-    """A file cut short, and scores of random weights."""
-    ending = Desk(untrained=untrained).ending(truncated=truncated)
+def test_warnings_say_what_to_doubt(
+    warnings: tuple[AudioWarning, ...], untrained: bool, warning: str
+) -> None:
+    """What is wrong with a file, and scores of random weights, in that order."""
+    ending = Desk(untrained=untrained).ending(warnings=warnings)
     assert ending.fields["warning"] == warning
 
 
