@@ -27,11 +27,15 @@ from storage.redis.embedded import EmbeddedRedis, NoServer
 from storage.terminal.text import tell
 from storage.wire.channels import EACH
 from storage.wire.messages import Job, Keys, Lane, Status, has_ended
-from storage.wire.parts import Parts, parse_segments
+from storage.wire.parts import Parts, SegmentAsked
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "samples"
 CALL = "dialogue_it.ogg"
+TURNS = (  # as a recognizer would tell them
+    SegmentAsked(0.0, 2.1, speaker="agent", channel=0),
+    SegmentAsked(2.4, 5.5, speaker="customer", channel=1),
+)
 BUNDLED_MODEL = ROOT / "tests" / "data" / "parity" / "tiny"
 STATE = ROOT / ".demo"
 HUB_SECONDS = 3.0
@@ -217,7 +221,7 @@ def _classify(
     jobs = {
         job.id: job for job in (Job(f"demo-{run_id}-{Path(clip).stem}", clip) for clip in clips)
     }
-    call = Job(f"demo-{run_id}-call", CALL, parts=_turns())
+    call = Job(f"demo-{run_id}-call", CALL, parts=Parts(channel=EACH, segments=TURNS))
     jobs[call.id] = call
     results: dict[str, dict[str, str]] = {}
     deadline = time.monotonic() + LIMIT_SECONDS
@@ -234,12 +238,6 @@ def _classify(
     except RedisError as error:
         raise DemoFailed(f"Redis at {url}: {error}") from error
     return [(job.key, job_id, results[job_id]) for job_id, job in jobs.items()]
-
-
-def _turns() -> Parts:
-    """What is asked of the call: each channel, and the turns that a recognizer would tell."""
-    segments = (SAMPLES / CALL).with_suffix(".segments.json").read_bytes()
-    return Parts(channel=EACH, segments=parse_segments(segments))
 
 
 def _show_call(console: Console, rows: Sequence[tuple[str, str, dict[str, str]]]) -> None:

@@ -35,6 +35,7 @@ _IDLE_SECONDS = 5.0
 PROBE_KEY = "emostream-probe"  # `check` and `serves` ask for it; it need not exist
 
 _NOT_FOUND = {"NoSuchKey", "NoSuchBucket", "KeyTooLongError", "InvalidBucketName"}
+_INVALID_KEY = {"InvalidObjectName", "XMinioInvalidObjectName", "InvalidURI"}
 _DENIED = {  # with status 400; the last is rclone's for a request without a signature
     "ExpiredToken",
     "InvalidToken",
@@ -105,13 +106,13 @@ class S3Store:
             if admit is not None:
                 admit(size)
             if time.monotonic() < began + _IDLE_SECONDS:
-                with _translated(where, timeout=StageTimeout):
+                with _translated(where, key, timeout=StageTimeout):
                     return _read(response, size)
         # It may have hung up meanwhile, which would be no fault of the job's.
         with self._asked(bucket, key, where) as (response, size_now):
             if size_now != size:
                 raise StorageUnavailable(f"{where}: was replaced meanwhile, so it is tried again")
-            with _translated(where, timeout=StageTimeout):
+            with _translated(where, key, timeout=StageTimeout):
                 return _read(response, size)
 
     def put(
@@ -125,7 +126,7 @@ class S3Store:
         """See `ObjectStore.put`."""
         bucket = bucket or self._bucket
         body = io.BytesIO(data)
-        with _translated(f"bucket {bucket!r}, key {key!r}"):
+        with _translated(f"bucket {bucket!r}, key {key!r}", key):
             self._client.put_object(
                 bucket,
                 key,
@@ -139,7 +140,7 @@ class S3Store:
     def check(self) -> None:
         """See `ObjectStore.check`. Asks for an object, so the rights to fetch are enough."""
         where = f"bucket {self._bucket!r} at {self._endpoint}"
-        with _translated(where):
+        with _translated(where, PROBE_KEY):
             try:
                 response = self._client.get_object(self._bucket, PROBE_KEY)
             except (S3Error, InvalidResponseError) as error:
@@ -162,7 +163,7 @@ class S3Store:
     @contextmanager
     def _asked(self, bucket: str, key: str, where: str) -> Iterator[tuple[BaseHTTPResponse, int]]:
         """The answer to a GET, its body not read yet, and how long that is."""
-        with _translated(where):
+        with _translated(where, key):
             response = self._client.get_object(bucket, key)
         with _released(response):
             size = response.length_remaining
@@ -221,8 +222,16 @@ def _answer(error: S3Error | InvalidResponseError | ServerError) -> _Answer:
     return _Answer(error._code, code[1] if code else "", message[1] if message else "")
 
 
-def _verdict(where: str, answer: _Answer) -> JobError:
+def _is_odd(key: str) -> bool:
+    """Whether some servers have no such keys: those that keep objects as files."""
+    return key.startswith("/") or "//" in key
+
+
+def _verdict(where: str, answer: _Answer, key: str) -> JobError:
     """What the server's answer means for the job."""
+    # Of a key like any other, `InvalidArgument` tells of the request: the server is set up wrongly.
+    if answer.code in _INVALID_KEY or (answer.code == "InvalidArgument" and _is_odd(key)):
+        return InvalidJob(f"{where}: no key for this server ({answer.text}); correct the job")
     if answer.code in _NOT_FOUND or answer.status == HTTPStatus.NOT_FOUND:
         return ObjectNotFound(f"{where}: there is none ({answer.text}); correct the job")
     if answer.code in _DENIED or answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -234,12 +243,14 @@ def _verdict(where: str, answer: _Answer) -> JobError:
 
 
 @contextmanager
-def _translated(where: str, *, timeout: type[JobError] = StorageUnavailable) -> Iterator[None]:
+def _translated(
+    where: str, key: str, *, timeout: type[JobError] = StorageUnavailable
+) -> Iterator[None]:
     """Turn what the SDK and urllib3 raise into what it means for the job."""
     try:
         yield
     except (S3Error, InvalidResponseError, ServerError) as error:
-        raise _verdict(where, _answer(error)) from error
+        raise _verdict(where, _answer(error), key) from error
     except HTTPError as error:
         kind = timeout if isinstance(error, ReadTimeoutError) else StorageUnavailable
         raise kind(

@@ -33,11 +33,22 @@ def test_classify_prints_one_json_object_a_file_and_exits_with_3_where_some_fail
     assert ran.returncode == 3, ran.stderr
     found = {line["file"]: line for line in map(json.loads, ran.stdout.splitlines())}
     assert set(found) == {good, str(text), missing}
-    assert set(found[good]) == {"file", "label", "score", "scores", "duration_s"}
+    assert set(found[good]) == {"file", "label", "score", "scores", "duration_s", "warning"}
     assert found[good]["duration_s"] == pytest.approx(3.68, abs=0.05)
     assert found[good]["score"] == max(found[good]["scores"].values())
     assert found[str(text)]["error_code"] == "not_audio"
     assert found[missing]["error_code"] == "object_not_found"
+
+
+def test_classify_warns_as_a_result_does(program: Program, tmp_path: Path) -> None:
+    """Of a file cut short, in JSON and in the line of a file."""
+    cut = tmp_path / "cut.mp3"
+    whole = (SAMPLES / "excited_en.mp3").read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    command = ("worker", "classify", str(cut), "--model", "random:tiny")
+    as_json, as_line = program(*command, "--json"), program(*command)
+    assert json.loads(as_json.stdout)["warning"] == "truncated,untrained_model"
+    assert as_line.stdout.strip().endswith(" s, truncated, untrained_model)")
 
 
 def test_a_file_name_cannot_steer_a_terminal(program: Program, tmp_path: Path) -> None:

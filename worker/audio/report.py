@@ -21,6 +21,7 @@ from worker.audio.wholeness import (
 )
 
 _MAX_LINE_BYTES = 4_096
+_COUNTED = ("aac", "ac3", "amr", "mp3")  # whose time stamps count packets
 _CLOCK_SECONDS = 0.02  # what it rounds to, and half a frame
 _CLOCK = r"(\d+:\d\d:\d\d(?:\.\d+)?)"
 _INPUT = re.compile(r"^\[info\] Input #0, (\S+), from ")
@@ -87,7 +88,7 @@ class Report:
         heard.has_holes = (
             self._failed_packets > 1
             or (step_seconds is not None and skipped_seconds > step_seconds + _CLOCK_SECONDS)
-            or (self._failed_packets == 1 and skipped_seconds > 0 and not has_inner_tag(fd))
+            or (self._is_one_lost_inside(skipped_seconds) and not has_inner_tag(fd))
         )
         track = Track(
             form=self._form,
@@ -97,6 +98,9 @@ class Report:
             delay_seconds=delay_seconds(codec, rate_hz),
         )
         return track, heard
+
+    def _is_one_lost_inside(self, skipped_seconds: float) -> bool:
+        return self._failed_packets == 1 and self._form in _COUNTED and skipped_seconds > 0
 
     def _declared_seconds(self, fd: int, audio: _Stream | None) -> float | None:
         if audio is not None and self._form == "mp3":
@@ -145,3 +149,6 @@ class Report:
             self.complaint = found[1].strip()
         self.has_no_track |= "matches no streams" in line
         self._heard.ended_in_error |= "Error during demuxing" in line
+        # Of a transport stream it may be any packet; others are short where the file ends.
+        is_partial = "corrupt input packet in stream" in line
+        self._heard.is_cut |= is_partial and self._form != "mpegts"

@@ -8,6 +8,7 @@ import pytest
 
 from storage.errors import (
     AccessDenied,
+    InvalidJob,
     JobError,
     ObjectNotFound,
     ObjectTooLarge,
@@ -61,6 +62,9 @@ def test_one_request_for_each_object_over_one_connection() -> None:
         ("403 Forbidden", "SignatureDoesNotMatch", AccessDenied),
         ("400 Bad Request", "ExpiredToken", AccessDenied),
         ("400 Bad Request", "AuthorizationHeaderMalformed", AccessDenied),
+        ("400 Bad Request", "XMinioInvalidObjectName", InvalidJob),
+        ("400 Bad Request", "InvalidURI", InvalidJob),
+        ("400 Bad Request", "InvalidArgument", StorageUnavailable),  # `k` is as good a key as any
         ("301 Moved Permanently", "PermanentRedirect", StorageUnavailable),
         ("429 Too Many Requests", "TooManyRequests", StorageUnavailable),
         ("500 Internal Server Error", "InternalError", StorageUnavailable),

@@ -255,3 +255,14 @@ def test_store_that_is_not_there() -> None:
         with pytest.raises(StorageUnavailable, match="EMO_STORE") as caught:
             call()
         assert isinstance(caught.value, JobError) and caught.value.retryable
+
+
+@pytest.mark.parametrize("key", ["/calls/a.wav", "calls//a.wav", "//a.wav"])
+def test_a_key_that_the_server_cannot_have_fails_its_job(rclone: S3Server, key: str) -> None:
+    """The server is well, and would answer the same a fifth time."""
+    store = open_store(
+        rclone.url("audio"), access_key=ACCESS_KEY, secret_key=SECRET_KEY, timeout_seconds=10
+    )
+    with pytest.raises(InvalidJob, match="no key for this server") as caught:
+        store.fetch(key, max_bytes=1000)
+    assert not caught.value.retryable
