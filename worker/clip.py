@@ -1,7 +1,7 @@
 """What the stages hand on: `Fetched` to decode, `Recording` to normalize, `Views` to infer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,11 +35,13 @@ def frame_samples(frames: int) -> int:
 class Waveform:
     """Decoded audio: float32 (num_samples,), 16 kHz mono, nominally in [-1, 1].
 
-    The samples are read-only and may be a mapped file, so that hours of audio cost no memory.
+    The samples are read-only and may be a mapped file, so that hours of audio cost no memory:
+    whoever has read many says so by `forget`, which is cheap, and may be called by any thread.
     """
 
     samples: Samples
     warnings: tuple[AudioWarning, ...] = ()  # in their order
+    forget: Callable[[], object] | None = None
 
     @property
     def duration_seconds(self) -> float:
@@ -111,6 +113,7 @@ class Clip:
     scale: float  # 1 / sqrt(variance + 1e-5)
     windows: tuple[Window, ...]
     silent: bool = False  # no sample above -80 dBFS
+    forget: Callable[[], object] | None = None  # see Waveform
 
     def write(self, window: Window, out: Samples) -> None:
         """Write the window's normalized samples to `out`, float32 (frame_samples(frames),)."""
@@ -118,6 +121,8 @@ class Clip:
         samples = self.samples[first : first + frame_samples(window.frames)]
         np.subtract(samples, np.float32(self.mean), out=out)
         np.multiply(out, np.float32(self.scale), out=out)
+        if self.forget is not None:
+            self.forget()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Voice activity detection: Silero's network over a recording, a block of it at a time."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,21 @@ class SpeechDetector:
         """Nothing is loaded before the first call."""
         self._options = options
 
-    def __call__(self, samples: Samples) -> list[Turn]:
+    def __call__(self, samples: Samples, forget: Callable[[], object] | None = None) -> list[Turn]:
         """Turns in order, without overlap; none in silence.
 
         `samples` are float32 (num_samples,), 16 kHz mono, nominally in [-1, 1]; any view or mapped
-        file will do, and any length: it takes 3 MB of memory an hour. Values beyond [-1, 1] are
-        clipped, and what is no number is silence. Raises InvalidJob where the packages for it
-        are not installed.
+        file will do (for `forget` see Waveform), and any length: it takes 3 MB of memory an hour.
+        Values beyond [-1, 1] are clipped, and what is no number is silence. Raises InvalidJob where
+        the packages for it are not installed.
         """
-        probability, power = _measure(samples)
+        probability, power = _measure(samples, forget)
         return find_turns(probability, power, len(samples), self._options)
 
 
-def _measure(samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _measure(
+    samples: Samples, forget: Callable[[], object] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Probability of speech and mean square of each chunk: float32 (num_chunks,) both."""
     network = _load_network()
     hidden = cell = np.zeros(_STATE_SHAPE, np.float32)
@@ -54,6 +56,8 @@ def _measure(samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.float32]
             ["speech_probs", "hn", "cn"], {"input": chunks, "h": hidden, "c": cell}
         )
         probabilities.append(probability)
+        if forget is not None:
+            forget()
         powers.append(np.square(chunks[:, _CONTEXT_SAMPLES:]).mean(axis=1))
     return np.concatenate(probabilities), np.concatenate(powers)
 

@@ -3,6 +3,7 @@
 import mmap
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from worker.audio.lanes import missing_channel
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ, Recording, Waveform
 from worker.warning import AudioWarning
+
+_MOST_BYTES_KEPT = 16 * 1024**2
 
 
 def map_lanes(
@@ -33,11 +36,13 @@ def map_lanes(
     pcm = mmap.mmap(fd, num_samples * SAMPLE_BYTES, access=mmap.ACCESS_READ)
     if released is not None:
         weakref.finalize(pcm, released).atexit = False
+    # Pages of a file that were read count as ours until somebody else needs the memory.
+    forget = partial(pcm.madvise, mmap.MADV_DONTNEED) if len(pcm) > _MOST_BYTES_KEPT else None
     samples = np.frombuffer(pcm, np.float32)  # (num_samples,)
     if lanes == 1:
-        return (Waveform(samples, warnings),)
+        return (Waveform(samples, warnings, forget),)
     side_by_side = samples.reshape(-1, lanes)
-    return tuple(Waveform(side_by_side[:, lane], warnings) for lane in range(lanes))
+    return tuple(Waveform(side_by_side[:, lane], warnings, forget) for lane in range(lanes))
 
 
 def recording_of(lanes: Sequence[Waveform], parts: Parts) -> Recording:

@@ -12,7 +12,7 @@ from worker.audio.speech import SpeechDetector
 from worker.audio.turns import SpeechOptions
 from worker.audio.wav import read_plain
 from worker.audio.waveform import recording_of
-from worker.clip import SAMPLE_RATE_HZ, Fetched, Recording, Samples
+from worker.clip import SAMPLE_RATE_HZ, Fetched, Recording
 
 
 class Decode:
@@ -22,7 +22,7 @@ class Decode:
         self,
         processes: DecodeProcesses,
         limits: AudioLimits,
-        find_speech: Callable[[Samples], Sequence[tuple[int, int]]] | None = None,
+        find_speech: Callable[..., Sequence[tuple[int, int]]] | None = None,
     ) -> None:
         """`processes` stay the caller's to close; `find_speech` gives turns, samples [start, stop).
 
@@ -70,6 +70,6 @@ class Decode:
         found: dict[int, Sequence[tuple[int, int]]] = {}
         for lane in (recording.whole, *channels):
             if id(lane) not in found:  # mono is its one channel
-                found[id(lane)] = self._find_speech(lane.samples)
+                found[id(lane)] = self._find_speech(lane.samples, lane.forget)
         speech = tuple(found[id(lane)] for lane in (recording.whole, *channels))
         return replace(recording, speech=speech)

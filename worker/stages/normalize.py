@@ -27,6 +27,7 @@ from worker.clip import (
 
 _EPSILON = 1e-5
 _CHUNK_SAMPLES = 65_536  # as float64 they stay in the cache, however long the clip
+_KEPT_SAMPLES = 32 * _CHUNK_SAMPLES  # of a mapped file, before it is told that they were read
 _SILENCE = 1e-4  # -80 dBFS
 _BEYOND_SAMPLES = 8_000  # how far past the end a segment may go: half a second
 _MAX_VARIANCE = float(np.finfo(np.float32).max)
@@ -48,12 +49,17 @@ class Normalize:
         """What is classified of a recording. Raises AudioTooShort, NotAudio, InvalidJob."""
         return _Cutting(recording, self.clip, self._max_audio_seconds).views()
 
-    def clip(self, samples: Samples) -> Clip:
-        """Clip of float32 (num_samples,). Raises AudioTooShort, NotAudio."""
+    def clip(self, samples: Samples, forget: Callable[[], object] | None = None) -> Clip:
+        """Clip of float32 (num_samples,); for `forget` see Waveform.
+
+        Raises AudioTooShort, NotAudio.
+        """
         require_one_frame(len(samples))
         with np.errstate(invalid="ignore", over="ignore"):  # judged below
-            mean = sum(chunk.sum() for chunk in _chunks(samples)) / len(samples)
-            variance = sum(_squares(chunk, mean) for chunk in _chunks(samples)) / len(samples)
+            total = sum(chunk.sum() for chunk in _chunks(samples, forget))
+            mean = total / len(samples)
+            squares = sum(_squares(chunk, mean) for chunk in _chunks(samples, forget))
+            variance = squares / len(samples)
         # Never let one clip's NaN onto a tape; the bound is where the reference overflows.
         if not variance <= _MAX_VARIANCE:
             raise NotAudio(
@@ -66,7 +72,8 @@ class Normalize:
             scale=1 / math.sqrt(variance + _EPSILON),
             windows=windows(num_frames(len(samples)), self._window_seconds),
             # Only what is quiet on average can have no loud sample.
-            silent=mean**2 + variance <= _SILENCE**2 and _peak(samples) <= _SILENCE,
+            silent=mean**2 + variance <= _SILENCE**2 and _peak(samples, forget) <= _SILENCE,
+            forget=forget,
         )
 
 
@@ -74,7 +81,7 @@ class _Cutting:
     """One recording on its way to its clips: none is made twice, whoever asks for it."""
 
     def __init__(
-        self, recording: Recording, clip: Callable[[Samples], Clip], max_audio_seconds: float
+        self, recording: Recording, clip: Callable[..., Clip], max_audio_seconds: float
     ) -> None:
         self._recording = recording
         self._parts = recording.parts
@@ -148,7 +155,7 @@ class _Cutting:
     def _made_of(self, lane: Waveform, start: int, stop: int) -> Clip:
         key = id(lane), start, stop
         if key not in self._made:
-            self._made[key] = self._clip(lane.samples[start:stop])
+            self._made[key] = self._clip(lane.samples[start:stop], lane.forget)
         return self._made[key]
 
     def _require_affordable(self, segments: Sequence[SegmentAsked]) -> None:
@@ -161,10 +168,12 @@ class _Cutting:
             )
 
 
-def _chunks(samples: Samples) -> Iterator[NDArray[np.float64]]:
+def _chunks(samples: Samples, forget: Callable[[], object] | None) -> Iterator[NDArray[np.float64]]:
     """The samples in float64, some at a time; each chunk is overwritten by the next."""
     chunk = np.empty(min(len(samples), _CHUNK_SAMPLES))
     for start in range(0, len(samples), _CHUNK_SAMPLES):
+        if forget is not None and start % _KEPT_SAMPLES == 0:
+            forget()
         part = samples[start : start + _CHUNK_SAMPLES]
         chunk[: len(part)] = part
         yield chunk[: len(part)]
@@ -176,6 +185,6 @@ def _squares(chunk: NDArray[np.float64], mean: float) -> float:
     return float(np.square(chunk, out=chunk).sum())
 
 
-def _peak(samples: Samples) -> float:
+def _peak(samples: Samples, forget: Callable[[], object] | None) -> float:
     """The largest distance from 0."""
-    return float(max(np.abs(chunk, out=chunk).max() for chunk in _chunks(samples)))
+    return float(max(np.abs(chunk, out=chunk).max() for chunk in _chunks(samples, forget)))

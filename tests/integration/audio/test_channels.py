@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from storage.errors import InvalidJob, JobError
 from storage.objects.blob import Blob
-from storage.wire.parts import Parts, SegmentAsked
+from storage.wire.parts import WHOLE, Parts, SegmentAsked
 from tests.support.audio_files import ample_limits, encode, mp3, tone
 from tests.support.stages import float_wav
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
 from worker.audio.room import Spool
-from worker.clip import Fetched, Recording
+from worker.clip import Fetched, Recording, frame_samples
 from worker.stages.decode import Decode
+from worker.stages.normalize import Normalize
 
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 DecodeFor = Callable[..., Recording]
@@ -163,5 +164,34 @@ def test_too_long_is_too_long_however_many_channels(tmp_path: Path) -> None:
                 except JobError as error:
                     assert (error.code, fits) == ("audio_too_long", False)
         assert spool.used_bytes == 0
+    finally:
+        processes.close()
+
+
+def resident_bytes() -> int:
+    """Pages of mapped files that count as ours now."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("RssFile:")[2].split()[0])
+
+
+def test_hours_of_audio_are_not_held_in_memory(tmp_path: Path) -> None:
+    """However often a mapped recording is read, by whom: the statistics, speech, or the tape."""
+    limits: AudioLimits = replace(ample_limits(tmp_path), window_seconds=1)
+    processes = DecodeProcesses(1, limits)
+    try:
+        stage = Decode(processes, limits, lambda samples, forget: [(0, 16_000)])
+        stage(Fetched(Blob.from_bytes(mp3(2)), Parts(speech=True)))
+        libraries = resident_bytes()
+        data = wav_of(np.tile(planes(2, 10, 8_000), (1, 60)), 8_000)  # 115 MB of samples
+        recording = stage(Fetched(Blob.from_bytes(data), Parts(channel="each", speech=True)))
+        turns: tuple[list[tuple[int, int]], ...] = ([(0, 16_000)], [(16_000, 64_000)], [])
+        views = Normalize(30)(replace(recording, speech=turns))
+        assert resident_bytes() - libraries < 32 * 1024**2
+        most, before = 0, resident_bytes()
+        for clip in [*views.clips, *Normalize(30)(replace(recording, parts=WHOLE)).clips]:
+            for window in clip.windows:
+                clip.write(window, np.empty(frame_samples(window.frames), np.float32))
+                most = max(most, resident_bytes() - before)
+        assert most < 32 * 1024**2
     finally:
         processes.close()
