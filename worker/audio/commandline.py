@@ -19,19 +19,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import ffmpeg
 
 from storage.errors import DecodeCrashed, JobError, NoAudioStream, NotAudio, StageTimeout
 from storage.objects.blob import Blob, write_all
 from storage.wire.channels import MIX
-from worker.audio.formats import DECODERS, FORMATS, MIXED_ALIKE, pick_options, resample_options
 from worker.audio.joined import find_joined
 from worker.audio.lanes import Lanes
 from worker.audio.limits import AudioLimits, sample_rate_is_sound, too_long
 from worker.audio.pcm import SAMPLE_BYTES
-from worker.audio.program import find_ffmpeg
+from worker.audio.program import command_line
 from worker.audio.report import Report
 from worker.audio.room import Spool
 from worker.audio.spool import spool_failed
@@ -176,7 +172,7 @@ class _Isolated:
         """Have ffmpeg write to our output, by way of us. Raises StageTimeout, SpoolUnavailable."""
         whole = (start, stop) == (0, self._blob.size)
         section = None if whole else (start, stop)
-        line = _command(self._blob.fd, section, track, self._limits, self._lanes)
+        line = command_line(self._blob.fd, section, track, self._limits, self._lanes)
         try:
             return self._follow(line, Report(track))
         except OSError as error:
@@ -234,58 +230,6 @@ class _Isolated:
             except BaseException:
                 process.kill()
                 raise
-
-
-def _command(
-    fd: int,
-    section: tuple[int, int] | None,
-    track: int,
-    limits: AudioLimits,
-    lanes: Sequence[int | None],
-) -> list[str]:
-    """The command line that decodes one track to raw float32 on its stdout."""
-    url = f"/proc/self/fd/{fd}"  # seekable; through a pipe, an m4a file gives nothing and says OK
-    protocols = "file"
-    if section is not None:
-        url = "subfile,,start,{},end,{},,:{}".format(*section, url)
-        protocols = "subfile,file"
-    source = ffmpeg.input(
-        url,
-        protocol_whitelist=protocols,
-        format_whitelist=FORMATS,
-        codec_whitelist=DECODERS,
-        threads=1,
-    )
-    target = ffmpeg.output(
-        _side_by_side(source[f"a:{track}"], lanes),
-        "pipe:1",
-        format="f32le",
-        acodec="pcm_f32le",
-        t=limits.max_audio_seconds + 1,  # enough to see that it is too long
-        vn=None,
-        sn=None,
-        dn=None,
-    ).global_args("-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+verbose")
-    line: list[str] = target.compile(cmd=find_ffmpeg())
-    return line
-
-
-def _side_by_side(source: Any, lanes: Sequence[int | None]) -> Any:
-    """The lanes of an audio stream, interleaved: each as if its channel were all there is."""
-    if not lanes:
-        return source.filter("aresample", SAMPLE_RATE_HZ, osf="flt")
-    source = source.filter("asidedata", **MIXED_ALIKE)
-    split = [source]
-    if len(lanes) > 1:
-        node = source.filter_multi_output("asplit", len(lanes))
-        split = [node.stream(number) for number in range(len(lanes))]
-    ready = [
-        (part if channel is None else part.filter("channelmap", **pick_options(channel))).filter(
-            "aresample", **resample_options(SAMPLE_RATE_HZ)
-        )
-        for part, channel in zip(split, lanes, strict=True)
-    ]
-    return ready[0] if len(ready) == 1 else ffmpeg.filter(ready, "amerge", inputs=len(ready))
 
 
 def _confine(pid: int, limits: AudioLimits) -> None:

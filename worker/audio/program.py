@@ -1,16 +1,26 @@
-"""Which ffmpeg decodes what may have killed a worker."""
+"""Which ffmpeg decodes what may have killed a worker, and what it is told to do."""
 
 import functools
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
+import ffmpeg
 import imageio_ffmpeg
 import structlog
 
 from storage.errors import Internal
-from worker.audio.formats import command_line_filters
+from worker.audio.formats import (
+    DECODERS,
+    FORMATS,
+    MIXED_ALIKE,
+    command_line_filters,
+    pick_options,
+    resample_options,
+)
+from worker.audio.limits import AudioLimits
 from worker.clip import SAMPLE_RATE_HZ
 
 log = structlog.get_logger(__name__)
@@ -45,3 +55,55 @@ def _has_filter(binary: str) -> bool:
     line += ["-af", command_line_filters(SAMPLE_RATE_HZ), "-f", "null", "-"]
     check = subprocess.run(line, capture_output=True, timeout=_CHECK_SECONDS, check=False)
     return check.returncode == 0
+
+
+def command_line(
+    fd: int,
+    section: tuple[int, int] | None,
+    track: int,
+    limits: AudioLimits,
+    lanes: Sequence[int | None],
+) -> list[str]:
+    """The command line that decodes one track to raw float32 on its stdout."""
+    url = f"/proc/self/fd/{fd}"  # seekable; through a pipe, an m4a file gives nothing and says OK
+    protocols = "file"
+    if section is not None:
+        url = "subfile,,start,{},end,{},,:{}".format(*section, url)
+        protocols = "subfile,file"
+    source = ffmpeg.input(
+        url,
+        protocol_whitelist=protocols,
+        format_whitelist=FORMATS,
+        codec_whitelist=DECODERS,
+        threads=1,
+    )
+    target = ffmpeg.output(
+        _side_by_side(source[f"a:{track}"], lanes),
+        "pipe:1",
+        format="f32le",
+        acodec="pcm_f32le",
+        t=limits.max_audio_seconds + 1,  # enough to see that it is too long
+        vn=None,
+        sn=None,
+        dn=None,
+    ).global_args("-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+verbose")
+    line: list[str] = target.compile(cmd=find_ffmpeg())
+    return line
+
+
+def _side_by_side(source: Any, lanes: Sequence[int | None]) -> Any:
+    """The lanes of an audio stream, interleaved: each as if its channel were all there is."""
+    if not lanes:
+        return source.filter("aresample", SAMPLE_RATE_HZ, osf="flt")
+    source = source.filter("asidedata", **MIXED_ALIKE)
+    split = [source]
+    if len(lanes) > 1:
+        node = source.filter_multi_output("asplit", len(lanes))
+        split = [node.stream(number) for number in range(len(lanes))]
+    ready = [
+        (part if channel is None else part.filter("channelmap", **pick_options(channel))).filter(
+            "aresample", **resample_options(SAMPLE_RATE_HZ)
+        )
+        for part, channel in zip(split, lanes, strict=True)
+    ]
+    return ready[0] if len(ready) == 1 else ffmpeg.filter(ready, "amerge", inputs=len(ready))

@@ -23,7 +23,7 @@ from tests.support.audio_files import ample_limits, mp3
 from tests.support.hidden_worker import attempts
 from tests.support.hostile_child import MISDEEDS
 from worker import cli
-from worker.audio import commandline, process
+from worker.audio import process
 from worker.audio.commandline import decode_isolated
 from worker.audio.limits import AudioLimits
 from worker.audio.process import DecodeProcess
@@ -238,7 +238,7 @@ def test_what_ffmpeg_itself_is_given(
         "{ env; ls -l /proc/self/fd; head -c 64000 /dev/zero; } | head -c 64000\n"
     )
     program.chmod(0o755)
-    monkeypatch.setattr(commandline, "find_ffmpeg", lambda: str(program))
+    monkeypatch.setattr("worker.audio.program.find_ffmpeg", lambda: str(program))
     blob = Blob.from_bytes(b"audio")
     number = blob.fd
     said = decode_isolated(blob, limits)[0].samples.tobytes().rstrip(b"\0").decode()
