@@ -16,7 +16,7 @@ SAMPLE_RATE_HZ = 16_000
 FRAME_SAMPLES = 400  # what one frame sees
 FRAME_STRIDE = 320  # samples between the beginnings of neighbouring frames
 
-SEGMENT_BYTES = 8_192  # of a segment's clip, its embedding and its result, measured: 6 KB
+SEGMENT_BYTES = 8_192  # of a segment: half of it is the large model's embedding, 4 bytes x 1024
 
 Samples = NDArray[np.float32]
 
