@@ -92,17 +92,6 @@ class TapeLayout:
             roles[slots] = 0
         return roles
 
-    def spans(self) -> NDArray[np.int32]:
-        """Int32 (2, slots): the first slot that each one sees, and the one after the last.
-
-        What belongs to no segment sees itself. Both rows only grow along the tape.
-        """
-        alone = np.arange(self.slots, dtype=np.int32)
-        spans = np.stack([alone, alone + 1])
-        for slots in self.attention_slots():
-            spans[:, slots] = [[slots.start], [slots.stop]]
-        return spans
-
     def write(self, segments: Sequence[Segment], out: Samples) -> None:
         """Write the segments' normalized samples to `out`, float32 (num_samples,)."""
         written = 0

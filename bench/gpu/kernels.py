@@ -98,7 +98,6 @@ class _Bench:
         config, slots = self._model.config, self._slots
         dim, heads = config.embed_dim, config.num_heads
         qkv = self._random(slots, 3, heads, dim // heads)
-        lost = torch.zeros(slots, device=self._model.device)
         for seconds in (5, 30):
             frames = min(num_frames(SAMPLE_RATE_HZ * seconds), slots - config.gap)
             count = slots // (config.gap + frames)
@@ -108,16 +107,16 @@ class _Bench:
                 frames=(frames,) * count,
                 tail=slots - count * (config.gap + frames),
             )
-            about = torch.from_numpy(self._rung.describe(layout)).to(self._model.device)
-            spans = about[slots : 3 * slots].view(2, slots)
-            edges = about[3 * slots :].view(2, self._rung.segments)
-            attend = partial(kernels.attention, qkv, spans, self._gpu.slopes[0])
+            tables = self._rung.tables
+            about = torch.from_numpy(tables.of(layout)).to(self._model.device)
+            _, edges, blocks = tables.parts(about)
+            attend = partial(kernels.attention, qkv, blocks, self._gpu.slopes[0])
             self._add(
                 f"attention, clips of {seconds} s",
                 partial(attend, config.num_extra_tokens),
                 flop=4.0 * count * (config.num_extra_tokens + frames) ** 2 * dim,
             )
-            mean = partial(kernels.means, self._x, edges, lost, config.num_extra_tokens)
+            mean = partial(kernels.means, self._x, edges)
             self._add(f"means, clips of {seconds} s", mean, moved=2.0 * self._x.numel())
 
     def convolutions(self) -> None:

@@ -10,8 +10,9 @@ from tests.unit.engine.test_parity import FRAME_TOLERANCE, SCORE_TOLERANCE, pari
 from tests.unit.model.parity import CHECKPOINTS, clip_of, loaded, noise, references, segments_of
 from worker.engine.eager import SegmentOutput, layout_of, outputs_of
 from worker.engine.engine import Engine
-from worker.engine.graphs import Rung, edges, max_segments
+from worker.engine.graphs import Rung
 from worker.engine.ladder import LADDER, rungs
+from worker.engine.tables import edges, max_segments
 from worker.model.model import Model
 from worker.model.tape_operations import GpuNetwork
 from worker.tape import Segment, TapeLayout
@@ -32,7 +33,7 @@ class Run:
         """Run one tape."""
         layout = layout_of(segments, self.model.config, slots=self.rung.slots)
         layout.write(segments, self.rung.samples.numpy())
-        self.rung.about.copy_(torch.from_numpy(self.rung.describe(layout)))
+        self.rung.about.copy_(torch.from_numpy(self.rung.tables.of(layout)))
         frames, embeddings = self.rung.step()
         runs = [frames[slots].float().numpy().copy() for slots in layout.frame_slots()]
         return outputs_of(segments, embeddings[: len(segments)].numpy(), runs)
@@ -114,8 +115,8 @@ def test_a_rung_that_is_full_of_segments_gives_each_its_own(tmp_path: Path) -> N
     """The last one that fits too, with a tail behind it that nobody uses."""
     model = loaded("tiny", tmp_path)
     run = Run(model, slots=128)
-    one = [segments_of(clip_of(noise(400, seed)))[0] for seed in range(run.rung.segments)]
-    assert 128 - run.rung.segments * (model.config.gap + 1) > 0
+    one = [segments_of(clip_of(noise(400, seed)))[0] for seed in range(run.rung.tables.segments)]
+    assert 128 - run.rung.tables.segments * (model.config.gap + 1) > 0
     together = run(one)
     for number in (0, len(one) - 1):
         output, (alone,) = together[number], run(one[number : number + 1])

@@ -55,22 +55,21 @@ def launched(
             return torch.empty(shape, dtype=dtype)
 
         roles = torch.empty(slots, dtype=torch.int32)
-        spans, edges = roles.new_empty(2, slots), roles.new_empty(2, slots // 11)
-        lost, x = torch.empty(slots), half(slots, dim)
+        edges, blocks = roles.new_empty(2, slots // 11), roles.new_empty(1 + 3 * slots // 4)
+        x = half(slots, dim)
         norm = half(dim), half(dim), 1e-5
         first = half(channels), half(channels), 1e-5
         kernels.norm_gelu(half(slots * 32, channels), *first)
         kernels.norm_gelu(x, None, None, 1e-5, roles)
-        kernels.add_norm(x, x, *norm, lost)
-        kernels.add_norm(x, x, *norm, lost, roles=roles, tokens=half(10, dim))
+        kernels.add_norm(x, x, *norm)
+        kernels.add_norm(x, x, *norm, roles=roles, tokens=half(10, dim))
         taps = half(16, channels)
         kernels.first_conv(torch.empty(slots * 320 + 80), taps, *first, kernel=10, stride=5)
         if dtype is not torch.float32:
             kernels.positional(x, half(16, 19, 64, 64), half(dim))
         qkv = half(slots, 3, heads, dim // heads)
-        for finite in (True, False):
-            kernels.attention(qkv, spans, torch.empty(heads), 10, finite=finite)
-        kernels.means(x, edges, lost, 10)
+        kernels.attention(qkv, blocks, torch.empty(heads), 10)
+        kernels.means(x, edges)
     return seen
 
 

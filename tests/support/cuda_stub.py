@@ -69,14 +69,21 @@ class _Graph:
 class _TapeOperations(TorchOperations):
     """A tape's operations in torch: what the kernels compute is tested where they are."""
 
-    def __init__(self, network: GpuNetwork, *, roles: Tensor, spans: Tensor, edges: Tensor) -> None:
+    def __init__(
+        self, network: GpuNetwork, *, roles: Tensor, edges: Tensor, blocks: Tensor
+    ) -> None:
         self._slopes, self._extra = network.slopes, network.extra_tokens
-        self._spans, self._edges = spans, edges
+        self._edges = edges
 
     def __call__(self, qkv: Tensor, layer: int) -> Tensor:
         """Attention within segments: (slots, 3, heads, head_dim) to (slots, heads × head_dim)."""
         place = torch.arange(len(qkv))
-        first, last = self._spans[:, :, None]
+        first, last = place.clone(), place + 1  # what belongs to no segment sees itself
+        for start, stop in self._edges.T.tolist():
+            if stop:
+                first[start - self._extra : stop] = start - self._extra
+                last[start - self._extra : stop] = stop
+        first, last = first[:, None], last[:, None]
         seen = (place >= first) & (place < last)  # (slots, slots)
         frames = first + self._extra
         among = (place[:, None] >= frames) & (place >= frames)

@@ -35,27 +35,6 @@ def test_every_slot_has_one_role(
     assert len(expected) == layout.used_slots == layout.slots - tail
 
 
-@given(
-    frames=FRAMES, extra_tokens=st.integers(0, 12), wider=st.integers(0, 5), tail=st.integers(0, 9)
-)
-def test_a_slot_sees_its_segment_or_itself(
-    frames: tuple[int, ...], extra_tokens: int, wider: int, tail: int
-) -> None:
-    """Every slot sees something, itself at least; and what is seen only grows along the tape."""
-    layout = TapeLayout(
-        gap=extra_tokens + wider, extra_tokens=extra_tokens, frames=frames, tail=tail
-    )
-    first, after_last = layout.spans()
-    slots = np.arange(layout.slots)
-    assert np.all((first <= slots) & (slots < after_last))
-    assert np.all(np.diff(first) >= 0)
-    assert np.all(np.diff(after_last) >= 0)
-    for run in layout.attention_slots():
-        assert set(zip(first[run], after_last[run], strict=True)) == {(run.start, run.stop)}
-    in_segments = sum(frames) + extra_tokens * len(frames)
-    assert np.count_nonzero(after_last - first == 1) >= layout.slots - in_segments
-
-
 @given(frames=FRAMES)
 def test_neighbours_are_a_gap_apart(frames: tuple[int, ...]) -> None:
     """Before each segment's frames lies a whole gap, before the first one too."""

@@ -11,15 +11,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import structlog
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.engine.eager import SegmentOutput, layout_of, outputs_of
 from worker.engine.ladder import rungs
-from worker.model.config import ModelConfig
+from worker.engine.tables import Tables
 from worker.model.model import Model
 from worker.model.tape_operations import GpuNetwork, TapeOperations
 from worker.tape import Segment, TapeLayout, num_samples
@@ -32,45 +30,20 @@ LEAST_CAPABILITY = (8, 0)
 TAPES_IN_FLIGHT = 2
 
 
-def max_segments(slots: int, gap: int) -> int:
-    """How many segments at most fit a tape: each has a gap and at least one frame."""
-    return slots // (gap + 1)
-
-
-def edges(layout: TapeLayout, segments: int) -> NDArray[np.int32]:
-    """Where the frames of each segment begin, and where they end.
-
-    Int32 (2, segments); 0 for segments that are not there.
-    """
-    found = np.zeros((2, segments), dtype=np.int32)
-    for number, slots in enumerate(layout.frame_slots()):
-        found[:, number] = slots.start, slots.stop
-    return found
-
-
 class Rung:
     """The network on tapes of one length, between memory that never moves."""
 
     def __init__(self, model: Model, gpu: GpuNetwork, slots: int) -> None:
         config, device = model.config, model.device
         self.slots = slots
-        self.segments = max_segments(slots, config.gap)
+        self.tables = Tables(model, slots)
         self._network = model.network
         self.samples = torch.zeros(num_samples(slots), device=device)
-        # One tensor, so that one copy brings all: roles, spans, edges.
-        self.about = torch.from_numpy(self.describe(layout_of([], config, slots=slots))).to(device)
-        self._roles = self.about[:slots]
-        self._operations = TapeOperations(
-            gpu,
-            roles=self._roles,
-            spans=self.about[slots : 3 * slots].view(2, slots),
-            edges=self.about[3 * slots :].view(2, self.segments),
-        )
-
-    def describe(self, layout: TapeLayout) -> NDArray[np.int32]:
-        """What `about` has to hold for a layout: int32 (3 × slots + 2 × segments,)."""
-        about = layout.roles(), layout.spans().ravel(), edges(layout, self.segments).ravel()
-        return np.concatenate(about)
+        # One tensor, so that one copy brings all.
+        nobody = self.tables.of(layout_of([], config, slots=slots))
+        self.about = torch.from_numpy(nobody).to(device)
+        self._roles, edges, blocks = self.tables.parts(self.about)
+        self._operations = TapeOperations(gpu, roles=self._roles, edges=edges, blocks=blocks)
 
     def step(self) -> tuple[Tensor, Tensor]:
         """Frames (slots, dim), and embeddings float32 (segments, dim), of what is in place now."""
@@ -82,15 +55,14 @@ class Rung:
 class Staging:
     """One tape's way in and out: pinned memory, and its counterpart on the device."""
 
-    def __init__(self, config: ModelConfig, slots: int, device: torch.device) -> None:
-        segments = max_segments(slots, config.gap)
-        about = 3 * slots + 2 * segments
+    def __init__(self, model: Model, slots: int) -> None:
+        config, device, tables = model.config, model.device, Tables(model, slots)
         self.samples_in = _pinned(num_samples(slots))
         self.samples = torch.empty_like(self.samples_in, device=device)
-        self.about_in = _pinned(about, dtype=torch.int32)
+        self.about_in = _pinned(tables.size, dtype=torch.int32)
         self.about = torch.empty_like(self.about_in, device=device)
-        self.embeddings = torch.empty(segments, config.embed_dim, device=device)
-        self.embeddings_out = _pinned(segments, config.embed_dim)
+        self.embeddings = torch.empty(tables.segments, config.embed_dim, device=device)
+        self.embeddings_out = _pinned(tables.segments, config.embed_dim)
         self.arrived = _event()
         self.began, self.computed = _event(timing=True), _event(timing=True)
         self.left = _event(blocking=True)  # waiting for it leaves the core to other threads
@@ -158,9 +130,7 @@ class GraphLadder:
         gc.collect()  # what goes while a graph is being captured could break the capture
         self._config = model.config
         self._copy_in, self._compute, self._copy_out = (_stream(model.device) for _ in range(3))
-        self._free = [
-            Staging(model.config, tape_slots, model.device) for _ in range(TAPES_IN_FLIGHT)
-        ]
+        self._free = [Staging(model, tape_slots) for _ in range(TAPES_IN_FLIGHT)]
         self._rungs: dict[int, _Captured] = {}
         pool = torch.cuda.graph_pool_handle()
         for slots in reversed(rungs(tape_slots)):
@@ -204,7 +174,7 @@ class GraphLadder:
         rung = to.rung
         samples, about = layout.num_samples, len(rung.about)
         layout.write(segments, staging.samples_in[:samples].numpy())
-        staging.about_in[:about].numpy()[:] = rung.describe(layout)
+        staging.about_in[:about].numpy()[:] = rung.tables.of(layout)
         with torch.cuda.stream(self._copy_in):
             staging.samples[:samples].copy_(staging.samples_in[:samples], non_blocking=True)
             staging.about[:about].copy_(staging.about_in[:about], non_blocking=True)

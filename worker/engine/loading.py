@@ -1,7 +1,6 @@
 """From a model's name to an engine."""
 
 import time
-from dataclasses import replace
 
 import structlog
 import torch
@@ -59,7 +58,7 @@ def _load_model(settings: WorkerSettings) -> Model:
         "model.range_too_wide", where=bound.where, values_up_to=bound.value, dtype=str(wider)
     )
     if wider is dtype:
-        return replace(model, may_overflow=True)
+        return model
     del model
     if device.type == "cuda":
         torch.cuda.empty_cache()  # or the tapes would be made shorter for want of it

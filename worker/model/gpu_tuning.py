@@ -58,8 +58,8 @@ def _parts(
     network, device = model.network, model.device
     x = torch.randn(rows, model.config.embed_dim, device=device).to(model.dtype)
     roles = torch.zeros(rows, dtype=torch.int32, device=device)
-    nobody = roles[:0].view(2, 0)
-    ops = TapeOperations(gpu, roles=roles, spans=nobody, edges=nobody)
+    nobody = roles[:0]
+    ops = TapeOperations(gpu, roles=roles, blocks=nobody, edges=nobody.view(2, 0))
     conv, block, first = network.positional[0], network.blocks[0], network.front_end[0]
     assert isinstance(conv, PositionalConv)
     assert isinstance(block, Block)

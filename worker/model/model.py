@@ -41,8 +41,7 @@ class Classifier:
 class Model:
     """A network with its weights on its device. Owned by the infer thread, which may share it out.
 
-    `untrained` marks random weights, whose labels mean nothing; `may_overflow` weights that are not
-    known to keep all values within the range of `dtype`.
+    `untrained` marks random weights, whose labels mean nothing.
     """
 
     name: str
@@ -53,4 +52,3 @@ class Model:
     classifier: Classifier
     device: torch.device
     dtype: torch.dtype
-    may_overflow: bool = False

@@ -53,7 +53,6 @@ class GpuNetwork:
         config = model.config
         self.ways = Ways.usual(model.dtype)
         self.extra_tokens = config.num_extra_tokens
-        self.finite = not model.may_overflow
         slope = torch.tensor(slopes(config.num_heads), device=model.device)  # (heads,)
         scale = network.alibi_scale[:, 0, :, 0, 0].clamp(min=0).float()
         self.slopes = (slope * scale).contiguous()  # (layers or 1, heads)
@@ -77,15 +76,15 @@ class GpuNetwork:
 class TapeOperations:
     """The operations of one tape, its attention and its means. Not thread-safe.
 
-    `roles` is int32 (slots,), `spans` (2, slots) and `edges` (2, segments): where each segment's
-    frames begin and end. What they hold may change from tape to tape.
+    `roles` is int32 (slots,), `blocks` as `kernels.attention` reads them, `edges` (2, segments):
+    where each segment's frames begin and end. What they hold may change from tape to tape.
     """
 
-    def __init__(self, network: GpuNetwork, *, roles: Tensor, spans: Tensor, edges: Tensor) -> None:
+    def __init__(
+        self, network: GpuNetwork, *, roles: Tensor, blocks: Tensor, edges: Tensor
+    ) -> None:
         self._network = network
-        self._spans, self._edges = spans, edges
-        # NaN at slots whose values were not finite, until the next tape; written by `embed` first.
-        self._lost = torch.zeros(len(roles), device=roles.device)
+        self._blocks, self._edges = blocks, edges
 
     @property
     def front_end_frames(self) -> int | None:
@@ -126,16 +125,12 @@ class TapeOperations:
     ) -> Tensor:
         """norm(x + position), (slots, dim); `tokens` (count, dim) are in their slots."""
         return kernels.add_norm(
-            x, position, norm.weight, norm.bias, norm.eps, self._lost, roles=roles, tokens=tokens
+            x, position, norm.weight, norm.bias, norm.eps, roles=roles, tokens=tokens
         )
 
     def add_norm(self, x: Tensor, y: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """norm(x + y), (slots, dim).
-
-        So that attention brings no value that is not finite to a neighbour, such a row goes on as
-        zeros, and the mean of its segment will be NaN.
-        """
-        return kernels.add_norm(x, y, norm.weight, norm.bias, norm.eps, self._lost)
+        """norm(x + y), (slots, dim)."""
+        return kernels.add_norm(x, y, norm.weight, norm.bias, norm.eps)
 
     def linear_gelu(self, linear: Linear, x: Tensor) -> Tensor:
         """GELU(linear(x)), (slots, dim) to (slots, mlp_dim)."""
@@ -147,9 +142,8 @@ class TapeOperations:
         """Attention within segments: (slots, 3, heads, head_dim) to (slots, heads × head_dim)."""
         slope = self._network.slopes
         slope = slope[layer if len(slope) > 1 else 0]  # (heads,)
-        extra, finite = self._network.extra_tokens, self._network.finite
-        return kernels.attention(qkv, self._spans, slope, extra, finite=finite)
+        return kernels.attention(qkv, self._blocks, slope, self._network.extra_tokens)
 
     def means(self, x: Tensor) -> Tensor:
         """Of what the network gives, (slots, dim), each segment's mean: float32 (segments, dim)."""
-        return kernels.means(x, self._edges, self._lost, self._network.extra_tokens)
+        return kernels.means(x, self._edges)

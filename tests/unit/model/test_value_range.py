@@ -210,6 +210,5 @@ def test_float16_is_left_where_values_could_leave_it(
     with structlog.testing.capture_logs() as logs:
         engine = loading.load_engine(settings)
     assert engine.model.dtype == expected
-    assert engine.model.may_overflow == (loud and asked == "float16")
     said = [entry for entry in logs if entry["event"] == "model.range_too_wide"]
     assert [entry["where"] for entry in said] == ["blocks.2.fc2"] * loud

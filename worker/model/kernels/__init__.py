@@ -7,14 +7,23 @@ where `TRITON_INTERPRET=1` was set before this module was imported.
 
 from worker.model.kernels.convs import first_conv, grouped_taps, padded_taps, positional
 from worker.model.kernels.norms import add_norm, norm_gelu
-from worker.model.kernels.spans import attention, means
+from worker.model.kernels.spans import (
+    attention,
+    attention_blocks,
+    block_size,
+    means,
+    most_blocks,
+)
 
 __all__ = [
     "add_norm",
     "attention",
+    "attention_blocks",
+    "block_size",
     "first_conv",
     "grouped_taps",
     "means",
+    "most_blocks",
     "norm_gelu",
     "padded_taps",
     "positional",

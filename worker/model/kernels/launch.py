@@ -12,12 +12,12 @@ _INTERPRETED_ROWS = 8192
 
 def block_of(x: Tensor, rows: int, on_gpu: int) -> int:
     """Rows that a program takes, of so many."""
-    return min(_INTERPRETED_ROWS, padded_size(rows)) if interpreted(x) else on_gpu
+    return min(_INTERPRETED_ROWS, padded_size(rows)) if interpreted(x.device) else on_gpu
 
 
-def interpreted(x: Tensor) -> bool:
-    """Whether programs on this tensor are not compiled."""
-    return x.device.type == "cpu"
+def interpreted(device: torch.device) -> bool:
+    """Whether programs on its tensors are not compiled."""
+    return device.type == "cpu"
 
 
 def stays_float32(x: Tensor) -> bool:

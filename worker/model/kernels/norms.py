@@ -83,9 +83,8 @@ def norm_gelu(
 
 @triton.jit
 def _add_norm_kernel(
-    x, y, weight, bias, roles, tokens, lost, out, rows, eps,
+    x, y, weight, bias, roles, tokens, out, rows, eps,
     C: tl.constexpr, CP: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr,
-    FIRST: tl.constexpr,
 ):  # fmt: skip
     r = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     c = tl.arange(0, CP)
@@ -102,14 +101,9 @@ def _add_norm_kernel(
     z, variance = normalized(z, c, eps, C, CP)
     z = z * tl.load(weight + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
     z += tl.load(bias + c, mask=c < C, other=0.0).to(tl.float32)[None, :]
-    finite = variance < float("inf")  # false for NaN as well
-    tl.store(out + at, tl.where(finite[:, None], z, 0.0).to(out.dtype.element_ty), mask=inside)
-    # Its own segment has to hear of it; the first norm of a tape writes every slot's.
-    mark = tl.where(finite, 0.0, float("nan"))
-    if FIRST:
-        tl.store(lost + r, mark, mask=r < rows)
-    else:
-        tl.store(lost + r, mark, mask=(r < rows) & (finite == 0))
+    # Divided by an infinite deviation, values would look as if they were any.
+    z = tl.where((variance < float("inf"))[:, None], z, float("nan"))
+    tl.store(out + at, z.to(out.dtype.element_ty), mask=inside)
 
 
 def add_norm(
@@ -118,23 +112,21 @@ def add_norm(
     weight: Tensor,
     bias: Tensor,
     eps: float,
-    lost: Tensor,
     *,
     roles: Tensor | None = None,
     tokens: Tensor | None = None,
 ) -> Tensor:
-    """LayerNorm(x + y), both (slots, dim); a row that is not finite comes out as zero.
+    """LayerNorm(x + y), both (slots, dim); a row that is not finite comes out as NaN.
 
-    `lost`, float32 (slots,), is NaN at such rows from then on. With `tokens` (count, dim), a slot
-    whose role is −1 − i holds token i in place of the sum, and `lost` begins anew.
+    With `tokens` (count, dim), a slot whose role is −1 − i holds token i in place of the sum.
     """
     rows, channels = x.shape
     out = torch.empty_like(x)
     padded = triton.next_power_of_2(channels)
     block = block_of(x, rows, 1)
     _add_norm_kernel[(triton.cdiv(rows, block),)](
-        x, y, weight, bias, roles, tokens, lost, out, rows, eps,
+        x, y, weight, bias, roles, tokens, out, rows, eps,
         C=channels, CP=padded, ROWS=block, TOKENS=0 if tokens is None else len(tokens),
-        FIRST=roles is not None, num_warps=2,
+        num_warps=2,
     )  # fmt: skip
     return out

@@ -1,13 +1,19 @@
 """What stays within a segment of the tape: attention, and means."""
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.model.kernels.launch import interpreted, padded_size
+from worker.tape import TapeLayout
 
-_INTERPRETED_KEYS = 512  # of a block, where programs are interpreted
+_INTERPRETED_BLOCK = 512  # queries, and keys, where programs are interpreted
+# Blocks of queries that have a program each: so many at least, and in segments of a second or more.
+_LEAST_BLOCKS, _SLOTS_A_BLOCK = 256, 32
+_PROGRAMS_FOR_THE_REST = 16  # for each head
 
 
 @triton.jit
@@ -21,151 +27,200 @@ def _attended(score, shift, v, top, total, acc):
 
 
 @triton.jit
-def _attention_kernel(
-    qkv, first_seen, after_last, slope, out, slots, extra, scale,
-    HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, BLOCK: tl.constexpr,
-    FINITE: tl.constexpr,
+def _attend(
+    qkv, out, h, queries, stop, first, last, bias, unit,
+    HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, EXTRA: tl.constexpr,
+    EXTRAP: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, FRAMES: tl.constexpr,
+):  # fmt: skip
+    # Queries from `queries` to `stop`, of the segment from `first` to `last`: frames, or tokens.
+    row: tl.constexpr = 3 * HEADS * D
+    d = tl.arange(0, DP)
+    m = queries + tl.arange(0, QUERIES)
+    inside = (m < stop)[:, None] & (d < D)[None, :]
+    q = tl.load(qkv + m[:, None] * row + h * D + d[None, :], mask=inside, other=0.0)
+    keys = qkv + (HEADS + h) * D
+    values = keys + HEADS * D
+    # Places are counted from the block's own first query, in float32: a distance is an instruction.
+    place = tl.arange(0, QUERIES).to(tl.float32)
+    frames = first + EXTRA
+    top = tl.full((QUERIES,), -1e30, tl.float32)
+    total = tl.zeros((QUERIES,), tl.float32)
+    acc = tl.zeros((QUERIES, DP), tl.float32)
+    level = tl.zeros((QUERIES,), tl.float32)
+    if EXTRA > 0:  # tokens are as near to all
+        t = first + tl.arange(0, EXTRAP)
+        k = tl.load(
+            keys + t[None, :] * row + d[:, None],
+            mask=(t < frames)[None, :] & (d < D)[:, None], other=0.0,
+        )  # fmt: skip
+        v = tl.load(
+            values + t[:, None] * row + d[None, :],
+            mask=(t < frames)[:, None] & (d < D)[None, :], other=0.0,
+        )  # fmt: skip
+        of_tokens = tl.dot(q, k, input_precision="ieee") * unit
+        of_tokens = tl.where((t < frames)[None, :], of_tokens, float("-inf"))
+        top, total, acc = _attended(of_tokens, level, v, top, total, acc)
+    blocks = tl.cdiv(last - frames, KEYS)
+    own = blocks
+    if FRAMES:  # in their own block there are keys on both sides: distances of every pair
+        own = (queries - frames) // KEYS
+        k_own = tl.load(
+            keys + m[None, :] * row + d[:, None],
+            mask=(m < last)[None, :] & (d < D)[:, None], other=0.0,
+        )  # fmt: skip
+        v_own = tl.load(values + m[:, None] * row + d[None, :], mask=inside, other=0.0)
+        far = tl.abs(place[:, None] - place[None, :]) * bias
+        of_own = tl.dot(q, k_own, input_precision="ieee") * unit - far
+        of_own = tl.where((m < last)[None, :], of_own, float("-inf"))
+        top, total, acc = _attended(of_own, level, v_own, top, total, acc)
+        blocks -= 1
+    # In all others every key is on the same side of every query. There the distance is a
+    # difference: one term for each key, and one for each query, which leaves the pairs alone.
+    for number in range(0, blocks):
+        block = number + (number >= own).to(tl.int32)
+        slope = tl.where(block < own, bias, -bias)
+        n = frames + block * KEYS + tl.arange(0, KEYS)
+        there = (n < last)[None, :] & (d < D)[:, None]
+        k_there = tl.load(keys + n[None, :] * row + d[:, None], mask=there, other=0.0)
+        of_key = tl.where(n < last, (n - queries).to(tl.float32) * slope, float("-inf"))
+        score = tl.dot(q, k_there, input_precision="ieee") * unit + of_key[None, :]
+        there_too = (n < last)[:, None] & (d < D)[None, :]
+        v_there = tl.load(values + n[:, None] * row + d[None, :], mask=there_too, other=0.0)
+        top, total, acc = _attended(score, -place * slope, v_there, top, total, acc)
+    at = m[:, None] * (HEADS * D) + h * D + d[None, :]
+    tl.store(out + at, (acc / total[:, None]).to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _attend_block(
+    qkv, blocks, number, slope, out, most, scale,
+    HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, EXTRA: tl.constexpr,
+    EXTRAP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     # Heads vary fastest: the programs of one block of slots read the same lines of memory.
     h = tl.program_id(0) % HEADS
-    own = tl.program_id(0) // HEADS
-    m = own * BLOCK + tl.arange(0, BLOCK)
-    d = tl.arange(0, DP)
-    row: tl.constexpr = 3 * HEADS * D
     log2e: tl.constexpr = 1.4426950408889634
-    q_slot = tl.minimum(m, slots - 1)
-    first = tl.load(first_seen + q_slot)
-    last = tl.load(after_last + q_slot)
-    q = tl.load(qkv + q_slot[:, None] * row + h * D + d[None, :], mask=d[None, :] < D, other=0.0)
-    keys = qkv + (HEADS + h) * D
-    values = keys + HEADS * D
     unit = scale * log2e
     bias = tl.load(slope + h) * log2e
-    # Places are counted from the block's own, in float32: distances and comparisons are an
-    # instruction each. An extra token's query has no bias: its frames begin beyond all.
-    place = (q_slot - own * BLOCK).to(tl.float32)
-    frames = tl.where(q_slot >= first + extra, first + extra - own * BLOCK, 1 << 24)
-    frames_from = frames.to(tl.float32)
-    seen_from = (first - own * BLOCK).to(tl.float32)
-    seen_to = (last - own * BLOCK).to(tl.float32)
-    top = tl.full((BLOCK,), -1e30, tl.float32)  # finite: a block may be hidden from a whole row
-    total = tl.zeros((BLOCK,), tl.float32)
-    acc = tl.zeros((BLOCK, DP), tl.float32)
-    # Both ends only grow along the tape: a block of queries sees one run of blocks of keys.
-    start = tl.min(first, 0)
-    first_block = start // BLOCK
-    blocks = tl.cdiv(tl.max(last, 0), BLOCK) - first_block
-    # Where all queries are frames of one segment, only the blocks of its tokens and their own one
-    # need distances and bounds of every pair.
-    one = (tl.max(first, 0) == start) & (tl.min(q_slot, 0) >= start + extra)
-    tokens = tl.minimum(tl.cdiv(start + extra, BLOCK), own) - first_block
-    paired = tl.where(one, tokens + 1, blocks)
-    for number in range(0, paired):
-        block = tl.where(one & (number == tokens), own, first_block + number)
-        n = block * BLOCK + tl.arange(0, BLOCK)
-        there = (n < slots)[None, :] & (d < D)[:, None]
-        k = tl.load(keys + n[None, :] * row + d[:, None], mask=there, other=0.0)
-        key = (n - own * BLOCK).to(tl.float32)[None, :]
-        far = tl.abs(place[:, None] - key) * bias
-        score = tl.dot(q, k, input_precision="ieee") * unit
-        score -= tl.where(key >= frames_from[:, None], far, 0.0)
-        seen = (key >= seen_from[:, None]) & (key < seen_to[:, None])
-        score = tl.where(seen, score, float("-inf"))
-        there = (n < slots)[:, None] & (d < D)[None, :]
-        v = tl.load(values + n[:, None] * row + d[None, :], mask=there, other=0.0)
-        v = v if FINITE else tl.where(tl.abs(v.to(tl.float32)) < float("inf"), v, 0.0)
-        top, total, acc = _attended(score, tl.zeros_like(top), v, top, total, acc)
-    # In all other blocks every key is on the same side of every query. There the distance is a
-    # difference: one term for each key, and one for each query, which leaves the pairs alone.
-    end = (tl.max(last, 0) - own * BLOCK).to(tl.float32)
-    for number in range(0, blocks - paired):
-        block = first_block + tokens + number
-        block += (block >= own).to(tl.int32)
-        slope_there = tl.where(block < own, bias, -bias)
-        n = block * BLOCK + tl.arange(0, BLOCK)
-        there = (n < slots)[None, :] & (d < D)[:, None]
-        k = tl.load(keys + n[None, :] * row + d[:, None], mask=there, other=0.0)
-        key = (n - own * BLOCK).to(tl.float32)
-        of_key = tl.where(key < end, key * slope_there, float("-inf"))
-        score = tl.dot(q, k, input_precision="ieee") * unit + of_key[None, :]
-        score = score if FINITE else tl.where((key < end)[None, :], score, float("-inf"))
-        there = (n < slots)[:, None] & (d < D)[None, :]
-        v = tl.load(values + n[:, None] * row + d[None, :], mask=there, other=0.0)
-        v = v if FINITE else tl.where(tl.abs(v.to(tl.float32)) < float("inf"), v, 0.0)
-        top, total, acc = _attended(score, -place * slope_there, v, top, total, acc)
-    acc = acc / total[:, None]
-    if not FINITE:  # what was taken out is missed in its own row
-        mine = values + q_slot[:, None] * row + d[None, :]
-        v = tl.load(mine, mask=d[None, :] < D, other=0.0).to(tl.float32)
-        acc += v - v
-    at = m[:, None] * (HEADS * D) + h * D + d[None, :]
-    tl.store(out + at, acc.to(out.dtype.element_ty), mask=(m < slots)[:, None] & (d < D)[None, :])
+    about = blocks + 1 + number
+    queries = tl.load(about)
+    first = tl.load(about + most)
+    last = tl.load(about + 2 * most)
+    if queries < first + EXTRA:
+        _attend(
+            qkv, out, h, queries, first + EXTRA, first, last, 0.0, unit,
+            HEADS, D, DP, EXTRA, EXTRAP, EXTRAP, BLOCK, False,
+        )  # fmt: skip
+    else:
+        _attend(
+            qkv, out, h, queries, tl.minimum(queries + BLOCK, last), first, last, bias, unit,
+            HEADS, D, DP, EXTRA, EXTRAP, BLOCK, BLOCK, True,
+        )  # fmt: skip
 
 
-def attention(
-    qkv: Tensor, spans: Tensor, slopes: Tensor, extra_tokens: int, *, finite: bool = True
-) -> Tensor:
+@triton.jit
+def _attention_kernel(
+    qkv, blocks, slope, out, before, most, scale,
+    HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, EXTRA: tl.constexpr,
+    EXTRAP: tl.constexpr, BLOCK: tl.constexpr, LOOP: tl.constexpr,
+):  # fmt: skip
+    number = before + tl.program_id(0) // HEADS
+    count = tl.load(blocks)
+    if LOOP:  # takes twice the registers
+        for each in range(number, count, tl.num_programs(0) // HEADS):
+            _attend_block(
+                qkv, blocks, each, slope, out, most, scale, HEADS, D, DP, EXTRA, EXTRAP, BLOCK
+            )
+    elif number < count:
+        _attend_block(
+            qkv, blocks, number, slope, out, most, scale, HEADS, D, DP, EXTRA, EXTRAP, BLOCK
+        )
+
+
+def attention(qkv: Tensor, blocks: Tensor, slopes: Tensor, extra_tokens: int) -> Tensor:
     """Attention within segments, with ALiBi.
 
-    (slots, 3, heads, head_dim) to (slots, heads × head_dim). `spans` is int32 (2, slots), see
-    `TapeLayout.spans`; `slopes` float32 (heads,). What a slot does not see is in its blocks with
-    weight 0, and 0 × NaN is NaN: where not all of qkv is known to be `finite`, values that are not
-    are taken out, and leave NaN in their own rows; that takes a fifth longer.
+    (slots, 3, heads, head_dim) to (slots, heads × head_dim). `blocks` is int32 (1 + 3 × most,):
+    `attention_blocks` of `block_size` queries; `slopes` float32 (heads,). A segment reads its own
+    slots alone, so what is not finite stays where it is. Slots of no segment are not written.
     """
     slots, _, heads, width = qkv.shape
     out = torch.empty(slots, heads * width, dtype=qkv.dtype, device=qkv.device)
-    # No more than the registers hold, in float32 as well.
-    block = 64 if qkv.element_size() == 2 else 32
-    if interpreted(qkv):
-        block = min(_INTERPRETED_KEYS, padded_size(slots))
-    _attention_kernel[(triton.cdiv(slots, block) * heads,)](
-        qkv, spans[0], spans[1], slopes, out, slots, extra_tokens, width**-0.5,
-        HEADS=heads, D=width, DP=padded_size(width), BLOCK=block, FINITE=finite,
-        num_warps=4, num_stages=2,
-    )  # fmt: skip
+    most = len(blocks) // 3
+    # A program for each block that speech has; where there are more, segments being far shorter,
+    # others take what is left in turns.
+    usual = min(most, max(_LEAST_BLOCKS, triton.cdiv(slots, _SLOTS_A_BLOCK)))
+    for before, programs in ((0, usual), (usual, min(most - usual, _PROGRAMS_FOR_THE_REST))):
+        if programs:
+            _attention_kernel[(programs * heads,)](
+                qkv, blocks, slopes, out, before, most, width**-0.5,
+                HEADS=heads, D=width, DP=padded_size(width), EXTRA=extra_tokens,
+                EXTRAP=padded_size(extra_tokens),
+                BLOCK=block_size(qkv.dtype, qkv.device, slots), LOOP=before > 0,
+                num_warps=4 if qkv.element_size() == 2 else 8, num_stages=1 if before else 2,
+            )  # fmt: skip
     return out
+
+
+def block_size(dtype: torch.dtype, device: torch.device, slots: int) -> int:
+    """Queries that a program of `attention` takes."""
+    if interpreted(device):
+        return min(_INTERPRETED_BLOCK, padded_size(slots))
+    # No more than the registers hold, in float32 as well.
+    return 64 if dtype.itemsize == 2 else 32
+
+
+def most_blocks(slots: int, segments: int, size: int) -> int:
+    """How many blocks of queries the segments of a tape have at most: tokens are one."""
+    return 2 * segments + slots // size
+
+
+def attention_blocks(layout: TapeLayout, size: int, most: int) -> NDArray[np.int32]:
+    """What `attention` does for a tape: int32 (1 + 3 × most,).
+
+    How many blocks there are; then of each the first slot of its queries, the first slot that they
+    see, and the one after the last. Blocks begin where tokens and frames of a segment do, so that a
+    segment is computed in the same steps wherever it lies.
+    """
+    tokens = int(layout.extra_tokens > 0)
+    seen = np.array([(run.start, run.stop) for run in layout.attention_slots()], dtype=np.int32)
+    seen = seen.reshape(-1, 2)
+    counts = -(-np.array(layout.frames, dtype=np.int32) // size) + tokens
+    numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    first, last = np.repeat(seen, counts, axis=0).T
+    frames = first + layout.extra_tokens + (numbers - tokens) * size
+    table = np.zeros((3, most), dtype=np.int32)
+    table[:, : len(numbers)] = np.where(numbers < tokens, first, frames), first, last
+    return np.concatenate([[len(numbers)], table.ravel()]).astype(np.int32)
 
 
 @triton.jit
 def _means_kernel(
-    x, edges, lost, out, segments, extra,
-    C: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
+    x, edges, out, segments, C: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr
 ):  # fmt: skip
     segment = tl.program_id(0)
     c = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     start = tl.load(edges + segment)
     stop = tl.load(edges + segments + segment)
     acc = tl.zeros((ROWS, COLUMNS), tl.float32)
-    # Its tokens are no part of the mean, but its frames have seen them.
-    for first in range(tl.where(start < stop, start - extra, stop), stop, ROWS):
+    for first in range(start, stop, ROWS):
         r = (first + tl.arange(0, ROWS)).to(tl.int64)
-        there = ((r >= start) & (r < stop))[:, None] & (c < C)[None, :]
+        there = (r < stop)[:, None] & (c < C)[None, :]
         acc += tl.load(x + r[:, None] * C + c[None, :], mask=there, other=0.0).to(tl.float32)
-        acc += tl.load(lost + r, mask=r < stop, other=0.0)[:, None]
     mean = tl.sum(acc, 0) / tl.maximum(stop - start, 1)
     tl.store(out + segment * C + c, mean, mask=c < C)
 
 
-def means(x: Tensor, edges: Tensor, lost: Tensor, extra_tokens: int) -> Tensor:
+def means(x: Tensor, edges: Tensor) -> Tensor:
     """The mean of each segment's rows of x (slots, dim): float32 (segments, dim).
 
     `edges` is int32 (2, segments): the first row of each, and the one after the last; 0 for those
-    that are not there. A segment has no mean but NaN where one of its rows, or of the extra tokens
-    before them, is `lost` (slots,).
+    that are not there.
     """
     segments, channels = edges.shape[1], x.shape[1]
     out = torch.empty(segments, channels, dtype=torch.float32, device=x.device)
     columns = 64
     _means_kernel[(segments, triton.cdiv(channels, columns))](
-        x,
-        edges,
-        lost,
-        out,
-        segments,
-        extra_tokens,
-        C=channels,
-        COLUMNS=columns,
-        ROWS=64,
-        num_warps=4,
+        x, edges, out, segments, C=channels, COLUMNS=columns, ROWS=64, num_warps=4
     )
     return out
