@@ -201,6 +201,7 @@ def _feed(feed: Findings) -> Sheet:
     names = {
         "wav_1": "WAV of 5 s, one worker",
         "wav_2": "WAV of 5 s, two workers",
+        "wav_4": "WAV of 5 s, four workers",
         "mp3_1": "MP3 of 3.7 s, one worker",
     }
     rows = tuple(

@@ -157,7 +157,7 @@ def attention(qkv: Tensor, blocks: Tensor, slopes: Tensor, extra_tokens: int) ->
                 HEADS=heads, D=width, DP=padded_size(width), EXTRA=extra_tokens,
                 EXTRAP=padded_size(extra_tokens),
                 BLOCK=block_size(qkv.dtype, qkv.device, slots), LOOP=before > 0,
-                num_warps=4 if qkv.element_size() == 2 else 8, num_stages=1 if before else 2,
+                num_warps=4 if qkv.element_size() == 2 else 8, num_stages=1 if before else 3,
             )  # fmt: skip
     return out
 
