@@ -93,7 +93,7 @@ def assemble(
     device_lost: Callable[[], None] = lambda: None,
 ) -> Assembly:
     """Fetch → decode → normalize → infer → settle, with the limits of the settings."""
-    infer = Infer(engine, worked=metrics.device_seconds.inc)
+    infer = Infer(engine, worked=metrics.worked)
     decoded_bytes = round(settings.window_seconds * SAMPLE_RATE_HZ * _FLOAT32_BYTES)
     budget = ByteBudget(
         settings.bytes_in_flight,
@@ -158,6 +158,8 @@ class Worker:
         self._requests = queue.SimpleQueue[Stop]()
         self.stopping: Stop | None = None
         self.metrics = Metrics()
+        if uuid := engine.gpu_uuid:
+            self.metrics.gpu.watch(uuid)
         self._leases = Leases()
         self._streams = self._job_streams(self._client)
         self._leaving = Leaving(self._streams, self._leases, metrics=self.metrics)

@@ -15,6 +15,7 @@ from worker.audio.confinement import hide_memory
 from worker.bench.clips import Lengths
 from worker.bench.report import Part
 from worker.commands.classify import classify
+from worker.commands.gpu import gpu
 from worker.commands.program import (
     EXIT_FAILED,
     EXIT_HUB_UNREACHABLE,
@@ -34,6 +35,7 @@ from worker.settings import WorkerSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(classify)
+app.command()(gpu)
 
 
 @app.callback(invoke_without_command=True)

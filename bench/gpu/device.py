@@ -5,13 +5,14 @@ import statistics
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
 from worker.model.model import Model
 from worker.model.synthetic import synthetic
+from worker.telemetry.gpu import Gpus, NoGpu, opened
 
 _ROUNDS = 5
 _ROUND_MS = 20.0
@@ -77,35 +78,35 @@ def facts() -> dict[str, Any]:
 def watched() -> Iterator[dict[str, float]]:
     """While it lasts, what NVML says five times a second; the means are there when it has ended."""
     seen: dict[str, float] = {}
-    try:
-        import pynvml  # noqa: PLC0415 (there beside a GPU)
+    with ExitStack() as stack:
+        try:
+            gpus = stack.enter_context(opened())
+        except NoGpu:  # nothing is said
+            yield seen
+            return
+        with _watching(gpus) as rows:
+            yield seen
+        if rows:
+            names = ("watts", "sm_mhz", "utilization_percent")
+            means = (statistics.mean(column) for column in zip(*rows, strict=True))
+            seen.update(zip(names, means, strict=True))
 
-        pynvml.nvmlInit()
-    except Exception:  # no library, no driver: nothing is said
-        yield seen
-        return
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+
+@contextmanager
+def _watching(gpus: Gpus) -> Iterator[list[tuple[float, float, float]]]:
+    """Watts, megahertz and percent of the first GPU, five times a second."""
     over = threading.Event()
     rows: list[tuple[float, float, float]] = []
 
     def watch() -> None:
         while not over.wait(0.2):
-            rows.append(
-                (
-                    pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-                    pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
-                    pynvml.nvmlDeviceGetUtilizationRates(handle).gpu,
-                )
-            )
+            gpu = gpus.all()[0]
+            rows.append((gpu.watts or 0.0, gpu.sm_mhz or 0.0, 100 * (gpu.utilization or 0.0)))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield seen
+        yield rows
     finally:
         over.set()
         thread.join()
-        if rows:
-            names = ("watts", "sm_mhz", "utilization_percent")
-            means = (statistics.mean(column) for column in zip(*rows, strict=True))
-            seen.update(zip(names, means, strict=True))

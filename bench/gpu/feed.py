@@ -1,5 +1,6 @@
 """The whole service on the GPU: Redis, a directory of files, one worker process and several."""
 
+import json
 import os
 import shutil
 import statistics
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +28,7 @@ from worker.bench.command import SAMPLES
 
 _FILES = 32
 _PIPELINED = 1_000
+_MONITOR_SECONDS = 4
 _JOBS, _MP3_JOBS = 16_000, 4_000
 _READY_SECONDS = 60.0
 _MOST_SECONDS = 25.0
@@ -57,6 +59,23 @@ def _write_files(directory: Path, suffix: str, count: int) -> None:
             write_wav(target, samples)
         else:
             shutil.copy(SAMPLES / "excited_en.mp3", target)
+
+
+def _monitor(port: int) -> Callable[[], Any]:
+    """Runs `worker gpu` beside a load; called, it gives what that said of the first GPU."""
+    command = [sys.executable, "-m", "worker", "gpu", "--worker", f"127.0.0.1:{port}"]
+    process = subprocess.Popen(
+        [*command, "--seconds", str(_MONITOR_SECONDS), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def said() -> Any:
+        line, *_ = (process.communicate()[0] or "nothing").splitlines()
+        return json.loads(line) if process.returncode == 0 else line
+
+    return said
 
 
 class _Service:
@@ -90,6 +109,7 @@ class _Service:
     def load(self, jobs: int) -> dict[str, Any]:
         """Have them all wait at once; what counts is the middle of the run."""
         before = self._seen()
+        monitor = _monitor(self._ports[0])
         lane = self._keys.lane(Lane.NORMAL)
         started = time.monotonic()
         for first in range(0, jobs, _PIPELINED):
@@ -115,8 +135,9 @@ class _Service:
             "worker_cpu_ms_a_job": 1000 * result["worker_cpu"] / done,
             "decode_cpu_ms_a_job": 1000 * result["decode_cpu"] / done,
             "clips_a_tape": done / max(1, result["tapes"]),
+            "monitor": monitor(),
         }
-        print({name: round(value, 3) for name, value in row.items()}, flush=True)
+        print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
         return row
 
     def _submit(self) -> str:

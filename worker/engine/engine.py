@@ -147,6 +147,13 @@ class Engine:
         classifier = self.model.classifier
         return classifier.scores_of(classifier.logits(embedding))
 
+    @property
+    def gpu_uuid(self) -> str | None:
+        """The GPU that it runs on, as NVIDIA's driver names it; None on a CPU."""
+        if not self._cuda:
+            return None
+        return f"GPU-{torch.cuda.get_device_properties(self.model.device).uuid}"
+
     def warm_up(self) -> float:
         """Choose, compile and capture; then run the shortest clip and a full tape of long ones.
 

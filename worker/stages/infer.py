@@ -60,11 +60,12 @@ class Infer:
     """`finish(start(segments)) -> outputs`. Not thread-safe; owned by the infer thread."""
 
     def __init__(
-        self, engine: Engine, *, worked: Callable[[float], None] = lambda seconds: None
+        self, engine: Engine, *, worked: Callable[[float, int, int], None] = lambda *_: None
     ) -> None:
-        """`worked` is told how many seconds the device worked on each tape."""
+        """`worked` is told of each tape the seconds of the device, slots used, and slots run."""
         self._engine = engine
         self._worked = worked
+        self._told = (0.0, 0, 0)
 
     @property
     def most_frames_bytes(self) -> int:
@@ -107,9 +108,11 @@ class Infer:
 
     def finish(self, started: Started) -> list[SegmentOutput]:
         """One output for each segment, in order; one that does not fit the device has an error."""
-        before = self._engine.device_seconds
         outputs = self._engine.finish(started)
-        self._worked(self._engine.device_seconds - before)
+        now = self._engine.device_seconds, self._engine.slots_used, self._engine.slots_run
+        seconds, used, run = (value - told for value, told in zip(now, self._told, strict=True))
+        self._worked(seconds, int(used), int(run))
+        self._told = now
         return list(map(self._reduced, started.segments, outputs))
 
     def conclude(self, views: Views, outputs: Sequence[SegmentOutput]) -> Classified:

@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from worker.telemetry.gpu_metrics import GpuMetrics
+
 _STAGE_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
 
 
@@ -85,6 +87,17 @@ class Metrics:
             "Seconds that the device worked on tapes.",
             registry=self.registry,
         )
+        # The first over the second is how full tapes are.
+        self.slots_used = Counter(
+            "emostream_tape_slots_used",
+            "Slots of tapes that clips used.",
+            registry=self.registry,
+        )
+        self.slots_run = Counter(
+            "emostream_tape_slots_run",
+            "Slots of tapes that the device ran.",
+            registry=self.registry,
+        )
         self.batch_clips = Histogram(
             "emostream_batch_clips",
             "Clips on the tape that completed a job.",
@@ -128,6 +141,15 @@ class Metrics:
             "Memory charged for jobs held by this worker now.",
             registry=self.registry,
         )
+
+        self.gpu = GpuMetrics()
+        self.registry.register(self.gpu)
+
+    def worked(self, seconds: float, slots_used: int, slots_run: int) -> None:
+        """Record a tape: seconds of the device, and slots."""
+        self.device_seconds.inc(seconds)
+        self.slots_used.inc(slots_used)
+        self.slots_run.inc(slots_run)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Record the time one job, or one tape, spent in a stage."""

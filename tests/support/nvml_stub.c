@@ -1,0 +1,80 @@
+/* Stands in for libnvidia-ml.so.1: a card whose readings are in the file that NVML_STUB names.
+
+   Each line is a name and a number; a name that is not there is a sensor that the card has not.
+   `init` is what nvmlInit returns. Structures and numbers are those of NVIDIA's nvml.h. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef void *Device;
+enum { SUCCESS = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6 };
+static const char uuid[] = "GPU-00000000-0000-0000-0000-000000000001";
+
+static int reading(const char *name, double *value) {
+    char line[200], known[100];
+    FILE *file = fopen(getenv("NVML_STUB"), "r");
+    int found = 0;
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "%99s %lf", known, value) == 2 && !strcmp(known, name)) { found = 1; break; }
+    if (file) fclose(file);
+    return found;
+}
+
+static int number(const char *name, unsigned int *out) {
+    double value;
+    if (!reading(name, &value)) return NOT_SUPPORTED;
+    *out = (unsigned int)value;
+    return SUCCESS;
+}
+
+static int text(char *out, const char *value) { strcpy(out, value); return SUCCESS; }
+
+int nvmlInitWithFlags(unsigned int flags) { unsigned int code = 0; number("init", &code); return (int)code; }
+int nvmlShutdown(void) { return SUCCESS; }
+const char *nvmlErrorString(int code) { return code == NOT_FOUND ? "Not Found" : "an error"; }
+int nvmlSystemGetDriverVersion(char *out, unsigned int size) { return text(out, "580.159.04"); }
+int nvmlDeviceGetCount_v2(unsigned int *count) { if (number("count", count)) *count = 1; return SUCCESS; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned int index, Device *device) { *device = (Device)1; return SUCCESS; }
+int nvmlDeviceGetHandleByUUID(const char *asked, Device *device) {
+    unsigned int gone = 0;
+    number("gone", &gone);
+    *device = (Device)1;
+    return gone || strcmp(asked, uuid) ? NOT_FOUND : SUCCESS;
+}
+int nvmlDeviceGetIndex(Device device, unsigned int *index) { *index = 0; return SUCCESS; }
+int nvmlDeviceGetUUID(Device device, char *out, unsigned int size) { return text(out, uuid); }
+int nvmlDeviceGetName(Device device, char *out, unsigned int size) { return text(out, "NVIDIA A10"); }
+int nvmlDeviceGetMemoryInfo(Device device, unsigned long long *total_free_used) {
+    double used = 0;
+    reading("memory_used", &used);
+    total_free_used[0] = 24000000000ULL;
+    total_free_used[2] = (unsigned long long)used;
+    total_free_used[1] = total_free_used[0] - total_free_used[2];
+    return SUCCESS;
+}
+int nvmlDeviceGetPowerUsage(Device device, unsigned int *mw) { return number("milliwatts", mw); }
+int nvmlDeviceGetEnforcedPowerLimit(Device device, unsigned int *mw) { return number("limit_milliwatts", mw); }
+int nvmlDeviceGetUtilizationRates(Device device, unsigned int *gpu_memory) {
+    gpu_memory[1] = 0;
+    return number("utilization", gpu_memory);
+}
+int nvmlDeviceGetClockInfo(Device device, int kind, unsigned int *mhz) { return number("mhz", mhz); }
+int nvmlDeviceGetMaxClockInfo(Device device, int kind, unsigned int *mhz) { return number("most_mhz", mhz); }
+int nvmlDeviceGetTemperature(Device device, int kind, unsigned int *celsius) { return number("celsius", celsius); }
+int nvmlDeviceGetCurrentClocksEventReasons(Device device, unsigned long long *reasons) {
+    unsigned int bits;
+    int code = number("reasons", &bits);
+    *reasons = bits;
+    return code;
+}
+
+typedef struct { unsigned int pid; unsigned long long memory; unsigned int instance, compute; } Process;
+int nvmlDeviceGetComputeRunningProcesses_v3(Device device, unsigned int *count, Process *processes) {
+    unsigned int pid;
+    if (number("pid", &pid)) { *count = 0; return SUCCESS; }
+    if (*count < 1) { *count = 1; return 7; } /* too small */
+    *count = 1;
+    processes[0] = (Process){pid, 1000000000ULL, ~0u, ~0u};
+    return SUCCESS;
+}

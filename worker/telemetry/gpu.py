@@ -1,0 +1,170 @@
+"""What NVIDIA's driver says of the GPUs of this machine, by NVML.
+
+Sensors that a card or its driver does not have read as None. NVML's utilisation is the share of
+time in which any kernel ran at all: one thread of one program is enough.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pynvml
+
+_MIB = 1024**2
+_PERCENT, _MILLIWATTS = 100, 1000
+
+# Why a clock is lower than it could be. Without work it always is.
+_IDLE = pynvml.nvmlClocksEventReasonGpuIdle
+_REASONS = {
+    pynvml.nvmlClocksEventReasonSwPowerCap: "power limit",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "heat",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "heat, by the hardware",
+    pynvml.nvmlClocksEventReasonApplicationsClocksSetting: "clocks that were set",
+    pynvml.nvmlClocksEventReasonSyncBoost: "other GPUs, in step",
+    pynvml.nvmlClocksEventReasonDisplayClockSetting: "display",
+}
+_HARDWARE = pynvml.nvmlClocksEventReasonHwSlowdown  # by heat or power, or by itself
+
+_T = TypeVar("_T")
+
+
+class NoGpu(RuntimeError):
+    """No GPU of NVIDIA's can be asked; says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that has a context on a GPU."""
+
+    pid: int
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReading:
+    """One GPU at one moment. `utilization` is a share; `held_down_by` what lowers its clock."""
+
+    index: int
+    uuid: str
+    name: str
+    driver: str
+    utilization: float | None
+    memory_used_bytes: int
+    memory_total_bytes: int
+    watts: float | None
+    limit_watts: float | None
+    sm_mhz: int | None
+    most_sm_mhz: int | None
+    celsius: int | None
+    held_down_by: tuple[str, ...]
+    programs: tuple[Program, ...]
+
+    @property
+    def memory_share(self) -> float:
+        """Of the memory, what is taken, by whomever."""
+        return self.memory_used_bytes / self.memory_total_bytes
+
+
+class Gpus:
+    """All GPUs of this machine, while NVML is open."""
+
+    @property
+    def uuids(self) -> list[str]:
+        """`GPU-…`, in the driver's order."""
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        return [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+
+    def read(self, uuid: str) -> GpuReading:
+        """What it says now. Raises NoGpu where it has gone."""
+        try:
+            return _read(pynvml.nvmlDeviceGetHandleByUUID(uuid))
+        except pynvml.NVMLError as error:
+            raise NoGpu(f"{uuid}: NVML says: {error}") from error
+
+    def all(self) -> list[GpuReading]:
+        """Each one's. Raises NoGpu where one has gone."""
+        return [self.read(uuid) for uuid in self.uuids]
+
+
+@contextmanager
+def opened() -> Iterator[Gpus]:
+    """NVML, until the end of the block. Raises NoGpu where it cannot be asked, or has no GPU."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise NoGpu(_why(error)) from error
+    try:
+        gpus = Gpus()
+        if not gpus.uuids:
+            raise NoGpu("the NVIDIA driver is here, but shows no GPU: start the container with one")
+        yield gpus
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _why(error: Any) -> str:
+    hints = {
+        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: (
+            "no NVIDIA driver here: libnvidia-ml.so.1 is not found. In a container it comes with "
+            "the NVIDIA Container Toolkit, and `docker run --gpus all`"
+        ),
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED: (
+            "the NVIDIA driver is installed but not loaded, as `nvidia-smi` will say too: reboot "
+            "this machine, or `modprobe nvidia`"
+        ),
+        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
+            "the NVIDIA driver was updated while its old module is loaded: reboot this machine"
+        ),
+        pynvml.NVML_ERROR_NO_PERMISSION: (
+            "this user may not ask the NVIDIA driver: look at the rights of /dev/nvidia*"
+        ),
+    }
+    return hints.get(error.value, f"NVML says: {error}")
+
+
+def _read(handle: Any) -> GpuReading:
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    milliwatts = _sensor(lambda: pynvml.nvmlDeviceGetPowerUsage(handle))
+    limit = _sensor(lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle))
+    percent = _sensor(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    programs = _sensor(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) or ()
+    return GpuReading(
+        index=pynvml.nvmlDeviceGetIndex(handle),
+        uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
+        name=_text(pynvml.nvmlDeviceGetName(handle)),
+        driver=_text(pynvml.nvmlSystemGetDriverVersion()),
+        utilization=None if percent is None else percent / _PERCENT,
+        memory_used_bytes=memory.used,
+        memory_total_bytes=memory.total,
+        watts=None if milliwatts is None else milliwatts / _MILLIWATTS,
+        limit_watts=None if limit is None else limit / _MILLIWATTS,
+        sm_mhz=_sensor(lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
+        most_sm_mhz=_sensor(lambda: pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)),
+        celsius=_sensor(
+            lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
+        ),
+        held_down_by=_held_down_by(
+            _sensor(lambda: pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)) or 0
+        ),
+        programs=tuple(Program(each.pid, each.usedGpuMemory) for each in programs),
+    )
+
+
+def _held_down_by(reasons: int) -> tuple[str, ...]:
+    if reasons & _IDLE:
+        return ()
+    named = tuple(name for bit, name in _REASONS.items() if reasons & bit)
+    return named or ("the hardware",) * bool(reasons & _HARDWARE)
+
+
+def _sensor(read: Callable[[], _T]) -> _T | None:
+    try:
+        return read()
+    except pynvml.NVMLError:
+        return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
