@@ -13,6 +13,7 @@ from worker.bench.clips import noise
 from worker.engine.eager import FinishedTape, layout_of, outputs_of
 from worker.engine.engine import Engine
 from worker.engine.memory import MAX_TAPE_SLOTS_GPU
+from worker.engine.packing import pack, row_scales, tape_memory
 from worker.model.model import Classifier, Model
 from worker.model.synthetic import architecture, synthetic
 from worker.tape import Segment
@@ -36,8 +37,8 @@ class _NoTapes:
     """Packs tapes, and gives each segment the same embedding."""
 
     def __init__(self, model: Model) -> None:
-        self._config = model.config
-        self._tape = np.empty(0, np.float32)
+        self._config, self._classifier = model.config, model.classifier
+        self._memory = torch.empty(tape_memory(MAX_TAPE_SLOTS_GPU))
         self._embedding = noise(model.config.embed_dim, np.random.default_rng(0))
 
     def slots_run(self, used_slots: int) -> int:
@@ -45,9 +46,8 @@ class _NoTapes:
 
     def start(self, segments: Sequence[Segment]) -> FinishedTape:
         layout = layout_of(segments, self._config)
-        if len(self._tape) < layout.num_samples:
-            self._tape = np.empty(layout.num_samples, np.float32)
-        layout.write(segments, self._tape[: layout.num_samples])
+        pack(segments, layout, self._memory)
+        layout.roles(), layout.spans(), layout.frame_edges(), row_scales(segments, layout)
         embeddings = np.tile(self._embedding, (len(segments), 1))
         kept = [
             np.zeros((segment.window.frames, self._config.embed_dim), np.float32)
@@ -55,7 +55,7 @@ class _NoTapes:
             else None
             for segment in segments
         ]
-        return FinishedTape(outputs_of(segments, embeddings, kept), 0.0)
+        return FinishedTape(outputs_of(segments, embeddings, kept, self._classifier), 0.0)
 
 
 def stand_in(window_seconds: float) -> StandIn:
