@@ -33,6 +33,7 @@ from storage.wire.messages import GROUP, Keys, Lane
 HEARTBEAT_CHUNK = 500
 MAX_SICK_MACHINES = 3  # that may give a job back for a fault of theirs; then it is the job's
 _DAY_MS = 86_400_000
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class JobStreams:
@@ -259,4 +260,4 @@ def as_field(value: Any) -> str:
         return value
     if isinstance(value, float):
         return f"{value:.6g}"
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)

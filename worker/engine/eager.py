@@ -143,7 +143,7 @@ def outputs_of(
 
     A row that is not finite anywhere leaves a mean that is not, and that an error.
     """
-    finite: NDArray[np.bool_] = np.isfinite(embeddings).all(axis=1)
+    finite = np.logical_and.reduce(np.isfinite(embeddings), axis=1)
     with np.errstate(invalid="ignore"):  # of those that are not finite nothing is told
         scores = classifier.scores_of(classifier.logits(embeddings)).tolist()
     return [

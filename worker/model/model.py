@@ -24,7 +24,10 @@ class Classifier:
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """Float64 (…, labels) of embeddings (…, dim): linear, so means may be taken before it."""
-        logits: NDArray[np.float64] = embeddings.astype(np.float64) @ self.weight.T + self.bias
+        # Not `@`, for which the library has threads of its own, that wait for each other for longer
+        # than this takes.
+        wide = embeddings.astype(np.float64)[..., None, :]  # (…, 1, dim)
+        logits: NDArray[np.float64] = np.vecdot(wide, self.weight) + self.bias
         return logits
 
     def scores_of(
