@@ -1,6 +1,7 @@
 """The third stage: the clips of a recording, each with its statistics and its windows."""
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -27,11 +28,12 @@ from worker.clip import (
 )
 
 _EPSILON = 1e-5
-_CHUNK_SAMPLES = 65_535  # as float64 they stay in the cache, and int16 add up to int32
 _ROW_SAMPLES = 8_000
+_CHUNK_SAMPLES = 8 * _ROW_SAMPLES  # as float64 they stay in the cache, and int16 add up to int32
 _KEPT_SAMPLES = 32 * _CHUNK_SAMPLES  # of a mapped file, before it is told that they were read
 _SILENCE = 1e-4  # -80 dBFS
 _BEYOND_SAMPLES = 8_000  # how far past the end a segment may go: half a second
+_OF_THREAD = threading.local()
 _MAX_VARIANCE = float(np.finfo(np.float32).max)
 
 
@@ -174,7 +176,7 @@ def _moments_of_integers(samples: Pcm, forget: Callable[[], object] | None) -> t
     total = squares = 0
     for part in _parts(samples, forget):
         total += int(part.sum(dtype=np.int32))  # below 2^31: see _CHUNK_SAMPLES
-        squares += int(_square_sum(part.astype(np.float64)))  # below 2^53
+        squares += int(_square_sum(_wide(part)))  # below 2^53
     count = len(samples)
     return total / count, (count * squares - total**2) / count**2
 
@@ -189,7 +191,7 @@ def _moments_of_floats(samples: Pcm, forget: Callable[[], object] | None) -> tup
     count, mean, squares = 0, 0.0, 0.0
     with np.errstate(invalid="ignore", over="ignore"):  # judged by whoever asked
         for part in _parts(samples, forget):
-            chunk = part.astype(np.float64)
+            chunk = _wide(part)
             own = float(chunk.sum()) / len(chunk)
             chunk -= own
             apart, together = own - mean, count + len(chunk)
@@ -207,6 +209,16 @@ def _parts(samples: Pcm, forget: Callable[[], object] | None) -> Iterator[Pcm]:
         yield samples[start : start + _CHUNK_SAMPLES]
 
 
+def _wide(part: Pcm) -> NDArray[np.float64]:
+    """The samples in float64, in memory of this thread that the next call overwrites."""
+    memory: NDArray[np.float64] | None = getattr(_OF_THREAD, "memory", None)
+    if memory is None:
+        memory = _OF_THREAD.memory = np.empty(_CHUNK_SAMPLES)
+    chunk = memory[: len(part)]
+    chunk[:] = part
+    return chunk
+
+
 def _square_sum(values: NDArray[np.float64]) -> float:
     """Sum of the squares.
 
@@ -215,7 +227,8 @@ def _square_sum(values: NDArray[np.float64]) -> float:
     """
     whole = len(values) // _ROW_SAMPLES * _ROW_SAMPLES
     rows, rest = values[:whole].reshape(-1, _ROW_SAMPLES), values[whole:]
-    return float(np.vecdot(rows, rows).sum() + np.vecdot(rest, rest))
+    squares = float(np.vecdot(rows, rows).sum())
+    return squares + float(np.vecdot(rest, rest)) if len(rest) else squares
 
 
 def _peak(samples: Pcm, forget: Callable[[], object] | None) -> float:
