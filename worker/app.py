@@ -52,7 +52,6 @@ EXIT_SECOND_SIGNAL = 130
 _INTAKE_SECONDS = 2.0  # a blocking read takes one
 _CLOSE_SECONDS = 2.0
 _PULSE_STOP_SECONDS = 1.0
-_NORMALIZE_THREADS = 1
 # Of a decode process: its socket, its handle, its spool file, and what it has decoded.
 _DECODE_DESCRIPTORS = 4
 _FLOAT32_BYTES = 4
@@ -118,7 +117,7 @@ def assemble(
                 isolated=guard(decode.isolated),
                 holds=lambda recording: recording.held_bytes(decoded_bytes),
             ),
-            Stage("normalize", normalize, _NORMALIZE_THREADS),
+            Stage("normalize", normalize, threads=0),  # where it was decoded
         ],
         infer,
         settle=settle,

@@ -14,6 +14,7 @@ from storage.terminal.text import json_line, say, tell
 from worker.audio.confinement import hide_memory
 from worker.bench.clips import Lengths
 from worker.bench.report import Part
+from worker.bench.stores import Format, Store
 from worker.commands.classify import classify
 from worker.commands.gpu import gpu
 from worker.commands.program import (
@@ -125,6 +126,8 @@ def bench(
     seconds: Annotated[
         float, typer.Option(min=0.0, help="For each figure; or three runs, if they take longer.")
     ] = 5.0,
+    store: Annotated[Store, typer.Option(help="feed: where objects lie.")] = Store.DIR,
+    form: Annotated[Format, typer.Option("--format", help="feed: what they are.")] = Format.WAV,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Measure the engine, decoding, the search for speech, or the whole service, here."""
@@ -139,7 +142,13 @@ def bench(
     require_spool(settings)
     try:
         report = measure(
-            part, settings, lambda: open_engine(settings), lengths=clips, seconds=seconds
+            part,
+            settings,
+            lambda: open_engine(settings),
+            lengths=clips,
+            seconds=seconds,
+            store=store,
+            form=form,
         )
     except InvalidSettings as error:
         fail(*error.problems, status=EXIT_SETTINGS)

@@ -19,6 +19,20 @@ FRAME_STRIDE = 320  # samples between the beginnings of neighbouring frames
 SEGMENT_BYTES = 8_192  # of a segment: half of it is the large model's embedding, 4 bytes x 1024
 
 Samples = NDArray[np.float32]
+Pcm = NDArray[np.int16 | np.float32]  # int16 stands for value / 32768
+_INT16_UNIT = 1 / 32_768
+
+
+def unit(samples: Pcm) -> float:
+    """What a sample of 1 stands for; the source of int16 is FunASR 1.4, load_audio."""
+    return _INT16_UNIT if samples.dtype == np.int16 else 1.0
+
+
+def floats(samples: Pcm) -> Samples:
+    """What the samples stand for, as float32, which holds every int16 exactly."""
+    if samples.dtype == np.float32:
+        return samples.view(np.float32)
+    return np.multiply(samples, np.float32(_INT16_UNIT), dtype=np.float32)
 
 
 def num_frames(num_samples: int) -> int:
@@ -33,13 +47,13 @@ def frame_samples(frames: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Waveform:
-    """Decoded audio: float32 (num_samples,), 16 kHz mono, nominally in [-1, 1].
+    """Decoded audio, 16 kHz mono, nominally in [-1, 1]: int16 or float32 (num_samples,).
 
     The samples are read-only and may be a mapped file, so that hours of audio cost no memory:
     whoever has read many says so by `forget`, which is cheap, and may be called by any thread.
     """
 
-    samples: Samples
+    samples: Pcm
     warnings: tuple[AudioWarning, ...] = ()  # in their order
     forget: Callable[[], object] | None = None
 
@@ -47,6 +61,10 @@ class Waveform:
     def duration_seconds(self) -> float:
         """Length in seconds."""
         return len(self.samples) / SAMPLE_RATE_HZ
+
+    def floats(self) -> Samples:
+        """The samples as float32: copied where they are integers, which are a window at most."""
+        return floats(self.samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +124,27 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Samples, the statistics of all of them, and the windows they are classified in."""
+    """Samples, the statistics of all of them, and the windows they are classified in.
 
-    samples: Samples
+    The statistics are of what the samples stand for: see `Pcm`.
+    """
+
+    samples: Pcm
     mean: float
     scale: float  # 1 / sqrt(variance + 1e-5)
     windows: tuple[Window, ...]
     silent: bool = False  # no sample above -80 dBFS
     forget: Callable[[], object] | None = None  # see Waveform
 
-    def write(self, window: Window, out: Samples) -> None:
-        """Write the window's normalized samples to `out`, float32 (frame_samples(frames),)."""
+    @property
+    def unit(self) -> float:
+        """What a sample of 1 stands for."""
+        return unit(self.samples)
+
+    def of(self, window: Window) -> Pcm:
+        """The window's samples as they are: (frame_samples(frames),)."""
         first = FRAME_STRIDE * window.start
-        samples = self.samples[first : first + frame_samples(window.frames)]
-        np.subtract(samples, np.float32(self.mean), out=out)
-        np.multiply(out, np.float32(self.scale), out=out)
-        if self.forget is not None:
-            self.forget()
+        return self.samples[first : first + frame_samples(window.frames)]
 
 
 @dataclass(frozen=True, slots=True)

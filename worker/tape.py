@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.clip import FRAME_SAMPLES, FRAME_STRIDE, Clip, Samples, Window, frame_samples
+from worker.clip import FRAME_SAMPLES, FRAME_STRIDE, Clip, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +85,40 @@ class TapeLayout:
 
         0 for a frame, −1 − i for extra token i, −1 − `extra_tokens` for what belongs to no segment.
         """
-        roles = np.full(self.slots, -1 - self.extra_tokens, dtype=np.int32)
-        tokens = -1 - np.arange(self.extra_tokens, dtype=np.int32)
-        for slots in self.frame_slots():
-            roles[slots.start - self.extra_tokens : slots.start] = tokens
-            roles[slots] = 0
+        place = np.arange(self.slots, dtype=np.int32) - self._of_runs(self._starts())
+        roles: NDArray[np.int32] = np.maximum(-1 - place, -1 - self.extra_tokens)
+        roles[place >= self.extra_tokens] = 0
+        roles[~self._seen()] = -1 - self.extra_tokens
         return roles
 
-    def write(self, segments: Sequence[Segment], out: Samples) -> None:
-        """Write the segments' normalized samples to `out`, float32 (num_samples,)."""
-        written = 0
-        for segment, slots in zip(segments, self.frame_slots(), strict=True):
-            first = FRAME_STRIDE * slots.start
-            last = first + frame_samples(slots.stop - slots.start)
-            out[written:first] = 0.0
-            segment.clip.write(segment.window, out[first:last])
-            written = last
-        out[written:] = 0.0
+    def frame_edges(self) -> NDArray[np.int32]:
+        """Int32 (2, segments): where the frames of each segment begin, and where they end."""
+        frames = np.array(self.frames, np.int32)
+        stops = np.cumsum(frames) + self.gap * np.arange(1, len(frames) + 1)
+        return np.stack([stops - frames, stops]).astype(np.int32)
+
+    def _starts(self) -> NDArray[np.int32]:
+        """Int32 (segments,): the first slot of each segment that others of it see."""
+        starts: NDArray[np.int32] = self.frame_edges()[0] - np.int32(self.extra_tokens)
+        return starts
+
+    def _runs(self) -> NDArray[np.intp]:
+        """Lengths of what belongs to nobody and of what does, in turn; the last is nobody's."""
+        lengths = np.empty(2 * len(self.frames) + 1, np.intp)
+        lengths[::2] = self.gap - self.extra_tokens
+        lengths[1::2] = np.array(self.frames, np.intp) + self.extra_tokens
+        lengths[-1] = self.tail
+        return lengths
+
+    def _seen(self) -> NDArray[np.bool_]:
+        """Bool (slots,): whether a slot belongs to a segment."""
+        return np.repeat(np.arange(2 * len(self.frames) + 1) % 2 == 1, self._runs())
+
+    def _of_runs(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Int32 (slots,): each segment's value at its slots, 0 elsewhere."""
+        all_values = np.zeros(2 * len(self.frames) + 1, np.int32)
+        all_values[1::2] = values
+        return np.repeat(all_values, self._runs())
 
 
 def num_samples(slots: int) -> int:

@@ -77,7 +77,7 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
-class _Response(http.client.HTTPResponse):
+class BoundedResponse(http.client.HTTPResponse):
     """An answer, status line to last byte, within the timeout its socket had at the start."""
 
     def __init__(
@@ -112,13 +112,13 @@ def _too_long() -> http.client.HTTPException:
 class BoundedConnection(HTTPConnection):
     """A connection with bounded answers; urllib3's messages show its name."""
 
-    response_class = _Response
+    response_class = BoundedResponse
 
 
 class BoundedTLSConnection(HTTPSConnection):
     """The same by TLS."""
 
-    response_class = _Response
+    response_class = BoundedResponse
 
 
 class _Pool(HTTPConnectionPool):

@@ -158,19 +158,21 @@ def _open_below(root: int, key: str, where: str) -> Blob:
     pinned = os.open(key, os.O_PATH | os.O_CLOEXEC, dir_fd=root)
     try:
         _require_below(root, pinned, where)
-        mode = os.fstat(pinned).st_mode
-        if stat.S_ISDIR(mode):
+        status = os.fstat(pinned)
+        if stat.S_ISDIR(status.st_mode):
             raise ObjectNotFound(f"{where}: is a directory; name a file in it")
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(status.st_mode):
             raise AccessDenied(f"{where}: is a device, pipe or socket; only files are read")
-        return Blob.open(f"/proc/self/fd/{pinned}")
+        fd = os.open(f"/proc/self/fd/{pinned}", os.O_RDONLY | os.O_CLOEXEC)
+        return Blob(fd, status.st_size)
     finally:
         os.close(pinned)
 
 
 def _require_below(root: int, fd: int, where: str) -> None:
     """Raise AccessDenied unless `fd`, all links followed, lies below `root`."""
-    if not _path(fd).startswith(_path(root).rstrip("/") + "/") and _path(fd) != _path(root):
+    path, whole = _path(fd), _path(root)
+    if not path.startswith(whole.rstrip("/") + "/") and path != whole:
         raise AccessDenied(f"{where}: a symlink on the way leaves the store; remove it")
 
 

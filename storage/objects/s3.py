@@ -1,12 +1,14 @@
-"""An S3 server as an object store, by the minio SDK."""
+"""An S3 server as an object store, by the minio SDK; what it signs is fetched by `plain_get`."""
 
 import io
 import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from html import unescape
 from http import HTTPStatus
 from xml.etree import ElementTree
 
@@ -25,10 +27,11 @@ from storage.errors import (
     StageTimeout,
     StorageUnavailable,
 )
-from storage.objects.blob import Blob, write_all
+from storage.objects.blob import Blob
 from storage.objects.bounded_http import bounded_pool
+from storage.objects.plain_get import Answer, Broken, PlainGets
 
-CHUNK_BYTES = 256 * 1024
+_SIGNED_FOR = timedelta(minutes=15)
 PART_BYTES = 64 * 1024 * 1024  # larger outputs go up in parts
 # Servers cut off who reads nothing for long: the usual ones wait for ten seconds and more.
 _IDLE_SECONDS = 5.0
@@ -83,6 +86,7 @@ class S3Store:
             region=region or (None if host.endswith(".amazonaws.com") else "us-east-1"),
             http_client=bounded_pool(timeout_seconds=timeout_seconds, connections=connections),
         )
+        self._gets = PlainGets(timeout_seconds=timeout_seconds, connections=connections)
 
     def fetch(
         self,
@@ -161,26 +165,29 @@ class S3Store:
             self.fetch(PROBE_KEY, max_bytes=0).close()
 
     @contextmanager
-    def _asked(self, bucket: str, key: str, where: str) -> Iterator[tuple[BaseHTTPResponse, int]]:
+    def _asked(self, bucket: str, key: str, where: str) -> Iterator[tuple[Answer, int]]:
         """The answer to a GET, its body not read yet, and how long that is."""
         with _translated(where, key):
-            response = self._client.get_object(bucket, key)
-        with _released(response):
-            size = response.length_remaining
-            if response.status != HTTPStatus.OK or size is None:
+            # Arithmetic alone, but for a region that is not known yet.
+            url = self._client.presigned_get_object(bucket, key, expires=_SIGNED_FOR)
+        with ExitStack() as asked:
+            with _translated(where, key):
+                answer = asked.enter_context(self._gets.ask(url))
+                if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+                    raise _verdict(where, _answer_of(answer.status, answer.text()), key)
+            if answer.status != HTTPStatus.OK or answer.length is None:
                 raise StorageUnavailable(
-                    f"{where}: status {response.status} and length {size} are no whole object;"
-                    " look for a proxy in between"
+                    f"{where}: status {answer.status} and length {answer.length} are no whole"
+                    " object; look for a proxy in between"
                 )
-            yield response, size
+            yield answer, answer.length
 
 
-def _read(response: BaseHTTPResponse, size: int) -> Blob:
-    """Copy the body, `size` bytes, into a memfd. urllib3 raises where it is shorter."""
+def _read(answer: Answer, size: int) -> Blob:
+    """Copy the body, `size` bytes, into a memfd."""
     blob = Blob(os.memfd_create("object"), size)
     try:
-        while chunk := response.read(CHUNK_BYTES, decode_content=False):
-            write_all(blob.fd, chunk)
+        answer.copy_to(blob.fd)
     except BaseException:
         blob.close()
         raise
@@ -217,9 +224,14 @@ def _answer(error: S3Error | InvalidResponseError | ServerError) -> _Answer:
         return _Answer(error.status_code, "", "")
     # Some servers send S3's XML as text/xml, which the SDK does not read. These attributes have
     # no public names.
-    body = error._body or ""
+    return _answer_of(error._code, error._body or "")
+
+
+def _answer_of(status: int, body: str) -> _Answer:
+    """An error by its status, and by its body where that is S3's."""
     code, message = (re.search(rf"<{tag}>([^<]*)</{tag}>", body) for tag in ("Code", "Message"))
-    return _Answer(error._code, code[1] if code else "", message[1] if message else "")
+    told = [unescape(found[1]) if found else "" for found in (code, message)]
+    return _Answer(status, *told)
 
 
 def _is_odd(key: str) -> bool:
@@ -246,13 +258,16 @@ def _verdict(where: str, answer: _Answer, key: str) -> JobError:
 def _translated(
     where: str, key: str, *, timeout: type[JobError] = StorageUnavailable
 ) -> Iterator[None]:
-    """Turn what the SDK and urllib3 raise into what it means for the job."""
+    """Turn what the SDK, urllib3 and `PlainGets` raise into what it means for the job."""
     try:
         yield
     except (S3Error, InvalidResponseError, ServerError) as error:
         raise _verdict(where, _answer(error), key) from error
-    except HTTPError as error:
-        kind = timeout if isinstance(error, ReadTimeoutError) else StorageUnavailable
+    except (HTTPError, Broken) as error:
+        late = isinstance(error, ReadTimeoutError) or (
+            isinstance(error, Broken) and not error.in_time
+        )
+        kind = timeout if late else StorageUnavailable
         raise kind(
             f"{where}: {error}; check EMO_STORE and its server, or raise EMO_FETCH_TIMEOUT_SECONDS"
         ) from error

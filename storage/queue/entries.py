@@ -81,11 +81,20 @@ class GivenBack(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a job ends. `dead_reason` makes it a dead letter as well."""
+    """How a job ends. `dead_reason` makes it a dead letter as well.
+
+    `common` are fields that all have which are done by the same worker.
+    """
 
     status: Status
     fields: Fields
     dead_reason: str = ""
+    common: Fields = field(default_factory=dict)
+
+    @property
+    def all_fields(self) -> Fields:
+        """What its result says."""
+        return {**self.common, **self.fields}
 
 
 @dataclass(frozen=True, slots=True)

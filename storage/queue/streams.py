@@ -7,6 +7,7 @@ fence (owner, delivery count) before it writes. See docs/delivery.md.
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import redis
@@ -16,6 +17,7 @@ from storage.queue.entries import (
     Begun,
     Delivery,
     Ending,
+    Fields,
     GivenBack,
     Outcome,
     Promoted,
@@ -28,11 +30,12 @@ from storage.queue.scripts import load_script
 from storage.queue.stranded import Stranded
 from storage.queue.takeover import Takeover
 from storage.redis.connection import RedisError
-from storage.wire.messages import GROUP, Keys, Lane
+from storage.wire.messages import GROUP, Keys, Lane, Status
 
 HEARTBEAT_CHUNK = 500
 MAX_SICK_MACHINES = 3  # that may give a job back for a fault of theirs; then it is the job's
 _DAY_MS = 86_400_000
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class JobStreams:
@@ -172,27 +175,32 @@ class JobStreams:
 
     def finish(self, endings: Iterable[tuple[Begun, Ending]]) -> list[Outcome | RedisError]:
         """End jobs, in order, in one round trip; an error for each that the server refused."""
-        pipeline = self._client.pipeline(transaction=False)
-        for begun, ending in endings:
-            self._finish(
-                keys=[self.keys.lane(begun.delivery.lane)],
-                args=[
-                    *self._settling,
-                    self.owner,
-                    begun.delivery.entry,
-                    begun.delivery.count,
-                    begun.job_id,
-                    ending.status.value,
-                    begun.delivery.lane.value,
-                    ending.dead_reason,
-                    *(x for pair in ending.fields.items() for x in pair),
-                ],
-                client=pipeline,
+        asked = list(endings)
+        if not asked:
+            return []
+        # What all that are done have in common is sent once.
+        done = [ending.common for _, ending in asked if ending.status is Status.DONE]
+        common = done[0] if done and all(each == done[0] for each in done) else {}
+        args = [*self._settling, self.owner, 2 * len(common), *_flat(common)]
+        for begun, ending in asked:
+            own = ending.fields if common else ending.all_fields
+            args += [
+                begun.delivery.entry,
+                begun.delivery.count,
+                begun.job_id,
+                ending.status.value,
+                begun.delivery.lane.value,
+                ending.dead_reason,
+                2 * len(own),
+                *_flat(own),
+            ]
+        try:
+            replies = self._finish(
+                keys=[self.keys.lane(begun.delivery.lane) for begun, _ in asked], args=args
             )
-        return [
-            reply if isinstance(reply, RedisError) else Outcome(reply.decode())
-            for reply in pipeline.execute(raise_on_error=False)
-        ]
+        except ResponseError as error:
+            return [error for _ in asked]
+        return [_outcome(reply.decode("utf-8", "replace")) for reply in replies]
 
     def retry(self, begun: Begun, *, delay_seconds: float, code: str, message: str) -> Outcome:
         """Put a job aside until `delay_seconds` have passed."""
@@ -253,10 +261,23 @@ class JobStreams:
         self._reap(keys=self.keys.lanes, args=[GROUP, self.owner, _DAY_MS])
 
 
+def _flat(fields: Fields) -> Iterable[str | int | float]:
+    """Name and value in turn."""
+    return chain.from_iterable(fields.items())
+
+
+def _outcome(reply: str) -> Outcome | RedisError:
+    """What became of a job; or what the server says that it met."""
+    try:
+        return Outcome(reply)
+    except ValueError:
+        return ResponseError(reply)
+
+
 def as_field(value: Any) -> str:
     """A value as a result hash shows it: text as it is, numbers plain, the rest as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, float):
         return f"{value:.6g}"
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)

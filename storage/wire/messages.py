@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from storage.errors import InvalidJob
 from storage.wire.parts import FIELDS, WHOLE, Parts, parse_parts
@@ -173,6 +174,7 @@ def require_compatible(want: frozenset[Want], parts: Parts) -> None:
         )
 
 
+@lru_cache(maxsize=64)
 def parse_want(text: str) -> frozenset[Want]:
     """`embedding,timeline` → what to return; scores always. Raises InvalidJob."""
     wanted = {Want.SCORES}

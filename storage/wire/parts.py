@@ -60,7 +60,9 @@ class Parts:
     @property
     def channels(self) -> str:
         """What has to be decoded: `mix`, one channel's number, or `each` and the mix."""
-        own = {one.channel for one in self.segments or () if one.channel is not None}
+        if not self.segments:
+            return self.channel
+        own = {one.channel for one in self.segments if one.channel is not None}
         return self.channel if {str(channel) for channel in own} <= {self.channel} else EACH
 
     def fields(self) -> dict[str, str]:
@@ -81,6 +83,8 @@ WHOLE = Parts()
 
 def parse_parts(fields: Mapping[str, str | None]) -> Parts:
     """The parts that job fields ask for. Raises InvalidJob, naming the field."""
+    if not any(fields.values()):
+        return WHOLE
     channel = fields.get("channel") or MIX
     if channel not in (MIX, EACH, *map(str, range(MOST_CHANNELS))):
         raise InvalidJob(

@@ -17,6 +17,7 @@ from worker.bench.report import (
     DecodeReport,
     EndToEndReport,
     EngineReport,
+    FeedReport,
     Part,
     Report,
     SpeechReport,
@@ -65,6 +66,15 @@ def test_each_part_prints_a_report_that_can_be_kept(part: Part, tmp_path: Path) 
             assert result.turns >= 9  # one for each clip, and two in the slow one
             assert 0 < result.cpu_ms_per_audio_second < 1000
             assert result.rtfx_threads > 0
+        case Part.FEED:
+            assert isinstance(result, FeedReport)
+            assert (result.what, result.model) == ("dir, wav", "stand-in")
+            assert result.jobs_per_second > 0
+            assert {"worker", "decode processes", "Redis"} == set(result.cpu_ms)
+            assert {"intake", "fetch", "decode", "normalize", "infer", "settle"} <= set(
+                result.thread_ms
+            )
+            assert 0 <= result.lock_held <= 1
         case Part.END_TO_END:
             assert isinstance(result, EndToEndReport)
             assert (result.device, result.dtype) == ("cpu", report.dtype)
@@ -72,6 +82,20 @@ def test_each_part_prints_a_report_that_can_be_kept(part: Part, tmp_path: Path) 
             assert result.half_load.tapes_under_way > 0
             assert result.half_load.clips_per_second < result.at_once.clips_per_second
     assert all(sheet.markdown().count("\n") > 1 for sheet in sheets(report))
+
+
+def test_the_feed_is_measured_from_an_s3_server_too(tmp_path: Path) -> None:
+    """With files in turn in every format, as the settings say: from several processes."""
+    ran = bench(
+        tmp_path,
+        *("feed", "--store", "s3", "--format", "mixed", "--json"),
+        EMO_DECODE_PROCESSES="2",
+    )
+    assert ran.returncode == 0, ran.stderr
+    result = REPORT.validate_python(json.loads(ran.stdout)).result
+    assert isinstance(result, FeedReport)
+    assert (result.what, result.processes) == ("s3, mixed", 2)
+    assert min(result.cpu_ms.values()) > 0
 
 
 def test_a_window_that_cuts_the_clips_is_refused(tmp_path: Path) -> None:

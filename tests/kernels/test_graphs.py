@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from tests.unit.engine.test_parity import FRAME_TOLERANCE, SCORE_TOLERANCE, parity_segments
-from tests.unit.model.parity import CHECKPOINTS, clip_of, loaded, noise, references, segments_of
+from tests.unit.model.parity import (
+    CHECKPOINTS,
+    clip_of,
+    loaded,
+    noise,
+    references,
+    segments_of,
+    tape_of,
+)
 from worker.engine.eager import SegmentOutput, layout_of, outputs_of
 from worker.engine.engine import Engine
 from worker.engine.graphs import Rung
@@ -32,11 +40,13 @@ class Run:
     def __call__(self, segments: list[Segment]) -> list[SegmentOutput]:
         """Run one tape."""
         layout = layout_of(segments, self.model.config, slots=self.rung.slots)
-        layout.write(segments, self.rung.samples.numpy())
+        self.rung.samples.copy_(torch.from_numpy(tape_of(segments, layout)))
         self.rung.about.copy_(torch.from_numpy(self.rung.tables.of(layout)))
         frames, embeddings = self.rung.step()
         runs = [frames[slots].float().numpy().copy() for slots in layout.frame_slots()]
-        return outputs_of(segments, embeddings[: len(segments)].numpy(), runs)
+        return outputs_of(
+            segments, embeddings[: len(segments)].numpy(), runs, self.model.classifier
+        )
 
 
 def assert_reference(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.model.parity import clip_of, noise, segments_of
+from tests.unit.model.parity import clip_of, noise, segments_of, tape_of
 from worker.clip import frame_samples
 from worker.tape import Segment, TapeLayout, num_fitting
 
@@ -52,24 +52,44 @@ def test_attention_sees_the_extra_tokens_right_before_the_frames() -> None:
     assert layout.roles()[:12].tolist() == [-11, -11, *range(-1, -11, -1)]
 
 
-def test_samples_are_written_at_320_a_slot_with_silence_between() -> None:
-    """Each window's normalized samples begin at its first frame's slot; all else is zero."""
-    segments = [segment_of(3, seed=1), segment_of(1, seed=2)]
-    layout = TapeLayout(gap=10, extra_tokens=10, frames=(3, 1))
-    tape = np.full(layout.num_samples, np.nan, dtype=np.float32)
-    layout.write(segments, tape)
-    expected = np.zeros(320 * 24 + 80, dtype=np.float32)
-    for segment, start in zip(segments, (3200, 7360), strict=True):
-        size = frame_samples(segment.window.frames)
-        segment.clip.write(segment.window, expected[start : start + size])
-    assert np.array_equal(tape, expected)
+KINDS = st.sampled_from([np.int16, np.float32])
+
+
+@given(kinds=st.tuples(KINDS, KINDS, KINDS), gap=st.integers(1, 12), tail=st.integers(0, 5))
+def test_samples_are_written_at_320_a_slot_with_silence_between(
+    kinds: tuple[type[np.int16 | np.float32], ...], gap: int, tail: int
+) -> None:
+    """Each window's normalized samples begin at its first frame's slot.
+
+    What frames may see between them is zero. Integers give what they give as floats, to the last
+    bit, whatever they are beside.
+    """
+    frames = (3, 1, 2)
+    pcm = [(8_000 * noise(frame_samples(n), seed=n)).astype(np.int16) for n in frames]
+    as_floats = [clip_of((each / np.float32(32_768)).astype(np.float32)) for each in pcm]
+    given_clips = [
+        clip_of(each if kind is np.int16 else floats.samples)
+        for each, kind, floats in zip(pcm, kinds, as_floats, strict=True)
+    ]
+    layout = TapeLayout(gap=gap, extra_tokens=1, frames=frames, tail=tail)
+    tape = tape_of([segment for clip in given_clips for segment in segments_of(clip)], layout)
+    seen = np.zeros(layout.num_samples, np.bool_)
+    seen[320 * (layout.used_slots + 1) :] = True
+    for clip, slots in zip(as_floats, layout.frame_slots(), strict=True):
+        first = 320 * slots.start
+        mine = tape[first : first + len(clip.samples)]
+        exact = (clip.samples - np.float32(clip.mean)) * np.float32(clip.scale)
+        np.testing.assert_array_equal(mine, exact)
+        seen[first - 320 * (gap - 1) : first] = True
+    assert not tape[seen].any()
+    assert np.isfinite(tape).all()
 
 
 def test_segments_of_another_number_than_the_layout_are_refused() -> None:
     """A layout for two segments does not take one."""
     layout = TapeLayout(gap=10, extra_tokens=10, frames=(3, 3))
     with pytest.raises(ValueError, match="longer"):
-        layout.write([segment_of(3)], np.empty(layout.num_samples, dtype=np.float32))
+        tape_of([segment_of(3)], layout)
 
 
 @given(frames=FRAMES, tape_slots=st.integers(11, 200))

@@ -6,6 +6,7 @@ Tech 3306 for RF64.
 
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.audio.slack import slack_seconds
@@ -18,6 +19,7 @@ _EXTENSIBLE_GUID_TAIL = bytes.fromhex("0000 0000 1000 8000 00aa 0038 9b71")
 _FORMAT_BYTES = 16
 _EXTENSIBLE_BYTES = 40
 _HEAD_BYTES = 8
+_BEGINNING_BYTES = 512  # of most files all that is looked at
 _MAX_CHUNKS = 64  # real files have a handful; a hostile one has millions
 # Programs that write to a pipe cannot know the length: they leave 0, or about 2 or 4 GiB.
 _UNKNOWN_LENGTH = 0x7FFF_0000
@@ -56,21 +58,23 @@ def read_header(fd: int, size: int) -> WavHeader | None:
 
     Chunks of any other kind are skipped wherever they stand.
     """
-    if os.pread(fd, 4, 0) not in (b"RIFF", b"RF64") or os.pread(fd, 4, 8) != b"WAVE":
+    read = _reader(fd)
+    start = read(0, 12)
+    if start[:4] not in (b"RIFF", b"RF64") or start[8:] != b"WAVE":
         return None
     form = b""
     long_bytes = _IN_DS64
     position = 12
     for _ in range(_MAX_CHUNKS):
-        head = os.pread(fd, _HEAD_BYTES, position)
+        head = read(position, _HEAD_BYTES)
         if len(head) < _HEAD_BYTES:
             return None
         kind, length = struct.unpack("<4sI", head)
         body = position + _HEAD_BYTES
         if kind == b"fmt ":
-            form = os.pread(fd, min(length, _EXTENSIBLE_BYTES), body)
+            form = read(body, min(length, _EXTENSIBLE_BYTES))
         elif kind == b"ds64":
-            long_bytes = int.from_bytes(os.pread(fd, 16, body)[_DATA_IN_DS64], "little")
+            long_bytes = int.from_bytes(read(body, 16)[_DATA_IN_DS64], "little")
         elif kind == b"data":
             if length != _IN_DS64 or long_bytes == _IN_DS64:
                 known = 0 < length < _UNKNOWN_LENGTH
@@ -79,6 +83,18 @@ def read_header(fd: int, size: int) -> WavHeader | None:
             return _header(form, body, length if known else size - body, fd, size)
         position = body + length + length % 2  # chunks begin at even offsets
     return None
+
+
+def _reader(fd: int) -> Callable[[int, int], bytes]:
+    """Reads bytes of a file by place and number: of its beginning, from memory."""
+    beginning = os.pread(fd, _BEGINNING_BYTES, 0)
+
+    def read(place: int, size: int) -> bytes:
+        if place + size <= len(beginning):
+            return beginning[place : place + size]
+        return os.pread(fd, size, place)
+
+    return read
 
 
 def _header(form: bytes, data_offset: int, declared: int, fd: int, size: int) -> WavHeader | None:
@@ -106,6 +122,8 @@ def _header(form: bytes, data_offset: int, declared: int, fd: int, size: int) ->
 
 def _trailing_bytes(fd: int, end: int, size: int) -> int:
     """Bytes behind the data that are no chunks of this file, which may begin at an odd offset."""
+    if end >= size:
+        return 0
     for _ in range(_MAX_CHUNKS):
         for position in (end + end % 2, end):
             head = os.pread(fd, _HEAD_BYTES, position)

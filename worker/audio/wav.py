@@ -7,14 +7,14 @@ import numpy as np
 from storage.objects.blob import Blob
 from worker.audio.riff import FORMAT_FLOAT, FORMAT_PCM, read_header
 from worker.audio.waveform import require_one_frame
-from worker.clip import SAMPLE_RATE_HZ, Samples, Waveform
+from worker.clip import SAMPLE_RATE_HZ, Pcm, Waveform
 
 
 def read_plain(blob: Blob, max_samples: int) -> Waveform | None:
     """Waveform of a 16 kHz mono WAV of 16-bit integers or 32-bit floats, up to `max_samples`.
 
-    None for everything else, odd or broken files included: a decode process judges those. An
-    int16 value v becomes v / 32768, as in FunASR 1.4 load_audio. Raises AudioTooShort.
+    Its samples are those of the file. None for everything else, odd or broken files included: a
+    decode process judges those. Raises AudioTooShort.
     """
     header = read_header(blob.fd, blob.size)
     if header is None or (header.channels, header.sample_rate_hz) != (1, SAMPLE_RATE_HZ):
@@ -30,13 +30,5 @@ def read_plain(blob: Blob, max_samples: int) -> Waveform | None:
     data = os.pread(blob.fd, num_samples * sample_bytes, header.data_offset)
     if len(data) < num_samples * sample_bytes:
         return None
-    return Waveform(_to_float(data, sample_bytes), header.warnings)
-
-
-def _to_float(data: bytes, sample_bytes: int) -> Samples:
-    """Little-endian int16 or float32 as read-only float32 (num_samples,)."""
-    if sample_bytes == 4:  # noqa: PLR2004 - bytes of a float32
-        return np.frombuffer(data, "<f4")
-    samples: Samples = np.frombuffer(data, "<i2") * np.float32(1 / 32768)
-    samples.flags.writeable = False
-    return samples
+    samples: Pcm = np.frombuffer(data, "<i2" if header.format == FORMAT_PCM else "<f4")
+    return Waveform(samples, header.warnings)

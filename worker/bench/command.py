@@ -10,9 +10,11 @@ from storage.settings import InvalidSettings
 from worker.bench.clips import LONGEST_SECONDS, Lengths
 from worker.bench.decode import measure_decode
 from worker.bench.end_to_end import measure_end_to_end
+from worker.bench.feed import measure_feed
 from worker.bench.machine import LoadWatch, describe_machine
 from worker.bench.report import Part, Report, Result
 from worker.bench.speech import measure_speech
+from worker.bench.stores import Format, Store
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ def measure(
     *,
     lengths: Lengths,
     seconds: float,
+    store: Store = Store.DIR,
+    form: Format = Format.WAV,
 ) -> Report:
     """Measure one part; `load` gives the engine that the settings ask for.
 
@@ -58,6 +62,15 @@ def measure(
                 result = measure_decode(settings, files, directory=directory, seconds=seconds)
             case Part.SPEECH:
                 result = measure_speech(settings, files, seconds=seconds)
+            case Part.FEED:
+                result = measure_feed(
+                    settings,
+                    store=store,
+                    form=form,
+                    samples=SAMPLES,
+                    directory=directory,
+                    seconds=seconds,
+                )
             case Part.END_TO_END:
                 result = measure_end_to_end(
                     settings, lengths=lengths, directory=directory, seconds=seconds

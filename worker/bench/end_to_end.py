@@ -7,7 +7,7 @@ from pathlib import Path
 
 from worker.bench.clips import Lengths
 from worker.bench.report import STAGES, EndToEndReport, Latency, LoadReport
-from worker.bench.service import Done, Service, running_service
+from worker.bench.service import Done, Service, running_service, write_objects
 from worker.bench.timing import LEAST_RUNS
 from worker.settings import WorkerSettings
 
@@ -23,7 +23,11 @@ def measure_end_to_end(
 
     Raises NoServer, ServiceFailed.
     """
-    with running_service(settings, lengths, directory) as service:
+    store = directory / "store"
+    store.mkdir()
+    objects = list(write_objects(store, lengths))
+    ours = {"store": store.as_uri()}
+    with running_service(settings, directory, objects, ours=ours) as service:
         jobs = _FIRST_JOBS
         while True:
             done, at_once = _load(service, jobs)

@@ -12,12 +12,16 @@ STAGES = ("queue", "fetch", "decode", "normalize", "infer")
 
 
 class Part(StrEnum):
-    """The network and its tapes; files to waveforms; speech in them; all, submission to result."""
+    """The network and its tapes; files to waveforms; speech in them; all, submission to result.
+
+    And all but the network.
+    """
 
     ENGINE = "engine"
     DECODE = "decode"
     SPEECH = "speech"
     END_TO_END = "end-to-end"
+    FEED = "feed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,29 @@ class EndToEndReport:
     half_load: LoadReport
 
 
-Result = EngineReport | DecodeReport | SpeechReport | EndToEndReport
+@dataclass(frozen=True, slots=True)
+class FeedReport:
+    """What each job costs beside the network, in whose place `model` stood.
+
+    `cpu_ms` is CPU time a job by process, `thread_ms` that of the worker by kind of thread.
+    `lock_held` is the share of the time in which Python's lock was held, at most; `lock_ms` is that
+    for each job. `processes` decoded.
+    """
+
+    what: str
+    model: str
+    jobs: int
+    jobs_per_second: float
+    cpu_ms: dict[str, float]
+    thread_ms: dict[str, float]
+    lock_held: float
+    lock_ms: float
+    resident_megabytes: float
+    processes: int
+    fetch_threads: int
+
+
+Result = EngineReport | DecodeReport | SpeechReport | EndToEndReport | FeedReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -30,6 +30,7 @@ FORMATS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (".opus", ("-c:a", "libopus", "-b:a", "32k")),
 )
 _DIFFERENT_CLIPS = 32
+_PIPELINED = 1_000
 _PREFIX = "emo"
 _LOOK_SECONDS = 0.02
 _STOP_SECONDS = 40.0
@@ -72,6 +73,7 @@ class Service:
         objects: Sequence[str],
         metrics_port: int,
         log: Path,
+        redis_pid: int,
     ) -> None:
         self._client = client
         self._keys = Keys(_PREFIX)
@@ -81,6 +83,12 @@ class Service:
         self._metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
         self._log = log
         self._numbers = count()
+        self.redis_pid = redis_pid
+
+    @property
+    def pid(self) -> int:
+        """The worker's process."""
+        return self._worker.pid
 
     def run(self, jobs: int, *, per_second: float | None = None) -> list[Done]:
         """Submit so many jobs, at that rate or at once, and wait for all. Raises ServiceFailed."""
@@ -97,6 +105,35 @@ class Service:
             self._require_worker()
             time.sleep(_LOOK_SECONDS)  # the server knows when each ended; only then we ask
         return [Done(at, self._result(job_id)) for job_id, at in submitted_ms.items()]
+
+    def submit_all(self, jobs: int) -> tuple[float, int]:
+        """Have so many jobs wait; returns when that began, and how many there are: `wait_for`."""
+        lane, began = self._keys.lane(Lane.NORMAL), time.monotonic()
+        for first in range(0, jobs, _PIPELINED):
+            with self._client.pipeline(transaction=False) as pipe:
+                for number in range(first, min(first + _PIPELINED, jobs)):
+                    pipe.xadd(lane, {"key": self._objects[number % len(self._objects)]})
+                pipe.execute()
+        return began, jobs
+
+    def wait_for(self, begun: tuple[float, int], done: int) -> tuple[float, int]:
+        """Wait until so many have ended; returns the seconds since they came, and how many have.
+
+        Raises ServiceFailed.
+        """
+        began, jobs = begun
+        while (left := self._client.xlen(self._keys.lane(Lane.NORMAL))) > jobs - done:
+            self._require_worker()
+            time.sleep(_LOOK_SECONDS)  # the server counts what is left; the worker is not asked
+        return time.monotonic() - began, jobs - left
+
+    def ask(self) -> str:
+        """What a stand-in says of itself. Raises ServiceFailed."""
+        assert self._worker.stdin is not None and self._worker.stdout is not None
+        self._require_worker()
+        self._worker.stdin.write(b"\n")
+        self._worker.stdin.flush()
+        return self._worker.stdout.readline().decode()
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds that all jobs and tapes have spent in each stage so far."""
@@ -123,24 +160,27 @@ class Service:
 
 @contextmanager
 def running_service(
-    settings: WorkerSettings, lengths: Lengths, directory: Path
+    settings: WorkerSettings,
+    directory: Path,
+    objects: Sequence[str],
+    *,
+    ours: Mapping[str, str],
+    program: str = "worker",
 ) -> Iterator[Service]:
     """A service that has done its first jobs, with all its files in `directory`.
 
-    Raises NoServer, ServiceFailed.
+    `ours` are settings that come before those given, among them the store. Raises NoServer,
+    ServiceFailed.
     """
-    store = directory / "store"
-    store.mkdir()
-    objects = list(_write_objects(store, lengths))
     with (
         EmbeddedRedis(directory / "redis") as server,
         connect(server.url, name="emostream-bench") as client,
     ):
         port = free_port()
-        ours = {
+        made = {
+            **ours,
             "redis_url": server.url,
             "prefix": _PREFIX,
-            "store": store.as_uri(),
             "output_store": directory.as_uri(),
             "metrics_address": f"127.0.0.1:{port}",
             "log_level": "warning",
@@ -148,15 +188,23 @@ def running_service(
         log = directory / "worker.log"
         with log.open("wb") as output:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "worker", "run"],
+                [sys.executable, "-m", program],
                 cwd=directory,  # where there is no .env: what it says is in the settings already
-                env=_environment(settings, ours),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
+                env=_environment(settings, made),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=output,
             )
         try:
-            service = Service(client, worker, objects=objects, metrics_port=port, log=log)
+            assert server.pid is not None
+            service = Service(
+                client,
+                worker,
+                objects=objects,
+                metrics_port=port,
+                log=log,
+                redis_pid=server.pid,
+            )
             service.run(len(FORMATS))
             yield service
         finally:
@@ -168,10 +216,12 @@ def running_service(
                 worker.wait()
 
 
-def _write_objects(store: Path, lengths: Lengths) -> Iterator[str]:
+def write_objects(
+    store: Path, lengths: Lengths, formats: Sequence[tuple[str, tuple[str, ...]]] = FORMATS
+) -> Iterator[str]:
     """Write the clips, in turn in each of the formats; gives their keys."""
     for number, samples in enumerate(draw(lengths, _DIFFERENT_CLIPS)):
-        suffix, options = FORMATS[number % len(FORMATS)]
+        suffix, options = formats[number % len(formats)]
         drawn, target = store / "drawn.wav", store / f"{number}{suffix}"
         write_wav(drawn, samples)
         convert(drawn, target, *options)

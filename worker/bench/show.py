@@ -10,6 +10,7 @@ from worker.bench.report import (
     DecodeReport,
     EndToEndReport,
     EngineReport,
+    FeedReport,
     Latency,
     Limits,
     Part,
@@ -66,6 +67,8 @@ def figures(report: Report) -> list[Sheet]:
         return [_decode(result)]
     if isinstance(result, SpeechReport):
         return [_speech(result)]
+    if isinstance(result, FeedReport):
+        return [_feed(result)]
     if isinstance(result, EndToEndReport):
         return [_end_to_end(result)]
     return [_engine(result), _ladder(result), _limits(result.limits), _products(result.limits)]
@@ -181,6 +184,21 @@ def _end_to_end(report: EndToEndReport) -> Sheet:
         ("tapes under way, mean", *(number(load.tapes_under_way) for load in loads)),
     ]
     return Sheet("The whole service", ("what", "all at once", "at half that rate"), tuple(rows))
+
+
+def _feed(report: FeedReport) -> Sheet:
+    rows = (
+        ("jobs a second", number(report.jobs_per_second)),
+        *((f"CPU ms a job: {name}", f"{ms:.3f}") for name, ms in report.cpu_ms.items()),
+        *((f"of the worker: {name}", f"{ms:.3f}") for name, ms in report.thread_ms.items()),
+        ("Python's lock is held, at most", f"{report.lock_held:.0%}"),
+        ("ms a job under it, at most", f"{report.lock_ms:.3f}"),
+        ("memory of the worker, MB", number(report.resident_megabytes)),
+        ("decode processes, fetch threads", f"{report.processes}, {report.fetch_threads}"),
+        ("jobs", str(report.jobs)),
+    )
+    title = f"Without the network ({report.model}): {report.what}"
+    return Sheet(title, ("what", "value"), rows)
 
 
 def _latency(latency: Latency) -> str:

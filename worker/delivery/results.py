@@ -22,7 +22,7 @@ class Results:
     """Fields of result hashes. Thread-safe, as `put` is.
 
     `put` stores an output, as `ObjectStore.put` does; `describe` holds the fields that are the same
-    for every job of this worker.
+    for every job of this worker: they are `common`, and not told of each.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Results:
     ) -> None:
         self._put = put
         self._output_prefix = output_prefix
-        self._describe = dict(describe)
+        self.common = dict(describe)
         self._untrained = untrained
 
     def fields(self, task: Task) -> dict[str, str]:
@@ -44,7 +44,6 @@ class Results:
             "score": as_field(prediction.score),
             "scores": as_field(told.pop("scores")),
             "duration_s": as_field(told.pop("duration_s")),
-            **self._describe,
             **{f"{stage}_ms": f"{ms:.1f}" for stage, ms in task.milliseconds.items()},
             "batch_clips": str(task.batch_clips),
         }

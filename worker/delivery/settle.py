@@ -122,7 +122,7 @@ class Settle:
         try:
             if task.error is not None:
                 raise task.error
-            return Ending(Status.DONE, self._results.fields(task))
+            return Ending(Status.DONE, self._results.fields(task), common=self._results.common)
         except JobError as error:
             task.error = error
         except Exception as error:

@@ -8,14 +8,17 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from storage.errors import Internal, JobError
-from worker.clip import Samples, Window
+from worker.clip import Window
+from worker.engine.packing import normalized, pack, row_scales, tape_memory
 from worker.model.config import ModelConfig
-from worker.model.model import Model
+from worker.model.model import Classifier, Model
 from worker.tape import Segment, TapeLayout
 
 Vector = NDArray[np.float32]
+_NOT_FINITE = "the network's output for this clip is not finite; its label is unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class SegmentOutput:
 
     `embedding` is the mean over the frames, float32 (dim,); where they were asked for, `frames` is
     float32 (frames, dim), and `logits` float64 (frames, labels) what they are to the output layer.
+    `scores` are the probabilities of all labels, of the segment alone.
     """
 
     window: Window
@@ -31,6 +35,7 @@ class SegmentOutput:
     frames: NDArray[np.float32] | None = None
     logits: NDArray[np.float64] | None = None
     error: JobError | None = None
+    scores: Sequence[float] | None = None
 
 
 class RunningTape(Protocol):
@@ -81,7 +86,7 @@ class EagerTapes:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._buffer: Samples = np.empty(0, dtype=np.float32)
+        self._memory = torch.empty(0)
 
     def slots_run(self, used_slots: int) -> int:
         """No more than are used."""
@@ -92,10 +97,11 @@ class EagerTapes:
         """Run a tape."""
         started = time.perf_counter()
         layout = layout_of(segments, self._model.config)
-        tape = self._tape_buffer(layout.num_samples)
-        layout.write(segments, tape)
-        # Blocking: the buffer is written again for the next tape.
-        samples = torch.from_numpy(tape).to(self._model.device)  # (num_samples,)
+        device = self._model.device
+        # Blocking: the memory is written again for the next tape.
+        raw = pack(segments, layout, self._tape_memory(layout.slots)).to(device)
+        scales = torch.from_numpy(row_scales(segments, layout)).to(device)
+        samples = normalized(raw, scales)[: layout.num_samples]
         slots = self._model.network(samples, layout)  # (slots, dim)
         frames = [slots[run].float() for run in layout.frame_slots()]  # (frames, dim) each
         embeddings = torch.stack([run.mean(dim=0) for run in frames]).cpu().numpy()
@@ -104,15 +110,15 @@ class EagerTapes:
             run.cpu().numpy().copy() if segment.keeps else None
             for segment, run in zip(segments, frames, strict=True)
         ]
-        outputs = outputs_of(segments, embeddings, kept)
+        outputs = outputs_of(segments, embeddings, kept, self._model.classifier)
         return FinishedTape(outputs, time.perf_counter() - started)
 
-    def _tape_buffer(self, num_samples: int) -> Samples:
-        """Float32 (num_samples,), the same memory for every tape; pinned for a GPU."""
-        if len(self._buffer) < num_samples:
+    def _tape_memory(self, slots: int) -> Tensor:
+        """The same memory for every tape; pinned for a GPU."""
+        if len(self._memory) < tape_memory(slots):
             pinned = self._model.device.type == "cuda"
-            self._buffer = torch.empty(num_samples, pin_memory=pinned).numpy()
-        return self._buffer[:num_samples]
+            self._memory = torch.empty(tape_memory(slots), pin_memory=pinned)
+        return self._memory
 
 
 def layout_of(segments: Sequence[Segment], config: ModelConfig, *, slots: int = 0) -> TapeLayout:
@@ -131,17 +137,20 @@ def outputs_of(
     segments: Sequence[Segment],
     embeddings: Vector,
     frames: Sequence[NDArray[np.float32] | None],
+    classifier: Classifier,
 ) -> list[SegmentOutput]:
-    """Outputs from embeddings (segments, dim) and each segment's frames (frames, dim)."""
+    """Outputs from embeddings (segments, dim) and each segment's frames (frames, dim).
+
+    A row that is not finite anywhere leaves a mean that is not, and that an error.
+    """
+    finite = np.logical_and.reduce(np.isfinite(embeddings), axis=1)
+    with np.errstate(invalid="ignore"):  # of those that are not finite nothing is told
+        scores = classifier.scores_of(classifier.logits(embeddings)).tolist()
     return [
-        _output(segment, embedding, run)
-        for segment, embedding, run in zip(segments, embeddings, frames, strict=True)
+        SegmentOutput(segment.window, embedding, run, scores=own)
+        if is_finite
+        else SegmentOutput(segment.window, error=Internal(_NOT_FINITE))
+        for segment, embedding, run, own, is_finite in zip(
+            segments, embeddings, frames, scores, finite.tolist(), strict=True
+        )
     ]
-
-
-def _output(segment: Segment, embedding: Vector, frames: Vector | None) -> SegmentOutput:
-    """A segment's output; a row that is not finite anywhere leaves a mean that is not."""
-    if not np.isfinite(embedding).all():
-        error = Internal("the network's output for this clip is not finite; its label is unknown")
-        return SegmentOutput(segment.window, error=error)
-    return SegmentOutput(segment.window, embedding=embedding, frames=frames)

@@ -14,6 +14,7 @@ from worker.clip import (
     FRAME_SAMPLES,
     SAMPLE_RATE_HZ,
     Clip,
+    Pcm,
     Window,
     frame_samples,
     num_frames,
@@ -169,9 +170,9 @@ class Engine:
         if rest > self.model.config.gap:
             full.append(Window(0, rest - self.model.config.gap))
         started = 0.0
-        for windows in ([Window(0, 1)], full):
+        for windows, kind in (([Window(0, 1)], np.float32), (full, np.int16)):
             started = time.monotonic()
-            for output in self.run([_silence(window) for window in windows]):
+            for output in self.run([_silence(window, kind) for window in windows]):
                 if output.error is not None:
                     raise output.error
         return time.monotonic() - started
@@ -268,7 +269,7 @@ class Engine:
         return True
 
 
-def _silence(window: Window) -> Segment:
-    samples = np.zeros(frame_samples(window.frames), dtype=np.float32)
+def _silence(window: Window, kind: type[np.int16 | np.float32]) -> Segment:
+    samples: Pcm = np.zeros(frame_samples(window.frames), kind)
     clip = Clip(samples, mean=0.0, scale=1.0, windows=(window,))
     return Segment(clip, window)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from worker.engine.eager import SegmentOutput, layout_of, outputs_of
 from worker.engine.ladder import rungs
+from worker.engine.packing import normalized, num_rows, pack, row_scales, tape_memory
 from worker.engine.tables import Tables
 from worker.model.model import Model
 from worker.model.tape_operations import GpuNetwork, TapeOperations
@@ -38,7 +39,8 @@ class Rung:
         self.slots = slots
         self.tables = Tables(model, slots)
         self._network = model.network
-        self.samples = torch.zeros(num_samples(slots), device=device)
+        self.rows = torch.zeros(tape_memory(slots), device=device)
+        self.samples = self.rows[: num_samples(slots)]
         # One tensor, so that one copy brings all.
         nobody = self.tables.of(layout_of([], config, slots=slots))
         self.about = torch.from_numpy(nobody).to(device)
@@ -57,8 +59,11 @@ class Staging:
 
     def __init__(self, model: Model, slots: int) -> None:
         config, device, tables = model.config, model.device, Tables(model, slots)
-        self.samples_in = _pinned(num_samples(slots))
-        self.samples = torch.empty_like(self.samples_in, device=device)
+        # As they are packed, int16 or float32; and what each row of them is normalized by.
+        self.raw_in = _pinned(tape_memory(slots))
+        self.raw = torch.empty_like(self.raw_in, device=device)
+        self.scales_in = _pinned(3 * num_rows(slots))
+        self.scales = torch.empty_like(self.scales_in, device=device)
         self.about_in = _pinned(tables.size, dtype=torch.int32)
         self.about = torch.empty_like(self.about_in, device=device)
         self.embeddings = torch.empty(tables.segments, config.embed_dim, device=device)
@@ -98,7 +103,7 @@ class GraphTape:
             embeddings = self._staging.embeddings_out[: len(self._segments)].numpy().copy()
             frames = [None if run is None else run.numpy() for run in self._frames]
             self.device_seconds = self._staging.began.elapsed_time(self._staging.computed) / 1000
-            return outputs_of(self._segments, embeddings, frames)
+            return outputs_of(self._segments, embeddings, frames, self._ladder.classifier)
         finally:
             self._ladder.give_back(self._staging)
 
@@ -128,6 +133,7 @@ class GraphLadder:
         """
         started = time.monotonic()
         gc.collect()  # what goes while a graph is being captured could break the capture
+        self.classifier = model.classifier
         self._config = model.config
         self._copy_in, self._compute, self._copy_out = (_stream(model.device) for _ in range(3))
         self._free = [Staging(model, tape_slots) for _ in range(TAPES_IN_FLIGHT)]
@@ -172,17 +178,20 @@ class GraphLadder:
         self, segments: Sequence[Segment], layout: TapeLayout, staging: Staging, to: "_Captured"
     ) -> GraphTape:
         rung = to.rung
-        samples, about = layout.num_samples, len(rung.about)
-        layout.write(segments, staging.samples_in[:samples].numpy())
+        about, scales = len(rung.about), 3 * num_rows(layout.slots)
+        raw = pack(segments, layout, staging.raw_in)
+        arriving = staging.raw.view(raw.dtype)[: raw.numel()]
         staging.about_in[:about].numpy()[:] = rung.tables.of(layout)
+        staging.scales_in[:scales].numpy()[:] = row_scales(segments, layout).ravel()
         with torch.cuda.stream(self._copy_in):
-            staging.samples[:samples].copy_(staging.samples_in[:samples], non_blocking=True)
+            arriving.copy_(raw.view(-1), non_blocking=True)
+            staging.scales[:scales].copy_(staging.scales_in[:scales], non_blocking=True)
             staging.about[:about].copy_(staging.about_in[:about], non_blocking=True)
             staging.arrived.record()
         with torch.cuda.stream(self._compute):
             self._compute.wait_event(staging.arrived)
             staging.began.record()
-            rung.samples.copy_(staging.samples[:samples])
+            normalized(arriving.view(raw.shape), staging.scales[:scales].view(3, -1), rung.rows)
             rung.about.copy_(staging.about[:about])
             to.graph.replay()
             # Out of the graph's own memory, which the next tape overwrites.

@@ -59,16 +59,28 @@ def pool(
     if len(outputs) > 1:
         weights = [output.window.frames for output in outputs]
         embedding = np.average(np.stack(embeddings), axis=0, weights=weights).astype(np.float32)
-    scores = _by_label(model, model.classifier.logits(embedding), labels)
+    if len(outputs) == 1 and outputs[0].scores is not None and not labels:
+        scores = dict(zip(model.config.labels, outputs[0].scores, strict=True))
+    else:
+        scores = _by_label(model, model.classifier.logits(embedding), labels)
     label = max(scores, key=scores.__getitem__)
     kept = [output.frames for output in outputs if output.frames is not None]
-    if hop_seconds is None:
-        items = [
-            (output.window.start, output.window.stop, model.classifier.logits(mean))
+    if hop_seconds is not None:
+        spans = [
+            (start, stop, _by_label(model, logits, labels))
+            for start, stop, logits in _hops(outputs, hop_seconds)
+        ]
+    elif len(outputs) == 1:
+        spans = [(outputs[0].window.start, outputs[0].window.stop, scores)]
+    else:
+        spans = [
+            (
+                output.window.start,
+                output.window.stop,
+                _by_label(model, model.classifier.logits(mean), labels),
+            )
             for output, mean in zip(outputs, embeddings, strict=True)
         ]
-    else:
-        items = list(_hops(outputs, hop_seconds))
     return Prediction(
         label=label,
         score=scores[label],
@@ -79,9 +91,9 @@ def pool(
             Span(
                 start_seconds + start / FRAMES_PER_SECOND,
                 start_seconds + stop / FRAMES_PER_SECOND,
-                _by_label(model, logits, labels),
+                its_scores,
             )
-            for start, stop, logits in items
+            for start, stop, its_scores in spans
         ),
     )
 

@@ -47,6 +47,5 @@ def edges(layout: TapeLayout, segments: int) -> NDArray[np.int32]:
     Int32 (2, segments); 0 for segments that are not there.
     """
     found = np.zeros((2, segments), dtype=np.int32)
-    for number, slots in enumerate(layout.frame_slots()):
-        found[:, number] = slots.start, slots.stop
+    found[:, : len(layout.frames)] = layout.frame_edges()
     return found

@@ -5,6 +5,7 @@ import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -77,7 +78,7 @@ class ModelConfig:
     @property
     def labels(self) -> tuple[str, ...]:
         """The English label of each row in `label_rows`."""
-        return tuple(_label(self.tokens[row]) for row in self.label_rows)
+        return _labels(self.tokens)
 
     @classmethod
     def from_directory(cls, directory: Path) -> Self:
@@ -261,6 +262,12 @@ def _read_tokens(path: Path) -> tuple[str, ...]:
     if not labels or len(set(labels)) != len(labels):
         raise ModelError(f"{path}: the labels {labels} must be at least one, and all different")
     return tokens
+
+
+@cache
+def _labels(tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the rows that stand for one; asked for with every clip."""
+    return tuple(_label(token) for token in tokens if not token.startswith("unuse"))
 
 
 def _label(token: str) -> str:

@@ -24,16 +24,19 @@ class Classifier:
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """Float64 (…, labels) of embeddings (…, dim): linear, so means may be taken before it."""
-        logits: NDArray[np.float64] = embeddings.astype(np.float64) @ self.weight.T + self.bias
+        # Not `@`, for which the library has threads of its own, that wait for each other for longer
+        # than this takes.
+        wide = embeddings.astype(np.float64)[..., None, :]  # (…, 1, dim)
+        logits: NDArray[np.float64] = np.vecdot(wide, self.weight) + self.bias
         return logits
 
     def scores_of(
         self, logits: NDArray[np.float64], labels: Sequence[int] = ()
     ) -> NDArray[np.float32]:
-        """Probabilities float32 of logits (labels,): of all labels, or of those alone."""
-        counted = logits[list(labels)] if labels else logits
-        odds: NDArray[np.float64] = np.exp(counted - counted.max())
-        probabilities: NDArray[np.float64] = odds / odds.sum()
+        """Probabilities float32 of logits (…, labels): of all labels, or of those alone."""
+        counted = logits[..., list(labels)] if labels else logits
+        odds: NDArray[np.float64] = np.exp(counted - counted.max(axis=-1, keepdims=True))
+        probabilities: NDArray[np.float64] = odds / odds.sum(axis=-1, keepdims=True)
         return probabilities.astype(np.float32)
 
 

@@ -3,8 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from storage.wire.messages import Want
 from worker.pipeline.task import Task
@@ -47,22 +46,22 @@ class ByteBudget:
         """What is charged now."""
         return self._used_bytes
 
-    @contextmanager
-    def charging(self, task: Task) -> Iterator[None]:
-        """Within, what the calling thread admits is charged to `task`."""
+    def charge(self, task: Task | None) -> None:
+        """From now on, what the calling thread admits is charged to `task`, or to nobody."""
         self._calling.task = task
-        try:
-            yield
-        finally:
-            del self._calling.task
 
     def admit(self, size: int) -> None:
         """Wait until an object of `size` bytes fits, and charge it. Raises Closed.
 
-        To be called within `charging`.
+        To be called after `charge`.
         """
-        task: Task = self._calling.task
+        task: Task | None = getattr(self._calling, "task", None)
+        if task is None:
+            raise RuntimeError("nobody is charged for it: nothing could give the bytes back")
         charge = size + self._decoded_bytes + self._for_frames(task)
+        if self._admit_at_once(charge):
+            task.charged_bytes += charge
+            return
         # Waiting for room is no work: the task's time limit stands still meanwhile.
         asked, overdue_at, task.overdue_at = self._clock(), task.overdue_at, None
         with self._changed:
@@ -93,13 +92,22 @@ class ByteBudget:
         if charged_bytes:
             with self._changed:
                 self._used_bytes -= charged_bytes
-                self._changed.notify_all()
+                if self._asking:
+                    self._changed.notify_all()
 
     def close(self) -> None:
         """Wake everyone who waits; nothing is admitted any more."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def _admit_at_once(self, charge: int) -> bool:
+        """Where nobody waits and it fits, which is nearly always."""
+        with self._changed:
+            if self._closed or self._asking or not self._fits(charge):
+                return False
+            self._used_bytes += charge
+            return True
 
     def _for_frames(self, task: Task) -> int:
         return self._frames_bytes if Want.FRAMES in task.job.want else 0

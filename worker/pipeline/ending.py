@@ -1,8 +1,5 @@
 """How a fault ends what it happened to, and nothing else."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import structlog
 
 from storage.errors import DeadlineExceeded, Internal, JobError
@@ -12,13 +9,9 @@ from worker.pipeline.task import Task
 log = structlog.get_logger(__name__)
 
 
-@contextmanager
-def ending(task: Task, stage: str) -> Iterator[None]:
-    """Whatever goes wrong within ends the task, and nothing else."""
-    try:
-        yield
-    except Exception as error:
-        task.error = as_job_error(error, stage, job=task.job.id)
+def end(task: Task, stage: str, error: Exception) -> None:
+    """What went wrong in a stage ends the task, and nothing else."""
+    task.error = as_job_error(error, stage, job=task.job.id)
 
 
 def as_job_error(error: Exception, stage: str, **about: object) -> JobError:

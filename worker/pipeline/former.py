@@ -47,6 +47,7 @@ class TapeFormer(Generic[Segment, Output]):
         self._tape_slots = tape_slots
         self._max_wait_seconds = max_wait_seconds
         self._waiting: deque[_Waiting[Segment, Output]] = deque()
+        self._oldest = 0.0  # since when the first of them has waited
         self._waiting_slots = 0
 
     def __len__(self) -> int:
@@ -55,6 +56,7 @@ class TapeFormer(Generic[Segment, Output]):
 
     def add(self, task: object, segments: Sequence[Segment], now: float) -> None:
         """Let the windows of a clip wait."""
+        self._oldest = min(self._oldest, now) if self._waiting else now
         self._waiting.append(_Waiting(task, segments, now))
         self._waiting_slots += sum(map(self._slots, segments))
 
@@ -64,8 +66,7 @@ class TapeFormer(Generic[Segment, Output]):
             return None
         if not more_coming or self._waiting_slots >= self._tape_slots():
             return 0.0
-        oldest = min(owner.since for owner in self._waiting)
-        return max(0.0, oldest + self._max_wait_seconds - now)
+        return max(0.0, self._oldest + self._max_wait_seconds - now)
 
     def due(self, now: float, *, more_coming: bool, device_busy: bool) -> bool:
         """Whether a tape is to be dispatched now. Behind another one only a full one goes."""
@@ -90,6 +91,7 @@ class TapeFormer(Generic[Segment, Output]):
             taken.append(Piece(segment, owner))
             room -= slots
             self._waiting_slots -= slots
+        self._oldest = min((owner.since for owner in self._waiting), default=0.0)
         return taken
 
     def deliver(

@@ -2,16 +2,17 @@
 
 import gc
 import queue
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import structlog
 
 from storage.errors import JobError
 from worker.errors import DeviceLost
-from worker.pipeline.ending import as_job_error, ending, require_wanted
+from worker.pipeline.ending import as_job_error, end, require_wanted
 from worker.pipeline.former import Piece, TapeFormer
 from worker.pipeline.task import Task
 
@@ -21,6 +22,7 @@ _STALLED_SECONDS = 60.0
 _STALLED_TAPES = 4
 # While a tape is on the device, new clips and its end are both waited for; only the clips can wake.
 _DEVICE_POLL_SECONDS = 0.0005
+_GATHER_SECONDS = 0.001
 
 log = structlog.get_logger(__name__)
 
@@ -63,8 +65,8 @@ class BatchStage(Protocol):
 class InferLoop:
     """Runs `infer` on all that is submitted. Owned by the infer thread, unless a method says not.
 
-    `more_coming` says whether more clips are on their way; `admitted` is told of each that has
-    arrived, and `hand_on` is given each task when it has its result or its error.
+    `more_coming` says whether more clips are on their way; `admitted` is told how many have
+    arrived, and `hand_on` is given the tasks that have their results or their errors.
     """
 
     def __init__(
@@ -73,8 +75,8 @@ class InferLoop:
         *,
         max_wait_seconds: float,
         more_coming: Callable[[], bool],
-        admitted: Callable[[], None],
-        hand_on: Callable[[Task], None],
+        admitted: Callable[[int], None],
+        hand_on: Callable[[Sequence[Task]], None],
         observe: Observe,
         clock: Callable[[], float],
     ) -> None:
@@ -85,7 +87,7 @@ class InferLoop:
         self._hand_on = hand_on
         self._observe = observe
         self._clock = clock
-        self._arrived = queue.Queue[Task | None]()  # None only wakes
+        self._arrived = queue.SimpleQueue[Task | None]()  # None only wakes
         self._tape_finished_at = clock()
         self._stalled_seconds = _STALLED_SECONDS
         self._former: TapeFormer[Any, Any] = TapeFormer(
@@ -148,29 +150,39 @@ class InferLoop:
             patience: float | None = 0.0 if running.ready() else _DEVICE_POLL_SECONDS
         else:
             patience = self._former.seconds_left(self._clock(), more_coming=self._more_coming())
+        arrived: list[Task] = []
         try:
             task = self._arrived.get(block=patience != 0.0, timeout=patience)
+            if patience != 0.0 and self._former and self._more_coming():
+                # One wakes this thread for several: they are on their way, and so is its tape.
+                time.sleep(_GATHER_SECONDS)
             while True:
                 if task is not None:
-                    self._admit(task)
+                    arrived.append(task)
                 task = self._arrived.get_nowait()
         except queue.Empty:
-            return
+            pass
+        if arrived:
+            self._admit(arrived)
 
-    def _admit(self, task: Task) -> None:
-        """Let a clip wait for its tape."""
-        self._admitted()
-        with ending(task, "infer"):
-            require_wanted(task)
-            segments = self._infer.segments(task.job, task.value)
-        if task.error is not None:
-            self._hand_on(task)
-            return
-        task.inferring_since = self._clock()
+    def _admit(self, tasks: Sequence[Task]) -> None:
+        """Let clips wait for their tape."""
+        self._admitted(len(tasks))
+        now, ended = self._clock(), []
         if not self.inferring:
-            self._tape_finished_at = task.inferring_since  # the device was idle until now
-        self.inferring += 1
-        self._former.add(task, segments, task.inferring_since)
+            self._tape_finished_at = now  # the device was idle until now
+        for task in tasks:
+            try:
+                require_wanted(task)
+                segments = self._infer.segments(task.job, task.value)
+            except Exception as error:
+                end(task, "infer", error)
+                ended.append(task)
+                continue
+            task.inferring_since = now
+            self.inferring += 1
+            self._former.add(task, segments, now)
+        self._hand_on(ended)
 
     def _start_tape(self) -> "_Tape":
         pieces: list[Piece[Any, Any]] = self._former.take()
@@ -193,19 +205,22 @@ class InferLoop:
         self._tape_finished_at = self._clock()
         self._observe("infer", self._tape_finished_at - tape.started_at)
         clips = len({id(piece.owner) for piece in pieces})
-        for task, whole in self._former.deliver(pieces, outputs):
-            self.inferring -= 1
+        done = self._former.deliver(pieces, outputs)
+        for task, whole in done:
             self._conclude(task, whole, clips)
+        self.inferring -= len(done)
+        self._hand_on([cast(Task, task) for task, _ in done])
 
     def _conclude(self, task: Any, outputs: list[Any], clips: int) -> None:
-        task.milliseconds["infer"] = 1000 * (self._clock() - task.inferring_since)
+        task.milliseconds["infer"] = 1000 * (self._tape_finished_at - task.inferring_since)
         task.batch_clips = clips
-        with ending(task, "infer"):
+        try:
             for output in outputs:
                 if isinstance(output, JobError):
                     raise output
             task.value = self._infer.conclude(task.value, outputs)
-        self._hand_on(task)
+        except Exception as error:
+            end(task, "infer", error)
 
 
 @dataclass(slots=True)

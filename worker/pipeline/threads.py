@@ -15,7 +15,7 @@ import structlog
 
 from worker.errors import DeviceLost
 from worker.pipeline.budget import ByteBudget
-from worker.pipeline.ending import ending, require_wanted
+from worker.pipeline.ending import end, require_wanted
 from worker.pipeline.infer_loop import BatchStage, InferLoop, Observe
 from worker.pipeline.task import Task
 
@@ -31,8 +31,9 @@ SettleTasks = Callable[[Sequence[Task]], None]
 class Stage:
     """A callable that takes one task's value to the next, and the threads that run it.
 
-    `isolated` is called instead for a task that runs alone, where there is one. `holds` is for the
-    stage after which the fetched object is gone: the bytes that its result holds in place of it.
+    Without threads it runs on those of the stage before. `isolated` is called instead for a task
+    that runs alone, where there is one. `holds` is for the stage after which the fetched object is
+    gone: the bytes that its result holds in place of it.
     """
 
     name: str
@@ -41,6 +42,18 @@ class Stage:
     limit_seconds: float | None = None
     isolated: Callable[[Any], Any] | None = None
     holds: Callable[[Any], int] | None = None
+
+
+def _runs(stages: Sequence[Stage]) -> list[list[Stage]]:
+    """The stages that share threads, in order. Raises ValueError where the first has none."""
+    if not stages[0].threads:
+        raise ValueError(f"{stages[0].name}: the first stage needs threads of its own")
+    runs: list[list[Stage]] = []
+    for stage in stages:
+        if stage.threads:
+            runs.append([])
+        runs[-1].append(stage)
+    return runs
 
 
 class Pipeline:
@@ -79,22 +92,23 @@ class Pipeline:
         self._terminated = False
         self._warm = queue.SimpleQueue[Exception | None]()
         # None only wakes whoever waits.
-        self._queues = [queue.Queue[Task | None]() for _ in stages]
-        self._to_settle = queue.Queue[Task | None]()
+        runs = _runs(stages)
+        self._queues = [queue.SimpleQueue[Task | None]() for _ in runs]
+        self._to_settle = queue.SimpleQueue[Task | None]()
         self._infer = InferLoop(
             infer,
             max_wait_seconds=max_wait_seconds,
             more_coming=lambda: self._before_infer > 0,
             admitted=self._admitted,
-            hand_on=self._to_settle.put,
+            hand_on=self._hand_on,
             observe=observe,
             clock=clock,
         )
         self._threads: list[threading.Thread] = []
         sinks = [*(waiting.put for waiting in self._queues[1:]), self._infer.submit]
-        for stage, source, sink in zip(stages, self._queues, sinks, strict=True):
-            for number in range(stage.threads):
-                self._add_thread(f"{stage.name}-{number}", self._run_stage, stage, source, sink)
+        for run, source, sink in zip(runs, self._queues, sinks, strict=True):
+            for number in range(run[0].threads):
+                self._add_thread(f"{run[0].name}-{number}", self._run_stages, run, source, sink)
         self._add_thread("infer", self._run_infer)
         for number in range(settle_threads):
             self._add_thread(f"settle-{number}", self._run_settle)
@@ -167,33 +181,46 @@ class Pipeline:
         # Daemons: a call that never returns must not keep the process from ending.
         self._threads.append(threading.Thread(target=target, args=args, name=name, daemon=True))
 
-    def _tasks(self, source: queue.Queue[Task | None]) -> Iterator[Task]:
+    def _tasks(self, source: "queue.SimpleQueue[Task | None]") -> Iterator[Task]:
         while not self._terminated:
             task = source.get()
             if task is not None:
                 yield task
 
-    def _run_stage(
-        self, stage: Stage, source: queue.Queue[Task | None], sink: Callable[[Task], None]
+    def _run_stages(
+        self,
+        stages: Sequence[Stage],
+        source: "queue.SimpleQueue[Task | None]",
+        sink: Callable[[Task], None],
     ) -> None:
         for task in self._tasks(source):
-            call = stage.isolated if task.alone and stage.isolated else stage.call
-            started = self._clock()
-            if stage.limit_seconds is not None:
-                task.overdue_at = started + stage.limit_seconds
-            with ending(task, stage.name), self._budget.charging(task):
-                require_wanted(task)
-                task.value = call(task.value)
-                if stage.holds is not None:
-                    self._budget.decoded(task, stage.holds(task.value))
-            task.overdue_at = None
-            seconds = self._clock() - started
-            task.milliseconds[stage.name] = 1000 * seconds
-            self._observe(stage.name, seconds)
-            if task.error is None:
-                sink(task)
+            for stage in stages:
+                self._run(stage, task)
+                if task.error is not None:
+                    self._end(task)
+                    break
             else:
-                self._end(task)
+                sink(task)
+
+    def _run(self, stage: Stage, task: Task) -> None:
+        call = stage.isolated if task.alone and stage.isolated else stage.call
+        started = self._clock()
+        if stage.limit_seconds is not None:
+            task.overdue_at = started + stage.limit_seconds
+        self._budget.charge(task)
+        try:
+            require_wanted(task)
+            task.value = call(task.value)
+            if stage.holds is not None:
+                self._budget.decoded(task, stage.holds(task.value))
+        except Exception as error:
+            end(task, stage.name, error)
+        finally:
+            self._budget.charge(None)
+        task.overdue_at = None
+        seconds = self._clock() - started
+        task.milliseconds[stage.name] = 1000 * seconds
+        self._observe(stage.name, seconds)
 
     def _run_infer(self) -> None:
         # Here and not before: what a device library prepares, it prepares for one thread.
@@ -214,10 +241,15 @@ class Pipeline:
             log.exception("infer.failed")
             self._device_lost()
 
-    def _admitted(self) -> None:
-        """A task has come to infer."""
+    def _admitted(self, tasks: int) -> None:
+        """So many tasks have come to infer."""
         with self._changed:
-            self._before_infer -= 1
+            self._before_infer -= tasks
+
+    def _hand_on(self, tasks: Sequence[Task]) -> None:
+        """All of a tape, so that they are settled together."""
+        for task in tasks:
+            self._to_settle.put(task)
 
     def _end(self, task: Task) -> None:
         """A task ends before infer."""
@@ -244,7 +276,7 @@ class Pipeline:
                 log.exception("settle.failed", jobs=[task.job.id for task in tasks])
             for settled in tasks:
                 settled.release()
-                self._budget.release(settled.charged_bytes)
+            self._budget.release(sum(settled.charged_bytes for settled in tasks))
             with self._changed:
                 self._in_flight -= len(tasks)
                 self._changed.notify_all()

@@ -70,6 +70,6 @@ class Decode:
         found: dict[int, Sequence[tuple[int, int]]] = {}
         for lane in (recording.whole, *channels):
             if id(lane) not in found:  # mono is its one channel
-                found[id(lane)] = self._find_speech(lane.samples, lane.forget)
+                found[id(lane)] = self._find_speech(lane.floats(), lane.forget)
         speech = tuple(found[id(lane)] for lane in (recording.whole, *channels))
         return replace(recording, speech=speech)

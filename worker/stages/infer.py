@@ -168,6 +168,8 @@ class Infer:
 
     def _labels(self, parts: Parts) -> list[int]:
         """The numbers of the labels that count, in the model's order. Raises InvalidJob."""
+        if not parts.labels:
+            return []
         known = self._engine.model.config.labels
         if unknown := [label for label in parts.labels if label not in known]:
             raise InvalidJob(

@@ -1,6 +1,7 @@
 """The third stage: the clips of a recording, each with its statistics and its windows."""
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -16,20 +17,23 @@ from worker.clip import (
     SAMPLE_RATE_HZ,
     Clip,
     Cut,
+    Pcm,
     Recording,
-    Samples,
     View,
     Views,
     Waveform,
     num_frames,
+    unit,
     windows,
 )
 
 _EPSILON = 1e-5
-_CHUNK_SAMPLES = 65_536  # as float64 they stay in the cache, however long the clip
+_ROW_SAMPLES = 8_000
+_CHUNK_SAMPLES = 8 * _ROW_SAMPLES  # as float64 they stay in the cache, and int16 add up to int32
 _KEPT_SAMPLES = 32 * _CHUNK_SAMPLES  # of a mapped file, before it is told that they were read
 _SILENCE = 1e-4  # -80 dBFS
 _BEYOND_SAMPLES = 8_000  # how far past the end a segment may go: half a second
+_OF_THREAD = threading.local()
 _MAX_VARIANCE = float(np.finfo(np.float32).max)
 
 
@@ -49,17 +53,16 @@ class Normalize:
         """What is classified of a recording. Raises AudioTooShort, NotAudio, InvalidJob."""
         return _Cutting(recording, self.clip, self._max_audio_seconds).views()
 
-    def clip(self, samples: Samples, forget: Callable[[], object] | None = None) -> Clip:
-        """Clip of float32 (num_samples,); for `forget` see Waveform.
+    def clip(self, samples: Pcm, forget: Callable[[], object] | None = None) -> Clip:
+        """Clip of int16 or float32 (num_samples,); for `forget` see Waveform.
 
         Raises AudioTooShort, NotAudio.
         """
         require_one_frame(len(samples))
-        with np.errstate(invalid="ignore", over="ignore"):  # judged below
-            total = sum(chunk.sum() for chunk in _chunks(samples, forget))
-            mean = total / len(samples)
-            squares = sum(_squares(chunk, mean) for chunk in _chunks(samples, forget))
-            variance = squares / len(samples)
+        step = unit(samples)
+        moments = _moments_of_integers if samples.dtype == np.int16 else _moments_of_floats
+        mean, variance = moments(samples, forget)
+        mean, variance = step * mean, step**2 * variance  # a power of two: nothing is rounded
         # Never let one clip's NaN onto a tape; the bound is where the reference overflows.
         if not variance <= _MAX_VARIANCE:
             raise NotAudio(
@@ -68,11 +71,11 @@ class Normalize:
             )
         return Clip(
             samples=samples,
-            mean=float(mean),
+            mean=mean,
             scale=1 / math.sqrt(variance + _EPSILON),
             windows=windows(num_frames(len(samples)), self._window_seconds),
             # Only what is quiet on average can have no loud sample.
-            silent=mean**2 + variance <= _SILENCE**2 and _peak(samples, forget) <= _SILENCE,
+            silent=mean**2 + variance <= _SILENCE**2 and step * _peak(samples, forget) <= _SILENCE,
             forget=forget,
         )
 
@@ -168,23 +171,66 @@ class _Cutting:
             )
 
 
-def _chunks(samples: Samples, forget: Callable[[], object] | None) -> Iterator[NDArray[np.float64]]:
-    """The samples in float64, some at a time; each chunk is overwritten by the next."""
-    chunk = np.empty(min(len(samples), _CHUNK_SAMPLES))
+def _moments_of_integers(samples: Pcm, forget: Callable[[], object] | None) -> tuple[float, float]:
+    """Mean and biased variance of int16: sums of integers, none of them rounded."""
+    total = squares = 0
+    for part in _parts(samples, forget):
+        total += int(part.sum(dtype=np.int32))  # below 2^31: see _CHUNK_SAMPLES
+        squares += int(_square_sum(_wide(part)))  # below 2^53
+    count = len(samples)
+    return total / count, (count * squares - total**2) / count**2
+
+
+def _moments_of_floats(samples: Pcm, forget: Callable[[], object] | None) -> tuple[float, float]:
+    """Mean and biased variance in float64, in one pass.
+
+    Source: Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
+    sample variances": what is summed up are distances from each chunk's own mean, so that a large
+    offset costs no precision.
+    """
+    count, mean, squares = 0, 0.0, 0.0
+    with np.errstate(invalid="ignore", over="ignore"):  # judged by whoever asked
+        for part in _parts(samples, forget):
+            chunk = _wide(part)
+            own = float(chunk.sum()) / len(chunk)
+            chunk -= own
+            apart, together = own - mean, count + len(chunk)
+            squares += _square_sum(chunk) + apart**2 * count * len(chunk) / together
+            mean += apart * len(chunk) / together
+            count = together
+    return mean, squares / count
+
+
+def _parts(samples: Pcm, forget: Callable[[], object] | None) -> Iterator[Pcm]:
+    """The samples, some at a time."""
     for start in range(0, len(samples), _CHUNK_SAMPLES):
         if forget is not None and start % _KEPT_SAMPLES == 0:
             forget()
-        part = samples[start : start + _CHUNK_SAMPLES]
-        chunk[: len(part)] = part
-        yield chunk[: len(part)]
+        yield samples[start : start + _CHUNK_SAMPLES]
 
 
-def _squares(chunk: NDArray[np.float64], mean: float) -> float:
-    """Sum of the squared distances from the mean; overwrites the chunk."""
-    chunk -= mean
-    return float(np.square(chunk, out=chunk).sum())
+def _wide(part: Pcm) -> NDArray[np.float64]:
+    """The samples in float64, in memory of this thread that the next call overwrites."""
+    memory: NDArray[np.float64] | None = getattr(_OF_THREAD, "memory", None)
+    if memory is None:
+        memory = _OF_THREAD.memory = np.empty(_CHUNK_SAMPLES)
+    chunk = memory[: len(part)]
+    chunk[:] = part
+    return chunk
 
 
-def _peak(samples: Samples, forget: Callable[[], object] | None) -> float:
+def _square_sum(values: NDArray[np.float64]) -> float:
+    """Sum of the squares.
+
+    By short rows: long ones a library's threads share, and wait for each other for longer than one
+    of them would take.
+    """
+    whole = len(values) // _ROW_SAMPLES * _ROW_SAMPLES
+    rows, rest = values[:whole].reshape(-1, _ROW_SAMPLES), values[whole:]
+    squares = float(np.vecdot(rows, rows).sum())
+    return squares + float(np.vecdot(rest, rest)) if len(rest) else squares
+
+
+def _peak(samples: Pcm, forget: Callable[[], object] | None) -> float:
     """The largest distance from 0."""
-    return float(max(np.abs(chunk, out=chunk).max() for chunk in _chunks(samples, forget)))
+    return max(max(float(part.max()), -float(part.min())) for part in _parts(samples, forget))

@@ -21,7 +21,7 @@ local function begin(stream, lane, id, count)
   end
   local key = result_key(at.prefix, job)
   local known = redis.call('HMGET', key, 'status', '_entry', '_lane', '_retries', 'deliveries',
-    'run', '_enqueued_ms')
+    'run', '_enqueued_ms', '_armed')
   local status, entry, where = known[1], known[2], known[3]
   if TERMINAL[status] then
     take_off(stream, at.group, id)
@@ -37,16 +37,18 @@ local function begin(stream, lane, id, count)
     return { 'EXPIRED', job }
   end
   local crashed = crashes(key)
-  if how ~= 'alone' and suspicious(crashed, tonumber(count), lapses_of(key, id)) then
-    return { 'SUSPECT', job }
-  end
+  local delivered = tonumber(count)
+  local lapses = delivered >= SUSPECT_DELIVERIES and lapses_of(key, id) or 0
+  if how ~= 'alone' and suspicious(crashed, delivered, lapses) then return { 'SUSPECT', job } end
   local attempts, deliveries = whole(known[4]) + 1, whole(known[5])
   -- A begin that is repeated, since its reply was lost, is one delivery.
-  if not armed_how(key, lane, id, owner, count) then deliveries = deliveries + 1 end
+  local by = holding(owner, count)
+  local again = entry == id and where == lane and string.sub(known[8] or '', 1, #by) == by
+  if not again then deliveries = deliveries + 1 end
   local run = math.max(1, whole(known[6]))
   local enqueued_ms = milliseconds(known[7]) or string.match(id, '^%d+')
   redis.call('HSET', key, 'status', 'running', 'worker', owner, 'attempts', attempts,
-    'deliveries', deliveries, 'run', run, '_armed', holding(owner, count) .. how,
+    'deliveries', deliveries, 'run', run, '_armed', by .. how,
     '_entry', id, '_lane', lane, '_enqueued_ms', enqueued_ms)
   redis.call('PERSIST', key)
   return { 'RUN', job, attempts, deliveries, crashed, run, enqueued_ms }

@@ -263,10 +263,10 @@ local function conclude(at, key, job, ending, letter)
       '_run', known[2] or '1', unpack(kept))
   end
   local event = { 'job', job, 'status', ending.status }
-  for _, name in ipairs({ 'run', 'label', 'score', 'error_code' }) do
-    local value = redis.call('HGET', key, name)
+  local told = { 'run', 'label', 'score', 'error_code' }
+  for i, value in ipairs(redis.call('HMGET', key, unpack(told))) do
     if value then
-      event[#event + 1] = name
+      event[#event + 1] = told[i]
       event[#event + 1] = value
     end
   end

@@ -13,10 +13,11 @@ from storage.objects.blob import Blob
 from storage.wire.parts import WHOLE, Parts, SegmentAsked
 from tests.support.audio_files import ample_limits, encode, mp3, tone
 from tests.support.stages import float_wav
+from tests.unit.model.parity import written
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
 from worker.audio.room import Spool
-from worker.clip import Fetched, Recording, frame_samples
+from worker.clip import Fetched, Recording
 from worker.stages.decode import Decode
 from worker.stages.normalize import Normalize
 
@@ -64,12 +65,12 @@ def test_each_channel_is_its_mono_file(
     data = wav_of(samples, rate_hz)
     recording = decode(data, channel="each")
     assert len(recording.channels) == channels
-    np.testing.assert_array_equal(recording.whole.samples, decode(data).whole.samples)
+    np.testing.assert_array_equal(recording.whole.floats(), decode(data).whole.floats())
     for channel, lane in enumerate(recording.channels):
         mono = decode(wav_of(samples[channel : channel + 1], rate_hz)).whole.samples
-        np.testing.assert_array_equal(lane.samples, mono)
+        np.testing.assert_array_equal(lane.floats(), mono)
     last = decode(data, channel=str(channels - 1))
-    np.testing.assert_array_equal(last.whole.samples, recording.channels[-1].samples)
+    np.testing.assert_array_equal(last.whole.floats(), recording.channels[-1].floats())
     assert last.channels == ()
 
 
@@ -83,9 +84,9 @@ def test_mono_is_its_one_channel(decode: DecodeFor, data: bytes) -> None:
     recording = decode(data, channel="each")
     (channel,) = recording.channels
     assert channel is recording.whole
-    np.testing.assert_array_equal(channel.samples, decode(data).whole.samples)
+    np.testing.assert_array_equal(channel.floats(), decode(data).whole.floats())
     first = decode(data, channel="0")
-    np.testing.assert_array_equal(first.whole.samples, channel.samples)
+    np.testing.assert_array_equal(first.whole.floats(), channel.floats())
     with pytest.raises(InvalidJob, match=r"has 1 channel, .* no channel 1"):
         decode(data, channel="1")
 
@@ -104,8 +105,8 @@ def test_segments_may_name_channels_besides_that_of_the_job(decode: DecodeFor) -
     segments = (SegmentAsked(0, 0.2, channel=0),)
     recording = decode(data, channel="1", segments=segments)
     each = decode(data, channel="each")
-    np.testing.assert_array_equal(recording.whole.samples, each.channels[1].samples)
-    np.testing.assert_array_equal(recording.channels[0].samples, each.channels[0].samples)
+    np.testing.assert_array_equal(recording.whole.floats(), each.channels[1].floats())
+    np.testing.assert_array_equal(recording.channels[0].floats(), each.channels[0].floats())
     mono = wav_of(samples[:1], 44_100)
     with pytest.raises(InvalidJob, match=r"has 1 channel, .* no channel 1"):
         decode(mono, channel="1", segments=segments)
@@ -123,10 +124,10 @@ def test_mono_counts_for_every_channel(stage: Decode, data: bytes) -> None:
 
     each = decoded("each")
     assert len(each.channels) == 2
-    np.testing.assert_array_equal(each.whole.samples, decoded("mix").whole.samples)
+    np.testing.assert_array_equal(each.whole.floats(), decoded("mix").whole.floats())
     for number, lane in enumerate(each.channels):
-        np.testing.assert_array_equal(lane.samples, decoded(str(number)).whole.samples)
-        levels = [np.abs(part).max() for part in np.array_split(lane.samples, 6)]
+        np.testing.assert_array_equal(lane.floats(), decoded(str(number)).whole.floats())
+        levels = [np.abs(part).max() for part in np.array_split(lane.floats(), 6)]
         assert min(levels) == pytest.approx(0.5, abs=0.05)
     with pytest.raises(InvalidJob, match="has 2 channels"):
         decoded("2")
@@ -157,7 +158,7 @@ def test_too_long_is_too_long_however_many_channels(tmp_path: Path) -> None:
                 recording: Recording | JobError
                 try:
                     recording = way(Fetched(Blob.from_bytes(data), Parts(channel="each")))
-                    lengths = [len(lane.samples) for lane in recording.channels]
+                    lengths = [len(lane.floats()) for lane in recording.channels]
                     assert lengths == [round(16_000 * seconds)] * 6
                     del recording
                     assert fits
@@ -190,7 +191,7 @@ def test_hours_of_audio_are_not_held_in_memory(tmp_path: Path) -> None:
         most, before = 0, resident_bytes()
         for clip in [*views.clips, *Normalize(30)(replace(recording, parts=WHOLE)).clips]:
             for window in clip.windows:
-                clip.write(window, np.empty(frame_samples(window.frames), np.float32))
+                written(clip, window)
                 most = max(most, resident_bytes() - before)
         assert most < 32 * 1024**2
     finally:

@@ -133,11 +133,11 @@ def decode(
 def test_formats(name: str, decode: Callable[[bytes], Waveform]) -> None:
     """Every format gives the same tone: its length, its level and its pitch."""
     waveform = decode(made(name))
-    assert waveform.samples.dtype == np.float32
+    assert waveform.floats().dtype == np.float32
     assert not waveform.samples.flags.writeable
     assert waveform.warnings == ()
     assert waveform.duration_seconds == pytest.approx(SECONDS, abs=0.06)
-    middle = waveform.samples[8_000:24_000]
+    middle = waveform.floats()[8_000:24_000]
     assert np.sqrt(2 * np.mean(middle**2)) == pytest.approx(0.5, rel=0.2)  # AMR is lossy
     assert np.abs(np.fft.rfft(middle)).argmax() == 440
 
@@ -187,10 +187,10 @@ def test_the_command_line_agrees(
             assert isolated == ordinary
             continue
         assert isolated.warnings == ordinary.warnings
-        shared, padded = len(isolated.samples), len(ordinary.samples)
+        shared, padded = len(isolated.floats()), len(ordinary.floats())
         assert 0 <= padded - shared <= AAC_FRAME_SECONDS * 16_000
         edge = shared - 16 * (padded > shared)  # what the filter makes of the end
-        np.testing.assert_allclose(isolated.samples[:edge], ordinary.samples[:edge], atol=2e-4)
+        np.testing.assert_allclose(isolated.floats()[:edge], ordinary.floats()[:edge], atol=2e-4)
 
 
 def test_the_command_line_agrees_on_a_change_of_rate(
@@ -237,7 +237,7 @@ def test_surround_is_mixed_alike_by_either_way(
     data = encode(speech(48_000, 6), 48_000, container=codec, codec=codec, layout="5.1")
     (ordinary,) = processes.decode(Blob.from_bytes(data))
     (isolated,) = decode_isolated(Blob.from_bytes(data), limits)
-    np.testing.assert_allclose(isolated.samples, ordinary.samples, atol=1e-5)
+    np.testing.assert_allclose(isolated.floats(), ordinary.floats(), atol=1e-5)
 
 
 def test_direct_reading_agrees_with_the_processes(processes: DecodeProcesses) -> None:
@@ -246,7 +246,7 @@ def test_direct_reading_agrees_with_the_processes(processes: DecodeProcesses) ->
     with Blob.from_bytes(data) as blob:
         (decoded,) = processes.decode(blob)
     expected = np.frombuffer(data[44:], "<i2") / np.float32(32768)
-    np.testing.assert_array_equal(decoded.samples, expected)
+    np.testing.assert_array_equal(decoded.floats(), expected)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_a_sample_that_is_no_number_fails_the_file(
     samples[5_000] = bad
     data = wav(samples.tobytes(), form=3, bits=32, sample_rate_hz=sample_rate_hz)
     with pytest.raises(NotAudio, match="finite"):
-        Normalize(30).clip(decode(data).samples)
+        Normalize(30).clip(decode(data).floats())
 
 
 @pytest.mark.parametrize(("container", "codec"), [("wav", "adpcm_swf"), ("avi", "adpcm_swf")])

@@ -117,7 +117,7 @@ def source_samples(
 def decoded(processes: DecodeProcesses, data: bytes) -> NDArray[np.float32]:
     """By a decode process."""
     with Blob.from_bytes(data) as blob:
-        return processes.decode(blob)[0].samples
+        return processes.decode(blob)[0].floats()
 
 
 def decoded_by_ffmpeg(paths: list[Path]) -> list[NDArray[np.float32]]:

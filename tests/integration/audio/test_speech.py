@@ -50,7 +50,7 @@ def heard(clip: Samples) -> list[tuple[float, float]]:
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Samples]:
     """The sample clips, as decoded."""
     limits = ample_limits(tmp_path_factory.mktemp("spool"))
-    return [decode_isolated(Blob.open(path), limits)[0].samples for path in CLIPS]
+    return [decode_isolated(Blob.open(path), limits)[0].floats() for path in CLIPS]
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def test_a_result_has_the_fields_of_the_contract() -> None:
     ending = Desk().ending()
     assert ending.status is Status.DONE
     assert ending.dead_reason == ""
-    assert ending.fields == {
+    assert ending.all_fields == {
         "label": "happy",
         "score": "0.75",
         "scores": '{"happy":0.75,"sad":0.25}',

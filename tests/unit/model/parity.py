@@ -2,6 +2,7 @@
 
 import shutil
 import wave
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worker.clip import Clip, Samples
+from worker.clip import FRAME_STRIDE, Clip, Pcm, Samples, Window
+from worker.engine.packing import normalized, pack, row_scales, tape_memory
 from worker.model.model import Model
 from worker.model.weights import load
 from worker.stages.normalize import Normalize
-from worker.tape import Segment
+from worker.tape import Segment, TapeLayout
 
 DATA = Path(__file__).parents[2] / "data" / "parity"
 CHECKPOINTS = ("tiny", "tiny-odd")
@@ -65,7 +67,7 @@ def loaded(
     return load(copied(checkpoint, into), device=device, dtype=dtype)
 
 
-def clip_of(samples: Samples, window_seconds: float = 30.0) -> Clip:
+def clip_of(samples: Pcm, window_seconds: float = 30.0) -> Clip:
     """A clip, normalized as the pipeline does it."""
     return Normalize(window_seconds).clip(samples)
 
@@ -73,6 +75,21 @@ def clip_of(samples: Samples, window_seconds: float = 30.0) -> Clip:
 def segments_of(clip: Clip, *, keep_frames: bool = True) -> list[Segment]:
     """A segment for each window of the clip."""
     return [Segment(clip, window, keep_frames) for window in clip.windows]
+
+
+def tape_of(segments: Sequence[Segment], layout: TapeLayout) -> Samples:
+    """What the network is given for the segments: float32 (num_samples,)."""
+    memory = torch.full((tape_memory(layout.slots),), torch.nan)
+    raw = pack(segments, layout, memory)
+    scales = torch.from_numpy(row_scales(segments, layout))
+    tape: Samples = normalized(raw, scales)[: layout.num_samples].numpy()
+    return tape
+
+
+def written(clip: Clip, window: Window) -> Samples:
+    """A window's normalized samples: float32 (frame_samples(frames),)."""
+    layout = TapeLayout(gap=1, extra_tokens=1, frames=(window.frames,))
+    return tape_of([Segment(clip, window)], layout)[FRAME_STRIDE:]
 
 
 def noise(num_samples: int, seed: int = 0) -> Samples:

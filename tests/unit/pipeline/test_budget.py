@@ -25,13 +25,13 @@ class Asking(threading.Thread):
 
     def run(self) -> None:
         """Ask, and say what the answer was."""
-        with self._budget.charging(self.task):
-            try:
-                self._budget.admit(self._size)
-            except Closed:
-                self.refused.set()
-            else:
-                self.admitted.set()
+        self._budget.charge(self.task)
+        try:
+            self._budget.admit(self._size)
+        except Closed:
+            self.refused.set()
+        else:
+            self.admitted.set()
 
 
 def admit(budget: ByteBudget, size: int) -> Task:
@@ -152,19 +152,21 @@ def test_threads_charge_their_own_tasks() -> None:
     """What one thread admits never lands on the task of another."""
     budget = ByteBudget(1000, decoded_bytes=1)
     mine = Task(Job("mine", "a.wav"), value=None)
-    with budget.charging(mine):
-        budget.admit(100)
-        assert admit(budget, 7).charged_bytes == 8
-        budget.admit(10)
+    budget.charge(mine)
+    budget.admit(100)
+    assert admit(budget, 7).charged_bytes == 8
+    budget.admit(10)
     assert mine.charged_bytes == 112
 
 
 def test_what_nobody_is_charged_for_is_not_admitted() -> None:
-    """Outside of `charging` nothing could ever give the bytes back."""
+    """Nothing could ever give the bytes back: not before a task is charged, nor after it."""
     budget = ByteBudget(100, decoded_bytes=0)
-    with budget.charging(Task(Job("x", "a.wav"), value=None)):
-        pass
-    with pytest.raises(AttributeError):
+    with pytest.raises(RuntimeError, match="nobody"):
+        budget.admit(1)
+    budget.charge(Task(Job("x", "a.wav"), value=None))
+    budget.charge(None)
+    with pytest.raises(RuntimeError, match="nobody"):
         budget.admit(1)
     assert budget.used_bytes == 0
 

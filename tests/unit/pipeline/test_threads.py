@@ -27,6 +27,34 @@ def test_stages_come_in_order(bench: MakeBench) -> None:
     assert task.batch_clips == 1
 
 
+def test_a_stage_without_threads_runs_where_the_one_before_did(bench: MakeBench) -> None:
+    """It is a stage all the same: timed, and skipped by a task that has ended before it."""
+
+    def decode(value: Any) -> Any:
+        if value == [3]:
+            raise InvalidJob("no audio")
+        return [*value, threading.current_thread().name]
+
+    stages = [
+        Stage("fetch", lambda value: value, threads=2),
+        Stage("decode", decode, threads=1),
+        Stage("normalize", lambda value: [*decode(value)[1:], 1], threads=0),
+    ]
+    running = bench(stages=stages)
+    running.network.slots = lambda segment: 1  # type: ignore[method-assign]
+    task, failed = running.submit("a", "bad")
+    running.finish()
+    assert list(task.milliseconds) == ["fetch", "decode", "normalize", "infer"]
+    assert list(failed.milliseconds) == ["fetch", "decode"]
+    assert running.settled.values["a"][:2] == 2 * [10 * "decode-0"]
+
+
+def test_the_first_stage_has_threads(bench: MakeBench) -> None:
+    """There would be nobody to run it."""
+    with pytest.raises(ValueError, match="first stage"):
+        Bench(stages=[Stage("fetch", lambda value: value, threads=0)])
+
+
 def test_a_task_that_runs_alone_is_isolated(bench: MakeBench) -> None:
     """A stage that has another way for it goes that way; the others know no difference."""
     stages = [

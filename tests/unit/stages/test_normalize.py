@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from storage.errors import AudioTooShort, NotAudio
 from tests.support.audio_files import tone
-from worker.clip import frame_samples
+from tests.unit.model.parity import written
 from worker.stages.normalize import Normalize
 
 RNG = np.random.default_rng(0)
@@ -33,10 +33,9 @@ def test_agrees_with_layer_norm(samples: NDArray[np.float32]) -> None:
     """What a clip writes to a tape is layer norm over the whole clip, within 1e-6."""
     clip = Normalize(30).clip(samples)
     (window,) = clip.windows
-    written = np.empty(frame_samples(window.frames), np.float32)
-    clip.write(window, written)
+    tape = written(clip, window)
     exact = torch.nn.functional.layer_norm(torch.from_numpy(samples).double(), (len(samples),))
-    np.testing.assert_allclose(written, exact[: len(written)].numpy(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(tape, exact[: len(tape)].numpy(), rtol=1e-6, atol=1e-6)
 
 
 def test_statistics_are_of_the_whole_clip() -> None:
@@ -48,6 +47,29 @@ def test_statistics_are_of_the_whole_clip() -> None:
     assert [window.start for window in clip.windows[1:]] == [w.stop for w in clip.windows[:-1]]
     assert clip.windows[-1].stop == (len(samples) - 400) // 320 + 1
     assert len(clip.windows) > 1
+
+
+@pytest.mark.parametrize("seconds", [1, 20])
+@pytest.mark.parametrize("offset", [0, 20_000])
+def test_integers_give_what_the_same_floats_give(seconds: int, offset: int) -> None:
+    """Their statistics are exact, however large the offset; those of floats agree."""
+    samples = (offset + 3_000 * RNG.standard_normal(16_000 * seconds)).astype(np.int16)
+    clip = Normalize(30).clip(samples)
+    exact = samples.astype(np.float64) / 32_768
+    assert clip.mean == pytest.approx(exact.mean(), rel=1e-13, abs=1e-15)
+    assert clip.scale == pytest.approx((exact.var() + 1e-5) ** -0.5, rel=1e-13)
+    same = Normalize(30).clip(exact.astype(np.float32))
+    assert (clip.mean, clip.scale) == pytest.approx((same.mean, same.scale), rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("loud", [-4, 4])
+def test_integers_are_silent_as_floats_are(loud: int) -> None:
+    """One sample above -80 dBFS, on either side, is heard."""
+    samples = np.zeros(16_000, np.int16)
+    samples[100] = loud // 4 * 3
+    assert Normalize(30).clip(samples).silent
+    samples[100] = loud
+    assert not Normalize(30).clip(samples).silent
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])

@@ -183,14 +183,16 @@ def attention_blocks(layout: TapeLayout, size: int, most: int) -> NDArray[np.int
     segment is computed in the same steps wherever it lies.
     """
     tokens = int(layout.extra_tokens > 0)
-    seen = np.array([(run.start, run.stop) for run in layout.attention_slots()], dtype=np.int32)
-    seen = seen.reshape(-1, 2)
     counts = -(-np.array(layout.frames, dtype=np.int32) // size) + tokens
     numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    first, last = np.repeat(seen, counts, axis=0).T
-    frames = first + layout.extra_tokens + (numbers - tokens) * size
+    frames, last = np.repeat(layout.frame_edges(), counts, axis=1)
+    first = frames - layout.extra_tokens
     table = np.zeros((3, most), dtype=np.int32)
-    table[:, : len(numbers)] = np.where(numbers < tokens, first, frames), first, last
+    table[:, : len(numbers)] = (
+        np.where(numbers < tokens, first, frames + (numbers - tokens) * size),
+        first,
+        last,
+    )
     return np.concatenate([[len(numbers)], table.ravel()]).astype(np.int32)
 
 

@@ -159,3 +159,40 @@ def test_a_dead_letter_says_where_it_came_from(client: Any, worker: Worker) -> N
     assert letter[b"_job"].decode() == begun.job_id
     assert letter[b"_reason"] == b"internal"
     assert letter[b"_lane"] == b"high"
+
+
+def test_what_one_job_meets_stops_no_other(client: Any, keys: Keys, worker: Worker) -> None:
+    """The server's word on each; those before and behind it are ended in the same round trip."""
+    streams = worker("one", 60)
+    for lane in (Lane.NORMAL, Lane.HIGH, Lane.BULK):
+        client.xadd(keys.lane(lane), {"key": "a.wav", "job": f"job-{lane}"})
+    begun = streams.begin(sorted(streams.read(10), key=lambda each: each.lane))
+    assert [each.delivery.lane for each in begun] == [Lane.BULK, Lane.HIGH, Lane.NORMAL]
+    client.set(keys.lane(Lane.HIGH), "no stream")
+    first, between, last = streams.finish([(each, DONE) for each in begun])
+    assert (first, last) == (Outcome.SETTLED, Outcome.SETTLED)
+    assert "WRONGTYPE" in str(between)
+    assert result(client, "job-high")["status"] == "running"
+
+
+@pytest.mark.parametrize("other", [{"model": "tiny", "device": "cpu"}, {"model": "other"}, {}])
+def test_what_all_have_in_common_is_said_of_those_that_are_done(
+    client: Any, worker: Worker, other: dict[str, str]
+) -> None:
+    """It stands in every result of those that have it; in that of a failure it never does."""
+    streams = worker("one", 60)
+    for number in range(4):
+        client.xadd("emo:jobs", {"key": "a.wav", "job": f"job-{number}"})
+    common = {"model": "tiny", "device": "cpu"}
+    endings = [
+        Ending(Status.DONE, {"label": "sad"}, common=common),
+        Ending(Status.FAILED, {"error_code": "not_audio"}),
+        Ending(Status.DONE, {"label": "happy"}, common=common),
+        Ending(Status.DONE, {"label": "angry"}, common=other),
+    ]
+    begun = streams.begin(streams.read(4))
+    assert streams.finish(zip(begun, endings, strict=True)) == [Outcome.SETTLED] * 4
+    told = [result(client, f"job-{number}") for number in range(4)]
+    assert [each.get("model") for each in told] == ["tiny", None, "tiny", other.get("model")]
+    assert [each.get("device") for each in told] == ["cpu", None, "cpu", other.get("device")]
+    assert [each.get("label") for each in told] == ["sad", None, "happy", "angry"]
