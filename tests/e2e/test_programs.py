@@ -1,6 +1,7 @@
 """The command lines, as users type them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,14 @@ from tests.e2e.conftest import Program
 from tests.support.hub_stub import StubHub, silent_hub
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
 from tests.support.worker_process import CLIPS, ROOT, SAMPLES, TINY, worker_process
+
+IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}  # what is imported is said on stderr
+
+
+def loaded_torch(ran: subprocess.CompletedProcess[str]) -> bool:
+    """Whether a program that was run with `IMPORTS` has waited for torch."""
+    assert "| typer" in ran.stderr
+    return "| torch" in re.sub(r"\| +", "| ", ran.stderr)
 
 
 def test_classify_prints_one_json_object_a_file_and_exits_with_3_where_some_failed(
@@ -86,19 +95,39 @@ def test_a_model_is_prepared_for_those_who_may_not_write(program: Program, tmp_p
 
 def test_all_that_is_wrong_with_the_settings_is_said_at_once(program: Program) -> None:
     """A worker that cannot start names every variable, and exits with 2."""
-    ran = program("worker", "run", EMO_WINDOW_SECONDS="0", EMO_LEASE_SECONDS="soon")
+    wrong = {"EMO_WINDOW_SECONDS": "0", "EMO_LEASE_SECONDS": "soon"}
+    ran = program("worker", "run", **wrong, **IMPORTS)
     assert ran.returncode == 2
+    assert not loaded_torch(ran)
     for name in ("EMO_WINDOW_SECONDS=0: must be", "EMO_LEASE_SECONDS=soon", "EMO_REDIS_URL: req"):
         assert name in ran.stderr
     assert "EMO_STORE: required" in ran.stderr
 
 
-def test_a_spool_that_is_not_there_is_an_error_at_once(program: Program) -> None:
+@pytest.mark.parametrize("command", [["classify", "x.wav"], ["bench", "decode"], ["run"]])
+def test_a_spool_that_is_not_there_is_an_error_at_once(
+    program: Program, command: list[str]
+) -> None:
     """Not the surprise of the first long clip."""
-    command = ("classify", "x.wav", "--model", "random:tiny")
-    ran = program("worker", *command, EMO_SPOOL_DIR="/no/such")
+    needed = {"EMO_REDIS_URL": "redis://127.0.0.1:1/0", "EMO_STORE": SAMPLES.as_uri()}
+    ran = program("worker", *command, EMO_SPOOL_DIR="/no/such", **needed, **IMPORTS)
     assert ran.returncode == 2
     assert "EMO_SPOOL_DIR=/no/such: must be a directory" in ran.stderr
+    assert not loaded_torch(ran)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--channel", "9", "x.wav"], "channel"), (["."], "no audio in the directories")],
+)
+def test_what_cannot_be_classified_is_an_error_at_once(
+    program: Program, arguments: list[str], said: str
+) -> None:
+    """Options that make no sense, and directories with nothing in them."""
+    ran = program("worker", "classify", *arguments, **IMPORTS)
+    assert ran.returncode == 2
+    assert said in ran.stderr
+    assert not loaded_torch(ran)
 
 
 @pytest.mark.parametrize("device", ["cuda", "gpu"])
@@ -121,8 +150,10 @@ def test_a_redis_that_is_away_is_a_clear_error(program: Program, command: list[s
         EMO_STORE=SAMPLES.as_uri(),
         EMO_MODEL="random:tiny",
         EMO_METRICS_ADDRESS="",
+        **IMPORTS,
     )
     assert ran.returncode == 1
+    assert not loaded_torch(ran)
     assert "127.0.0.1:1" in ran.stderr
     assert "Traceback" not in ran.stderr
 
