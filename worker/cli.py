@@ -56,13 +56,18 @@ def run() -> None:
     from storage.errors import JobError  # noqa: PLC0415
     from storage.redis.connection import RedisError, UnfitServer  # noqa: PLC0415
     from worker.stores import check_services  # noqa: PLC0415
+    from worker.telemetry.health import listen  # noqa: PLC0415
 
     try:
+        if settings.metrics_address:
+            listen(settings.metrics_address).close()
         check_services(settings)
     except (RedisError, UnfitServer) as error:
         fail(f"EMO_REDIS_URL: {error}")
     except JobError as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"cannot start: {error}")
     with heavy_imports():
         from worker.app import Stop, Worker, drain_on_signals  # noqa: PLC0415
     try:
