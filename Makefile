@@ -3,7 +3,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-JOBS ?= logical
+# One more than there are cores: there is always a test that waits.
+JOBS ?= $(shell expr $$(nproc) + 1)
+# Tests start hundreds of Pythons: without bytecode, each compiles anew all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo demo-stop test check chaos bench docs clean
 
@@ -21,14 +24,15 @@ demo-stop: $(READY) ## end what `make demo KEEP=1` left running
 	@$(BIN)/python -m producer demo --stop
 
 PARALLEL := -n $(JOBS) --dist worksteal --ignore=tests/serial
+SERIAL := -n 2 --dist worksteal
 
 test: $(READY) ## all tests, or TESTS=…, with real Redis and S3 servers that they start themselves
 	@tests/servers || [ -z "$$CI" ]
 ifneq ($(findstring tests/serial,$(TESTS)),)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(SERIAL) $(TESTS)
 else
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
-	$(if $(TESTS),,$(BIN)/python -m pytest tests/serial)
+	$(if $(TESTS),,$(BIN)/python -m pytest $(SERIAL) tests/serial)
 endif
 
 check: $(READY) ## ruff, mypy --strict, import-linter

@@ -3,23 +3,21 @@
 import os
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
-
-# Read when torch is imported: tests run side by side, one for each core.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"
-import torch
-
-# Read when the kernels are imported: without a GPU, an interpreter runs them.
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
 from tests.support.redis_servers import MISSING, NEWEST, binary
+
+# Read when torch is imported. Tests run side by side, one for each core; and where several threads
+# compute, they wait for each other as a worker's do, without spinning.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_configure() -> None:
@@ -27,6 +25,14 @@ def pytest_configure() -> None:
     # A shell's background jobs ignore it, and so would all that they start.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if find_spec("hypothesis"):  # the tests of a GPU need none
+        from hypothesis import HealthCheck, settings  # noqa: PLC0415 (where there is one)
+
+        # How long an example takes is for the machine's other work to say.
+        slow = [HealthCheck.too_slow]
+        settings.register_profile("busy", deadline=None, suppress_health_check=slow)
+        if not os.environ.get("CI"):  # whose profile does the same
+            settings.load_profile("busy")
     if MISSING and os.environ.get("CI"):
         raise pytest.UsageError(f"there is no {', '.join(MISSING)} here; see tests/servers")
 

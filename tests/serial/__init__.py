@@ -1,1 +1,1 @@
-"""Faults and leases in real time: run alone, after the other tests."""
+"""Faults and leases in real time: run after the other tests, two at a time."""

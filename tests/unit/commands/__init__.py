@@ -1,0 +1,1 @@
+"""What the worker's commands begin with."""
