@@ -30,10 +30,10 @@ class Classifier:
     def scores_of(
         self, logits: NDArray[np.float64], labels: Sequence[int] = ()
     ) -> NDArray[np.float32]:
-        """Probabilities float32 of logits (labels,): of all labels, or of those alone."""
-        counted = logits[list(labels)] if labels else logits
-        odds: NDArray[np.float64] = np.exp(counted - counted.max())
-        probabilities: NDArray[np.float64] = odds / odds.sum()
+        """Probabilities float32 of logits (…, labels): of all labels, or of those alone."""
+        counted = logits[..., list(labels)] if labels else logits
+        odds: NDArray[np.float64] = np.exp(counted - counted.max(axis=-1, keepdims=True))
+        probabilities: NDArray[np.float64] = odds / odds.sum(axis=-1, keepdims=True)
         return probabilities.astype(np.float32)
 
 

@@ -16,8 +16,8 @@ from worker.pipeline.task import Task
 from worker.stages.infer import Classified, ClassifiedCut, ClassifiedView
 
 TIMELINE = [
-    {"start_s": 0.0, "end_s": 1.25, "scores": SCORES},
-    {"start_s": 1.25, "end_s": 2.5, "scores": {"happy": 0.123457, "sad": 0.876543}},
+    {"start_s": 0.0, "end_s": 1.2, "scores": SCORES},
+    {"start_s": 1.2, "end_s": 2.5, "scores": {"happy": 0.123457, "sad": 0.876543}},
 ]
 TOLD = {"label": "happy", "score": 0.75, "scores": SCORES}
 WHOLE = ClassifiedView(PREDICTION, silent=False)

@@ -26,7 +26,7 @@ from tests.support.settle_desk import PREDICTION, SCORES, Desk
 from worker.delivery import settle as settle_module
 from worker.fitness.guard import Excused
 from worker.fitness.self_test import Finding
-from worker.warning import AudioWarning
+from worker.warning import OF_FILES, AudioWarning
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_a_heartbeat_meanwhile_finds_nothing_lost(error: JobError | None) -> Non
     [
         ((AudioWarning.TRUNCATED,), False, "truncated"),
         ((), True, "untrained_model"),
-        (tuple(AudioWarning), True, "truncated,damaged,trailing_data,untrained_model"),
+        (OF_FILES, True, "truncated,damaged,trailing_data,untrained_model"),
     ],
 )
 def test_warnings_say_what_to_doubt(
@@ -91,8 +91,8 @@ def test_the_timeline_is_given_where_it_is_asked_for() -> None:
     """Each window's begin, end and scores, as JSON."""
     ending = Desk().ending(want=[Want.TIMELINE])
     assert json.loads(str(ending.fields["timeline"])) == [
-        {"start_s": 0.0, "end_s": 1.25, "scores": SCORES},
-        {"start_s": 1.25, "end_s": 2.5, "scores": {"happy": 0.123457, "sad": 0.876543}},
+        {"start_s": 0.0, "end_s": 1.2, "scores": SCORES},
+        {"start_s": 1.2, "end_s": 2.5, "scores": {"happy": 0.123457, "sad": 0.876543}},
     ]
 
 
