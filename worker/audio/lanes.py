@@ -46,8 +46,7 @@ class Lanes:
         if channels > MOST_CHANNELS:
             raise InvalidJob(
                 f"field 'channel': the file has {channels} channels, and no more than "
-                f"{MOST_CHANNELS} can be told apart: ask for mix, or for one of 0 to "
-                f"{MOST_CHANNELS - 1} and its segments"
+                f"{MOST_CHANNELS} can be told apart: ask for mix, or for one channel"
             )
         if not self._channels:
             self._channels = channels
