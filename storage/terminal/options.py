@@ -39,7 +39,8 @@ def parts_of(channel: str, segments: str, hop: float | None, labels: str) -> Par
         with open(segments, "rb") as file:  # a pipe will do
             text = file.read(MOST_SEGMENTS_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise InvalidJob(f"{about}: {error}; name a file with a JSON list, or {SPEECH}") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise InvalidJob(f"{about}: {reason}; name a file with a JSON list, or {SPEECH}") from error
     if len(text) > MOST_SEGMENTS_BYTES:
         raise InvalidJob(f"{about}: the list is larger than {MOST_SEGMENTS_BYTES} bytes")
     return replace(parts, segments=parse_segments(text, about=about))
