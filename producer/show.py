@@ -1,6 +1,6 @@
 """Results for people: tables and lines. Programs ask for `--json`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pydantic_core import from_json
 from rich.console import Group
@@ -79,6 +79,19 @@ def shown_apart(job_id: str, result: Mapping[str, str]) -> tuple[dict[str, str],
     table = parts_table({name: opened.get(name) for name in _LISTS})
     apart = [name for name in _LISTS if table is not None and isinstance(opened.get(name), list)]
     return {name: text for name, text in in_order(result).items() if name not in apart}, table
+
+
+def parts(rows: Sequence[tuple[str, str, Mapping[str, str]]]) -> Iterator[Table | Text]:
+    """Of each result that has parts, its name and a table of them, or where they are."""
+    for name, job_id, result in rows:
+        _, table = shown_apart(job_id, result)
+        where = {part: result[f"{part}_key"] for part in _LISTS if f"{part}_key" in result}
+        if table is not None or where:
+            yield Text("\n") + cell(f"{name}:")
+        if table is not None:
+            yield table
+        for part, key in where.items():
+            yield cell(f"{part}: too long to be shown; in the output store, {key}")
 
 
 def aligned(fields: Mapping[str, str]) -> list[str]:

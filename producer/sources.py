@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from storage.objects.store import ObjectStore
-from storage.wire.parts import Parts, segments_json
+from storage.wire.parts import MOST_SEGMENTS_BYTES, Parts, segments_json
 
 UPLOAD_PREFIX = "uploads/"
 
@@ -46,13 +46,19 @@ def place_segments(
 ) -> Parts:
     """The parts, their list of segments uploaded where it is longer than `most_bytes`.
 
-    Raises JobError where the upload fails, ValueError where there is no store to upload it to.
+    Raises JobError where the upload fails, ValueError where there is no store to upload it to, or
+    it is too long for any.
     """
     if parts.segments is None:
         return parts
     listed = segments_json(parts.segments).encode()
     if len(listed) <= most_bytes:
         return parts
+    if len(listed) > MOST_SEGMENTS_BYTES:
+        raise ValueError(
+            f"the list of segments has {len(listed)} bytes, and may have {MOST_SEGMENTS_BYTES}: "
+            "send it in several jobs"
+        )
     if store is None:
         raise ValueError(
             f"the list of segments has {len(listed)} bytes, and a job has room for {most_bytes}: "

@@ -1,4 +1,4 @@
-"""What to doubt of a file that was decoded. Free of numpy: decode processes import it."""
+"""What to doubt of a result. Free of numpy: decode processes import it."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -10,9 +10,21 @@ class AudioWarning(StrEnum):
     TRUNCATED = "truncated"  # the file ends before the end that its header promises
     DAMAGED = "damaged"  # audio is missing in the middle: it did not decode, or was not there
     TRAILING_DATA = "trailing_data"  # there is audio behind the declared end, left out
+    SILENT = "silent"  # no sample is above -80 dBFS
+    NO_SPEECH = "no_speech"  # speech was looked for, and none was found
+    UNTRAINED_MODEL = "untrained_model"  # random weights
+
+
+# What is seen of a file while it is decoded.
+OF_FILES = (AudioWarning.TRUNCATED, AudioWarning.DAMAGED, AudioWarning.TRAILING_DATA)
 
 
 def in_order(found: Iterable[AudioWarning]) -> tuple[AudioWarning, ...]:
     """Each of them once, in the order of telling."""
     given = set(found)
     return tuple(warning for warning in AudioWarning if warning in given)
+
+
+def as_told(found: Iterable[AudioWarning]) -> str:
+    """Each of them once, as a result tells them."""
+    return ",".join(in_order(found))

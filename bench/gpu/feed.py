@@ -47,8 +47,8 @@ def measure(found: Found, *, dry: bool) -> None:
                 if workers == 1:
                     found.step("latency_wav", lambda: service.latency(wavs, 5 if dry else 40))
                 found.step(f"wav_{workers}", lambda: service.load(wavs, jobs))
-                if workers != 2:  # a start takes longer than its jobs
-                    found.step(f"mp3_{workers}", lambda: service.load(mp3s, mp3_jobs))
+                # Last: a start takes longer than its jobs.
+                found.step(f"mp3_{workers}", lambda: service.load(mp3s, mp3_jobs))
 
 
 def _write_files(directory: Path, suffix: str, count: int) -> list[str]:

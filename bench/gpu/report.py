@@ -203,6 +203,7 @@ def _feed(feed: Findings) -> Sheet:
         "wav_2": "WAV of 5 s, two workers",
         "wav_4": "WAV of 5 s, four workers",
         "mp3_1": "MP3 of 3.7 s, one worker",
+        "mp3_2": "MP3 of 3.7 s, two workers",
         "mp3_4": "MP3 of 3.7 s, four workers",
     }
     rows = tuple(

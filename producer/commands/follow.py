@@ -77,7 +77,10 @@ def follow(
         exit_status = EXIT_FAILED
     if not as_json and rows:
         ended = [(named[job_id], rows[job_id]) for job_id in named if job_id in rows]
-        stdout().print(show.results_table(ended))
+        console = stdout()
+        console.print(show.results_table(ended))
+        for part in show.parts([(named[job], job, rows[job]) for job in named if job in rows]):
+            console.print(part)
         tell(*show.errors(ended))
     still_open = [job_id for job_id in named if job_id not in rows]
     if still_open:

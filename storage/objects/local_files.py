@@ -7,9 +7,11 @@ from pathlib import Path
 # What counts as audio in a directory that was named; a file that was named itself always does.
 AUDIO_SUFFIXES = frozenset(
     {
-        *(".aac", ".ac3", ".aif", ".aiff", ".amr", ".au", ".avi", ".caf", ".flac", ".m4a", ".m4v"),
-        *(".mka", ".mkv", ".mov", ".mp3", ".mp4", ".mpeg", ".oga", ".ogg", ".opus", ".ts", ".w64"),
-        *(".wav", ".webm", ".wma", ".wmv", ".3gp"),
+        *(".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi"),
+        *(".awb", ".caf", ".dsf", ".eac3", ".ec3", ".flac", ".flv", ".latm", ".loas", ".m2ts"),
+        *(".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp+", ".mp1", ".mp2", ".mp3", ".mp4"),
+        *(".mpc", ".mpeg", ".mpg", ".nist", ".oga", ".ogg", ".opus", ".snd", ".sph", ".spx"),
+        *(".ts", ".tta", ".voc", ".vob", ".w64", ".wav", ".webm", ".wma", ".wmv", ".wv", ".wv1"),
     }
 )
 

@@ -1,14 +1,18 @@
 """The parts of a recording as command-line options name them."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from storage.errors import InvalidJob
-from storage.wire.parts import SPEECH, Parts, parse_parts, parse_segments
+from storage.wire.parts import (
+    MOST_SEGMENTS_BYTES,
+    SPEECH,
+    Parts,
+    parse_parts,
+    parse_segments,
+)
 
 ChannelOption = Annotated[
     str, typer.Option("--channel", help="mix, each (the mix and every channel), or 0 to 7.")
@@ -30,10 +34,13 @@ def parts_of(channel: str, segments: str, hop: float | None, labels: str) -> Par
     parts = parse_parts(fields)
     if not segments:
         return parts
-    if not os.path.isfile(segments):
-        raise InvalidJob(f"--segments {segments}: is neither a file nor {SPEECH}")
+    about = f"--segments {segments}"
     try:
-        text = Path(segments).read_bytes()
-    except OSError as error:
-        raise InvalidJob(f"--segments {segments}: {error.strerror}") from error
-    return replace(parts, segments=parse_segments(text))
+        with open(segments, "rb") as file:  # a pipe will do
+            text = file.read(MOST_SEGMENTS_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise InvalidJob(f"{about}: {reason}; name a file with a JSON list, or {SPEECH}") from error
+    if len(text) > MOST_SEGMENTS_BYTES:
+        raise InvalidJob(f"{about}: the list is larger than {MOST_SEGMENTS_BYTES} bytes")
+    return replace(parts, segments=parse_segments(text, about=about))

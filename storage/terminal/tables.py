@@ -27,7 +27,7 @@ def parts_table(result: Mapping[str, Any]) -> Table | None:
 
     `result` is the JSON of one, which anyone may have written: what is of no sense is left out.
     """
-    rows = list(_rows(result, ""))
+    rows = list(_rows(result, "", listed=bool(_items(result, "segments"))))
     if not rows:
         return None
     columns = {"part": False, "time": True, "speaker": False, "label": False, "score": True}
@@ -47,12 +47,17 @@ def parts_table(result: Mapping[str, Any]) -> Table | None:
     return table
 
 
-def _rows(view: Mapping[str, Any], within: str) -> Iterator[_Row]:
-    """The parts of a recording, or of a channel or segment of it."""
+def _rows(view: Mapping[str, Any], within: str, *, listed: bool) -> Iterator[_Row]:
+    """The parts of a recording, or of a channel or segment of it.
+
+    Where segments are `listed` at the top, those that name their channel are among them.
+    """
     for item in _items(view, "timeline"):
         yield _row(f"{within}timeline", item)
     for item in _items(view, "segments"):
         channel = item.get("channel")
+        if within and listed and channel is not None:
+            continue
         where = f"channel {channel} " if isinstance(channel, int) and not within else within
         yield _row(f"{where}segment", item)
         for hop in _items(item, "timeline"):
@@ -60,7 +65,7 @@ def _rows(view: Mapping[str, Any], within: str) -> Iterator[_Row]:
     for item in _items(view, "channels"):
         name = f"channel {item.get('channel', '?')}"
         yield _row(name, item)
-        yield from _rows({**item, "channels": ()}, f"{name} ")
+        yield from _rows({**item, "channels": ()}, f"{name} ", listed=listed)
 
 
 def _row(part: str, item: Mapping[str, Any]) -> _Row:

@@ -98,7 +98,7 @@ def parse_parts(fields: Mapping[str, str | None]) -> Parts:
     speech = listed == SPEECH
     return Parts(
         channel=channel,
-        segments=parse_segments(listed) if listed and not speech else None,
+        segments=_listed(listed) if listed and not speech else None,
         segments_from=segments_from,
         speech=speech,
         hop_s=_hop(fields.get("hop_s") or None),
@@ -106,8 +106,23 @@ def parse_parts(fields: Mapping[str, str | None]) -> Parts:
     )
 
 
-def parse_segments(text: str | bytes, *, field: str = "segments") -> tuple[SegmentAsked, ...]:
-    """A JSON list of segments, in the order they are listed. Raises InvalidJob, naming the item."""
+def _listed(text: str) -> tuple[SegmentAsked, ...]:
+    """What `segments` says where it does not say `speech`. Raises InvalidJob."""
+    if not text.lstrip().startswith("["):
+        raise InvalidJob(
+            f"field 'segments': {text[:40]!r} is neither {SPEECH} nor a JSON list of "
+            '{"start_s": 1.5, "end_s": 3}'
+        )
+    return parse_segments(text)
+
+
+def parse_segments(
+    text: str | bytes, *, about: str = "field 'segments'"
+) -> tuple[SegmentAsked, ...]:
+    """A JSON list of segments, in the order they are listed.
+
+    Raises InvalidJob, naming the item; its message begins with `about`.
+    """
     try:
         segments = _SEGMENTS.validate_json(text)
     except ValidationError as error:
@@ -115,16 +130,18 @@ def parse_segments(text: str | bytes, *, field: str = "segments") -> tuple[Segme
         where = ", ".join(
             f"item {step}" if isinstance(step, int) else repr(step) for step in first["loc"]
         )
+        said = first["msg"][:200]
+        if not where and first["type"] == "too_long":
+            said = f"more than {MOST_SEGMENTS} segments: send them in several jobs"
         raise InvalidJob(
-            f"field {field!r}: {where + ': ' if where else ''}{first['msg'][:200]}; it is a JSON "
-            'list of {"start_s": 1.5, "end_s": 3} with an optional speaker and channel, or '
-            f"{SPEECH}"
+            f"{about}: {where + ': ' if where else ''}{said}; it is a JSON list of "
+            '{"start_s": 1.5, "end_s": 3} with an optional speaker and channel'
         ) from None
     for number, one in enumerate(segments):
         if one.end_s <= one.start_s:
             raise InvalidJob(
-                f"field {field!r}: item {number}: it ends at {one.end_s:g} s, which is not after "
-                f"its start at {one.start_s:g} s"
+                f"{about}: item {number}: it ends at {one.end_s:g} s, which is not after its start "
+                f"at {one.start_s:g} s"
             )
     return segments
 

@@ -12,6 +12,7 @@ import imageio_ffmpeg
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from av.video.stream import VideoStream
 from numpy.typing import ArrayLike, NDArray
 
 from worker.audio.limits import AudioLimits
@@ -38,6 +39,7 @@ def encode(
     container_options: dict[str, str] | None = None,
     codec_options: dict[str, str] | None = None,
     bit_rate: int | None = None,
+    title: str | None = None,
 ) -> bytes:
     """A file of float samples, (num_samples,) or (channels, num_samples), in any format.
 
@@ -52,6 +54,8 @@ def encode(
             stream = output.add_stream(codec, rate=sample_rate_hz, options=codec_options or {})
             assert isinstance(stream, AudioStream)
             stream.codec_context.layout = layout
+            if title is not None:
+                stream.metadata["title"] = output.metadata["title"] = title
             if sample_format is not None:
                 stream.codec_context.format = av.AudioFormat(sample_format)
             if bit_rate is not None:
@@ -146,10 +150,12 @@ def vorbis(seconds: float, sample_rate_hz: int = 16_000, *, channels: int = 1) -
 def video(seconds: float, *, container: str = "matroska", picture_seconds: int = 0) -> bytes:
     """A tone in a file whose first stream is pictures, a second apart, for as long as is said."""
     is_asf = container == "asf"
+    pictures = {"asf": "msmpeg4v2", "flv": "flv"}.get(container, "mpeg4")
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "video"
         with av.open(str(path), "w", format=container) as output:
-            stream = output.add_stream("msmpeg4v2" if is_asf else "mpeg4", rate=1)
+            stream = output.add_stream(pictures, rate=1)
+            assert isinstance(stream, VideoStream)
             stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
             sound = output.add_stream("wmav2" if is_asf else "aac", rate=44_100, layout="mono")
             sound.codec_context.bit_rate = 64_000

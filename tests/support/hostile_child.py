@@ -147,6 +147,7 @@ LIES = {
     "a part of nothing": (_PART, 0),
     "lanes that nobody asked for": (encode(Done(SAMPLES, 2, "", 0)), SAMPLES),
     "a warning that is none": (encode(Done(SAMPLES, 1, "sold out", 0)), SAMPLES),
+    "a warning that is not of a file": (encode(Done(SAMPLES, 1, "untrained_model", 0)), SAMPLES),
     "no lane": (encode(Done(SAMPLES, 0, "", 0)), SAMPLES),
     "channels that nobody asked for": (encode(Again(2)), SAMPLES),
     "a message of the worker's": (encode(Request(1, 1, 1.0, MIX, 0)), SAMPLES),

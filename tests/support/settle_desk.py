@@ -15,7 +15,7 @@ from storage.wire.messages import Job, Lane, Want
 from worker.delivery.leases import Leases
 from worker.delivery.results import Results
 from worker.delivery.settle import Settle
-from worker.engine.prediction import Prediction, Span
+from worker.engine.prediction import Prediction, Timeline
 from worker.pipeline.task import Task
 from worker.stages.infer import Classified, ClassifiedView
 from worker.telemetry.metrics import Metrics
@@ -27,7 +27,11 @@ PREDICTION = Prediction(
     scores=SCORES,
     embedding=np.array([1.0, 2.0], dtype=np.float32),
     frames=np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32),
-    timeline=(Span(0.0, 1.25, SCORES), Span(1.25, 2.5, {"happy": 0.1234567, "sad": 0.8765433})),
+    timeline=Timeline(
+        frames=np.array([(0, 60), (60, 125)]),
+        scores=np.array([[0.75, 0.25], [0.1234567, 0.8765433]], np.float32),
+        labels=("happy", "sad"),
+    ),
 )
 
 

@@ -52,6 +52,11 @@ class WorkerProcess:
 
         return until(named, START_SECONDS)[0]
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process.poll() is None

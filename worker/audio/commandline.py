@@ -156,8 +156,10 @@ class _Isolated:
                     f"ffmpeg died of this file ({_cause(report.status)}): convert it to WAV, or "
                     "raise EMO_DECODE_MEMORY_BYTES"
                 )
-            if num_bytes := self._written_bytes - before_bytes:
-                seconds = num_bytes / SAMPLE_BYTES / SAMPLE_RATE_HZ / max(1, len(self._lanes))
+            num_bytes = self._written_bytes - before_bytes
+            seconds = num_bytes / SAMPLE_BYTES / SAMPLE_RATE_HZ / max(1, len(self._lanes))
+            report.require_sound(self._blob.fd, seconds)
+            if num_bytes:
                 track_said, heard = report.evidence(self._blob.fd, seconds)
                 return in_order(find_warnings(self._blob.fd, self._blob.size, track_said, heard))
             if track == 0:

@@ -21,7 +21,7 @@ from worker.audio.spool import spool_failed
 from worker.audio.spooling import Spooling
 from worker.audio.waveform import map_lanes
 from worker.clip import SAMPLE_RATE_HZ, Waveform
-from worker.warning import AudioWarning, in_order
+from worker.warning import OF_FILES, AudioWarning, in_order
 
 # What a process may say of a file.
 _ERRORS = {
@@ -119,7 +119,7 @@ class Decoding:
 
 def _warnings(done: Done) -> tuple[AudioWarning, ...]:
     """What it warns of. Raises Misbehaved."""
-    try:
-        return in_order(map(AudioWarning, filter(None, done.warnings.split(","))))
-    except ValueError as error:
-        raise Misbehaved(f"it warned of {done.warnings!r:.100}") from error
+    told = done.warnings.split(",") if done.warnings else []
+    if not set(told) <= set(OF_FILES):
+        raise Misbehaved(f"it warned of {done.warnings!r:.100}")
+    return in_order(map(AudioWarning, told))

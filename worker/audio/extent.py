@@ -1,8 +1,9 @@
 """Where a container says that it ends, by its outermost chunks. Free of numpy.
 
 Sources: ISO/IEC 14496-12 (MP4), RFC 8794 and RFC 9559 (Matroska), Advanced Systems Format 1.2, AIFF
-1.3, Apple Core Audio Format 1.0, Sony Wave64, OpenDML AVI 1.02; for MP3 the headers of Xing and of
-Fraunhofer, which no standard has.
+1.3, Apple Core Audio Format 1.0, Sony Wave64, OpenDML AVI 1.02, Sony DSF 1.01, True Audio 1,
+WavPack 5, Creative Voice, Flash Video 10.1; for MP3 the headers of Xing and of Fraunhofer, which no
+standard has.
 """
 
 import os
@@ -10,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from worker.audio.mp3 import find_count
+from worker.audio.section import find
 
 MATROSKA = "matroska,webm"
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
@@ -23,9 +25,27 @@ _ASF_HEADER = bytes.fromhex("3026b275 8e66 cf11 a6d9 00aa0062ce6c")
 _ASF_DATA = bytes.fromhex("3626b275 8e66 cf11 a6d9 00aa0062ce6c")
 _ASF_HEAD_BYTES = 24
 _PLAIN = ("aiff", "caf", "w64")
-_MAGIC = {"asf": b"\x30\x26\xb2\x75", "avi": b"RIFF", MP4: b"ftyp"}
+_MAGIC = {
+    "asf": b"\x30\x26\xb2\x75",
+    "avi": b"RIFF",
+    "dsf": b"DSD ",
+    "flv": b"FLV",
+    "tta": b"TTA1",
+    "voc": b"Creative Voice File",
+    "wv": b"wvpk",
+    MP4: b"ftyp",
+}
+_WITH_TAGS = ("tta", "voc", "wv")  # which may stand behind the end
 _CAF_HEAD_BYTES = 12
 _W64_SIZE_OFFSET = 16
+_DSF_SIZE_OFFSET = 12
+_FLV_MAGIC = int.from_bytes(b"FLV", "big")
+_FLV_TAG_BYTES, _FLV_LENGTH_BYTES = 11, 4
+_TTA_HEAD = "<10xII4x"  # rate, samples
+_MAX_TTA_FRAMES = 100_000  # 29 hours
+_WV_HEAD = "<4xI8xI"  # length, and the number of its first sample
+_VOC_START_OFFSET = 20
+_VOC_END = 0
 
 
 def declared_end(fd: int, size: int, form: str) -> int | None:
@@ -81,10 +101,10 @@ def _caf(fd: int, size: int) -> int | None:
 
 def is_fragmented(fd: int) -> bool:
     """Whether an MP4 file is written in pieces, of which none knows how many will follow."""
-    return any(kind == b"moof" for kind, _ in _boxes(fd))
+    return any(kind == b"moof" for kind, _ in boxes(fd))
 
 
-def _boxes(fd: int) -> Iterator[tuple[bytes, int]]:
+def boxes(fd: int) -> Iterator[tuple[bytes, int]]:
     """Kind and end of each outermost box of an MP4 file."""
     position = 0
     for _ in range(_MAX_CHUNKS):
@@ -102,7 +122,7 @@ def _mp4(fd: int, size: int) -> int | None:
     """Behind the last box; a second `ftyp` is that of another file, but in one of fragments."""
     end = 0
     kinds: set[bytes] = set()
-    for kind, box_end in _boxes(fd):
+    for kind, box_end in boxes(fd):
         if kind == b"ftyp" and kind in kinds and b"moof" not in kinds:
             break
         kinds.add(kind)
@@ -146,15 +166,71 @@ def _mp3(fd: int, size: int) -> int | None:
     return count.end if count else None
 
 
+def _flv(fd: int, size: int) -> int | None:
+    """Where a second file begins behind the last of its tags; None where none does."""
+    (end,) = _read(fd, ">5xI", 0) or (0,)
+    end += _FLV_LENGTH_BYTES
+    while (head := _read(fd, ">I", end)) is not None:
+        if head[0] >> 8 == _FLV_MAGIC:
+            return end
+        end += _FLV_TAG_BYTES + (head[0] & 0xFF_FFFF) + _FLV_LENGTH_BYTES
+    return None
+
+
+def _dsf(fd: int, size: int) -> int | None:
+    head = _read(fd, "<Q", _DSF_SIZE_OFFSET)
+    return head[0] if head and 0 < head[0] < 1 << 63 else None
+
+
+def _tta(fd: int, size: int) -> int | None:
+    """Behind the last frame: behind the header is a table of their lengths."""
+    rate, samples = _read(fd, _TTA_HEAD, 0) or (0, 0)
+    frame_samples = 256 * rate // 245
+    frames = -(-samples // frame_samples) if frame_samples else 0
+    if not 0 < frames < _MAX_TTA_FRAMES or os.pread(fd, 4, 0) != _MAGIC["tta"]:
+        return None
+    start = struct.calcsize(_TTA_HEAD)
+    table = _read(fd, f"<{frames}I", start)
+    return None if table is None else start + 4 * frames + 4 + sum(table)
+
+
+def _wv(fd: int, size: int) -> int | None:
+    """Behind the last of its blocks, whose numbers of samples never fall."""
+    end, sample = 0, 0
+    while os.pread(fd, 4, end) == _MAGIC["wv"]:
+        length, block_sample = _read(fd, _WV_HEAD, end) or (0, -1)
+        if block_sample < sample:
+            break
+        end, sample = end + _BOX_HEAD_BYTES + length, block_sample
+    return end or None
+
+
+def _voc(fd: int, size: int) -> int | None:
+    """Behind the block that ends it, or the last."""
+    (end,) = _read(fd, "<H", _VOC_START_OFFSET) or (0,)
+    while end < size and (kind := os.pread(fd, 4, end)):
+        if kind[0] == _VOC_END:
+            return end + 1
+        if kind.startswith(_MAGIC["voc"][:4]):
+            break
+        end += len(kind) + int.from_bytes(kind[1:], "little")
+    return end
+
+
 _ENDS: dict[str, Callable[[int, int], int | None]] = {
     "aiff": _aiff,
     "asf": _asf,
     "avi": _avi,
+    "dsf": _dsf,
+    "flv": _flv,
     "caf": _caf,
     MATROSKA: _matroska,
     MP4: _mp4,
     "mp3": _mp3,
+    "tta": _tta,
+    "voc": _voc,
     "w64": _w64,
+    "wv": _wv,
 }
 
 
@@ -163,4 +239,6 @@ def is_audio(fd: int, form: str, position: int) -> bool:
 
     Of a format without compression any byte is; of another, the beginning of one more file.
     """
+    if form in _WITH_TAGS:
+        return find(fd, _MAGIC[form], position) >= 0
     return form in _PLAIN or (form in _MAGIC and _MAGIC[form] in os.pread(fd, 8, position))

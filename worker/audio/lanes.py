@@ -40,13 +40,13 @@ class Lanes:
             return [None]
         if self._asked != EACH:
             self._channels = max(self._channels, channels)
-            if 1 < channels <= int(self._asked):
-                raise self._missing()
+            if channels > 1:
+                require_channel(self._asked, channels)
             return [None if channels == 1 else int(self._asked)]
         if channels > MOST_CHANNELS:
             raise InvalidJob(
-                f"field 'channel': the file has {channels} channels, and {EACH} gives at most "
-                f"{MOST_CHANNELS}: ask for mix"
+                f"field 'channel': the file has {channels} channels, and no more than "
+                f"{MOST_CHANNELS} can be told apart: ask for mix, or for one channel"
             )
         if not self._channels:
             self._channels = channels
@@ -63,16 +63,12 @@ class Lanes:
 
     def end(self) -> None:
         """Nothing more comes. Raises InvalidJob where the file lacks the channel asked for."""
-        if self._asked not in (MIX, EACH) and self._channels <= int(self._asked):
-            raise self._missing()
-
-    def _missing(self) -> InvalidJob:
-        return missing_channel(self._asked, self._channels)
+        if self._asked not in (MIX, EACH):
+            require_channel(self._asked, self._channels)
 
 
-def missing_channel(channel: str | int, channels: int) -> InvalidJob:
-    """The error for a channel that a file does not have."""
-    has = "1 channel" if channels == 1 else f"{channels} channels"
-    return InvalidJob(
-        f"field 'channel': the file has {has}, counted from 0, and so no channel {channel}"
-    )
+def require_channel(asked: str | int, channels: int, about: str = "field 'channel'") -> None:
+    """Raise InvalidJob where a file has no such channel; `about` is what asks for it."""
+    if int(asked) >= channels:
+        has = "1 channel" if channels == 1 else f"{channels} channels"
+        raise InvalidJob(f"{about}: the file has {has}, counted from 0, and so no channel {asked}")

@@ -18,13 +18,22 @@ from av.packet import Packet
 
 from storage.errors import NoAudioStream, NotAudio
 from storage.wire.channels import MIX
+from worker.audio.encryption import require_open
 from worker.audio.formats import DECODERS, FORMATS
 from worker.audio.joined import find_joined
 from worker.audio.lanes import Lanes
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.resampling import Resampler, form_of
 from worker.audio.section import Section
-from worker.audio.wholeness import STEP_SECONDS, Heard, allows_pauses, find_warnings, track_of
+from worker.audio.wholeness import (
+    STEP_SECONDS,
+    Heard,
+    allows_pauses,
+    find_warnings,
+    hardly_audio,
+    is_by_chance,
+    track_of,
+)
 from worker.warning import AudioWarning, in_order
 
 _WAV_PROBE_BYTES = 32_768  # by default a WAV file takes ten times as long to open
@@ -87,6 +96,7 @@ class Decoder:
             for number in itertools.count():
                 with _open(file, stop - start) as container:
                     stream = _track(container, number)
+                    require_open(self._fd, container.format.name, stream.metadata)
                     self._heard = heard = Heard()
                     for chunk in self._resampled(container, stream):
                         samples = len(chunk) / SAMPLE_BYTES / self.lanes.count
@@ -94,6 +104,8 @@ class Decoder:
                         yield chunk
                     if not heard.seconds:
                         continue
+                    if is_by_chance(container.format.name, heard):
+                        raise hardly_audio(stream.codec_context.name)
                     track = track_of(self._fd, container, stream)
                     found = find_warnings(self._fd, self._size, track, heard)
                     self.warnings = in_order(found)
@@ -129,6 +141,7 @@ class Decoder:
                 continue
             except av.error.FFmpegError:
                 self.damaged_packets += 1
+                heard.failed_packets += 1
                 lacking |= frame is not None and not bytes(packet or b"").startswith(_TAGS)
                 continue
             for frame in frames:
@@ -151,9 +164,8 @@ class Decoder:
         heard = self._heard
         try:
             for packet in container.demux(stream):  # ends with an empty packet
-                if packet.has_sidedata("encryption_info"):  # as sound it would be noise
-                    raise NotAudio("its audio is encrypted (DRM): send a copy that is not")
                 if packet.size:
+                    heard.num_packets += 1
                     heard.num_bytes += packet.size
                     heard.has_holes |= heard.is_cut  # for this is not the last
                     heard.is_cut = packet.is_corrupt

@@ -7,6 +7,7 @@ stamps went. What it quotes of the file itself may say anything: it decides on w
 import re
 from dataclasses import dataclass, field
 
+from worker.audio.encryption import require_open
 from worker.audio.extent import MP4, is_fragmented
 from worker.audio.mp3 import has_inner_tag
 from worker.audio.wholeness import (
@@ -16,6 +17,9 @@ from worker.audio.wholeness import (
     Track,
     allows_pauses,
     delay_seconds,
+    flv_seconds,
+    hardly_audio,
+    is_by_chance,
     mp3_seconds,
     parse_seconds,
 )
@@ -27,9 +31,10 @@ _CLOCK = r"(\d+:\d\d:\d\d(?:\.\d+)?)"
 _INPUT = re.compile(r"^\[info\] Input #0, (\S+), from ")
 _WHOLE = re.compile(rf"^\[info\]   Duration: {_CLOCK}")
 _STREAM = re.compile(r"^\[info\]   Stream #0:(\d+)(?:\[\w+\])?(?:\(\w+\))?: (\w+): (\w+)")
+_SAID = re.compile(r"^\[info\]       (\w+) *: ")
 _RATE = re.compile(r", (\d+) Hz,")
 _TAGGED = re.compile(rf"^\[info\]       DURATION        : {_CLOCK}")
-_READ = re.compile(r"Input stream #0:\d+ \(audio\): \d+ packets read \((\d+) bytes\)")
+_READ = re.compile(r"Input stream #0:\d+ \(audio\): (\d+) packets read \((\d+) bytes\)")
 _FAILED = re.compile(r"(\d+) decode errors")
 _TIME = re.compile(rf"^\[info\] size=.* time={_CLOCK}")
 _COMPLAINT = re.compile(r"\[(?:error|fatal)\] (.+)")
@@ -40,6 +45,7 @@ class _Stream:
     kind: str
     codec: str
     sample_rate_hz: int
+    said: list[str] = field(default_factory=list)  # names of what is said of it
     seconds: float | None = None  # where the container states it of the one
 
 
@@ -55,8 +61,6 @@ class Report:
     _whole_seconds: float | None = None
     _streams: list[_Stream] = field(default_factory=list)
     _heads_output: bool = False
-    _num_bytes: int = 0
-    _failed_packets: int = 0
     _heard: Heard = field(default_factory=Heard)
     _rest: bytes = b""
 
@@ -77,16 +81,24 @@ class Report:
         """By the header, where the track is there."""
         return None if self._audio is None else self._audio.sample_rate_hz
 
+    def require_sound(self, fd: int, seconds: float) -> None:
+        """Raise NotAudio for what is no audio to anybody, of which `seconds` came."""
+        if (audio := self._audio) is not None:
+            require_open(fd, self._form, audio.said)
+            self._heard.seconds = seconds
+            if seconds and is_by_chance(self._form, self._heard):
+                raise hardly_audio(audio.codec)
+
     def evidence(self, fd: int, seconds: float) -> tuple[Track, Heard]:
         """What the container at `fd` states, and what was heard, of which `seconds` came."""
         audio, heard = self._audio, self._heard
         codec, rate_hz = (audio.codec, audio.sample_rate_hz) if audio else ("", 0)
-        heard.seconds, heard.num_bytes = seconds, self._num_bytes
+        heard.seconds = seconds
         step_seconds = None if allows_pauses(codec) else STEP_SECONDS.get(self._form)
         skipped_seconds = heard.reached_seconds - seconds
         # One that failed is in the middle where the stamps go on without it, or it is a tag there.
         heard.has_holes = (
-            self._failed_packets > 1
+            heard.failed_packets > 1
             or (step_seconds is not None and skipped_seconds > step_seconds + _CLOCK_SECONDS)
             or (self._is_one_lost_inside(skipped_seconds) and not has_inner_tag(fd))
         )
@@ -100,13 +112,15 @@ class Report:
         return track, heard
 
     def _is_one_lost_inside(self, skipped_seconds: float) -> bool:
-        return self._failed_packets == 1 and self._form in _COUNTED and skipped_seconds > 0
+        return self._heard.failed_packets == 1 and self._form in _COUNTED and skipped_seconds > 0
 
     def _declared_seconds(self, fd: int, audio: _Stream | None) -> float | None:
         if audio is not None and self._form == "mp3":
             return mp3_seconds(fd, audio.codec, audio.sample_rate_hz)
         if audio is not None and audio.seconds is not None:
             return audio.seconds
+        if self._form == "flv":
+            return flv_seconds(fd)
         is_stated = self._form in LENGTH_OF_TRACK and len(self._streams) == 1
         if not is_stated or (self._form == MP4 and is_fragmented(fd)):
             return None
@@ -125,9 +139,9 @@ class Report:
         elif not self._heads_output and line.startswith("[info] "):
             self._head(line)
         elif found := _READ.search(line):
-            self._num_bytes = int(found[1])
+            self._heard.num_packets, self._heard.num_bytes = int(found[1]), int(found[2])
             if failed := _FAILED.search(line):
-                self._failed_packets = int(failed[1])
+                self._heard.failed_packets = int(failed[1])
         elif found := _TIME.match(line):
             self._heard.reached_seconds = parse_seconds(found[1]) or 0.0
         else:
@@ -142,6 +156,8 @@ class Report:
             self._streams.append(_Stream(found[2], found[3], int(rate[1]) if rate else 0))
         elif self._streams and (found := _TAGGED.match(line)):
             self._streams[-1].seconds = parse_seconds(found[1])
+        elif self._streams and (found := _SAID.match(line)):
+            self._streams[-1].said.append(found[1])
 
     def _trouble(self, line: str) -> None:
         """A line of what went wrong, or of what is nothing to us."""

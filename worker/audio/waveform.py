@@ -10,7 +10,7 @@ import numpy as np
 from storage.errors import AudioTooShort
 from storage.wire.channels import EACH, MIX
 from storage.wire.parts import Parts
-from worker.audio.lanes import missing_channel
+from worker.audio.lanes import require_channel
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ, Recording, Waveform
 from worker.warning import AudioWarning
@@ -52,8 +52,7 @@ def recording_of(lanes: Sequence[Waveform], parts: Parts) -> Recording:
     channels = tuple(lanes[1:] or lanes)
     if parts.channel in (MIX, EACH):
         return Recording(lanes[0], channels, parts)
-    if int(parts.channel) >= len(channels):
-        raise missing_channel(parts.channel, len(channels))
+    require_channel(parts.channel, len(channels))
     return Recording(channels[int(parts.channel)], channels, parts)
 
 

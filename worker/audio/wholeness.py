@@ -5,6 +5,9 @@ bit rate are no statement: they are wrong for every file of variable bit rate. N
 is that of the whole file, where there is more in it than this track.
 """
 
+import math
+import os
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,17 +15,21 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from storage.errors import NotAudio
 from worker.audio.extent import MATROSKA, MP4, declared_end, is_audio, is_fragmented
 from worker.audio.mp3 import find_count
 from worker.audio.riff import read_header
 from worker.audio.slack import slack_seconds
 from worker.warning import AudioWarning
 
-LENGTH_OF_TRACK = ("aiff", "au", "flac", MP4)
+LENGTH_OF_TRACK = (
+    *("aiff", "ape", "au", "flac", "mpc", "mpc8", "nistsphere", "tta", "wv"),
+    MP4,
+)
 # How far the time stamps of frames may be apart where nothing is missing. Others do not say: they
 # count packets, or have gaps by design, as those of Opus for silence.
-STEP_SECONDS = {"flac": 0.001, "asf": 0.25, "mpegts": 0.25, MATROSKA: 0.25}
-_CODECS_WITH_PAUSES = ("opus", "libopus")
+STEP_SECONDS = {"flac": 0.001, "asf": 0.25, "flv": 0.25, "mpegts": 0.25, MATROSKA: 0.25}
+_CODECS_WITH_PAUSES = ("opus", "libopus", "speex", "libspeex", "nellymoser")
 _COUNT_WHAT_IS_BEFORE = ("avi",)  # the silence before a track that begins late
 # Encoders say where they are, and codecs what they need ahead, in samples, at whatever rate: AAC
 # 2112 and whole frames of 1024, MP3 1105 and frames of 1152.
@@ -30,6 +37,15 @@ _CODEC_DELAY_SAMPLES = 4_096
 _CODECS_WITH_DELAY = ("aac", "aac_latm", "mp3", "mp3float", "wmav1", "wmav2", "wmapro", "wmavoice")
 _SAMPLES_PER_FRAME = {"mp3": 1_152, "mp3float": 1_152, "mp2": 1_152, "mp2float": 1_152}
 _HALF_FRAMES_BELOW_HZ = 32_000  # MPEG-2 and 2.5, layer 3
+# Told by sync words, of which other files have a few by chance.
+_TOLD_BY_SYNC_WORDS = ("mp3", "mpeg")
+_MOST_BY_CHANCE = 2  # packets; or where others fail beside them
+_MOST_BESIDE_FAILED = 4
+_MOST_FAILED = 0.9  # of the packets
+_FLV_HEAD_BYTES = 4_096
+_FLV_TRACKS_OFFSET = 4
+_FLV_SOUND = 4
+_FLV_DURATION = b"\x00\x08duration\x00"  # of `onMetaData`, before a number of AMF
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,9 @@ class Heard:
     """What came of a track while it was decoded."""
 
     seconds: float = 0.0
-    num_bytes: int = 0  # of its packets
+    num_packets: int = 0
+    failed_packets: int = 0  # of them
+    num_bytes: int = 0  # of them all
     reached_seconds: float = 0.0  # where its last frame ends, by its time stamps
     has_holes: bool = False  # something is missing between what was decoded
     ended_in_error: bool = False  # demuxing did
@@ -72,7 +90,9 @@ def find_warnings(fd: int, size: int, track: Track, heard: Heard) -> Iterator[Au
         is_short |= track.seconds - reached_seconds > slack + track.delay_seconds
     else:
         is_short |= heard.is_cut and (end is None or end > size)
-    if heard.ended_in_error or (is_short and (end is None or end > size)):
+    has_end = end is not None and end <= size
+    is_behind_end = has_end and track.seconds is not None and not is_short
+    if (heard.ended_in_error and not is_behind_end) or (is_short and not has_end):
         yield AudioWarning.TRUNCATED
     elif is_short and track.form not in _COUNT_WHAT_IS_BEFORE:
         yield AudioWarning.DAMAGED  # for the end is there
@@ -82,6 +102,22 @@ def find_warnings(fd: int, size: int, track: Track, heard: Heard) -> Iterator[Au
             yield AudioWarning.TRAILING_DATA
         elif track.form == MP4 and track.seconds is None:
             yield AudioWarning.DAMAGED  # the next fragment is none
+
+
+def is_by_chance(form: str, heard: Heard) -> bool:
+    """Whether so little came of a track that its file is some other, or has hardly any of it."""
+    decoded_packets = heard.num_packets - heard.failed_packets
+    most = _MOST_BESIDE_FAILED if heard.failed_packets else _MOST_BY_CHANCE
+    is_short = form in _TOLD_BY_SYNC_WORDS and decoded_packets <= most
+    return is_short or heard.failed_packets > _MOST_FAILED * heard.num_packets
+
+
+def hardly_audio(codec: str) -> NotAudio:
+    """The error for that."""
+    return NotAudio(
+        f"hardly any of its {codec} audio could be decoded: the file is damaged, encrypted or of "
+        "another kind; send another copy"
+    )
 
 
 def allows_pauses(codec: str) -> bool:
@@ -116,12 +152,26 @@ def _declared_seconds(fd: int, container: InputContainer, stream: AudioStream) -
     elif form == "avi":
         seconds = stream.frames * tick or None
     elif form in LENGTH_OF_TRACK and not (form == MP4 and is_fragmented(fd)):
-        seconds = None if stream.duration is None else stream.duration * tick
+        seconds = None if stream.duration is None else stream.duration * tick or None
+    elif form == "flv":
+        seconds = flv_seconds(fd)
     elif form == MATROSKA:
         seconds = parse_seconds(stream.metadata.get("DURATION", ""))  # of mkvmerge and FFmpeg
         if seconds is None and container.duration is not None and len(container.streams) == 1:
             seconds = container.duration / av.time_base
     return seconds
+
+
+def flv_seconds(fd: int) -> float | None:
+    """Length of an FLV file of sound alone by its metadata; live ones leave it out, or say 0.
+
+    Source: Adobe, "Flash Video File Format Specification", version 10.1, annex E.2 and E.5.
+    """
+    head, found, rest = os.pread(fd, _FLV_HEAD_BYTES, 0).partition(_FLV_DURATION)
+    if not found or head[_FLV_TRACKS_OFFSET] != _FLV_SOUND or len(rest) < struct.calcsize(">d"):
+        return None
+    (seconds,) = struct.unpack_from(">d", rest)
+    return float(seconds) if 0 < seconds < math.inf else None
 
 
 def mp3_seconds(fd: int, codec: str, sample_rate_hz: int) -> float | None:

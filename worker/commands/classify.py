@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic_core import from_json, to_json
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
@@ -109,11 +110,9 @@ def _fields(result: "FileResult", asked: "Asked", *, untrained: bool) -> dict[st
             "error_code": result.error.code,
             "error": str(result.error),
         }
-    fields = told(result.classified, timeline=Want.TIMELINE in asked.want)
-    warnings = [*fields.pop("warnings", ()), *["untrained_model"] * untrained]
-    if warnings:
-        fields["warning"] = ",".join(warnings)
-    return {"file": result.file, **fields}
+    timeline = Want.TIMELINE in asked.want
+    fields = told(result.classified, timeline=timeline, untrained=untrained)
+    return {"file": result.file, **from_json(to_json(fields))}
 
 
 def _show(fields: dict[str, Any]) -> None:

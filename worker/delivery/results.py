@@ -1,18 +1,20 @@
 """What a result hash says of a recording that was classified; see docs/wire.md."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from storage.objects.store import Put
 from storage.queue.streams import as_field
 from storage.wire.messages import Want
-from worker.engine.prediction import Prediction
+from worker.engine.prediction import Prediction, Timeline
 from worker.pipeline.task import Task
 from worker.stages.infer import Classified, ClassifiedCut, ClassifiedView
+from worker.warning import AudioWarning, as_told
 
 MOST_FIELD_BYTES = 64 * 1024  # a longer list goes to the output store
 _LISTS = ("timeline", "segments", "channels")
@@ -37,8 +39,8 @@ class Results:
         """The fields of a task's result; outputs that it wants are stored. Raises JobError."""
         classified: Classified = task.value
         prediction = classified.prediction
-        told = tell(classified, timeline=Want.TIMELINE in task.job.want)
-        warnings = [*told.pop("warnings", ()), *["untrained_model"] * self._untrained]
+        timeline = Want.TIMELINE in task.job.want
+        told = tell(classified, timeline=timeline, untrained=self._untrained)
         fields = {
             "label": prediction.label,
             "score": as_field(prediction.score),
@@ -47,25 +49,22 @@ class Results:
             **{f"{stage}_ms": f"{ms:.1f}" for stage, ms in task.milliseconds.items()},
             "batch_clips": str(task.batch_clips),
         }
-        if warnings:
-            fields["warning"] = ",".join(warnings)
-        for name in ("segments_found", "speech_s"):
+        for name in ("warning", "segments_found", "speech_s"):
             if name in told:
                 fields[name] = as_field(told[name])
         for name in _LISTS:
             if name in told:
-                fields |= self._list(task, name, as_field(told[name]))
+                fields |= self._list(task, name, to_json(told.pop(name)))
         if Want.EMBEDDING in task.job.want:
             fields["embedding_key"] = self._store_array(task, "embedding", prediction.embedding)
         if Want.FRAMES in task.job.want and prediction.frames is not None:
             fields["frames_key"] = self._store_array(task, "frames", prediction.frames)
         return fields
 
-    def _list(self, task: Task, name: str, text: str) -> dict[str, str]:
-        """A list as a field, or where it is long as an object that a field names."""
-        data = text.encode()
+    def _list(self, task: Task, name: str, data: bytes) -> dict[str, str]:
+        """A list in JSON as a field, or where it is long as an object that a field names."""
         if len(data) <= MOST_FIELD_BYTES:
-            return {name: text}
+            return {name: data.decode()}
         return {f"{name}_key": self._store(task, name, "json", data, "application/json")}
 
     def _store_array(self, task: Task, name: str, array: NDArray[np.float32]) -> str:
@@ -81,51 +80,54 @@ class Results:
         return key
 
 
-def tell(classified: Classified, *, timeline: bool) -> dict[str, Any]:
-    """A result as JSON values; `warnings` and lists only where there are any."""
-    told = _view(classified.top, timeline=timeline)
+def tell(classified: Classified, *, timeline: bool, untrained: bool) -> dict[str, Any]:
+    """A result as JSON values; `warning` and lists only where there are any.
+
+    Timelines and segments are iterators: thousands of them are told one by one.
+    """
+    doubts = [*classified.warnings, *[AudioWarning.UNTRAINED_MODEL] * untrained]
+    told = _view(classified.top, timeline=timeline, doubts=doubts)
     told["duration_s"] = round(classified.duration_seconds, 3)
-    if classified.warnings:
-        told["warnings"] = [*classified.warnings, *told.get("warnings", ())]
     if classified.channels is not None:
-        told["channels"] = [_channel(view, timeline=timeline) for view in classified.channels]
+        told["channels"] = [
+            {"channel": view.channel, **_view(view, timeline=timeline)}
+            for view in classified.channels
+        ]
     return told
 
 
-def _channel(view: ClassifiedView, *, timeline: bool) -> dict[str, Any]:
-    told = {"channel": view.channel, **_view(view, timeline=timeline)}
-    if warnings := told.pop("warnings", ()):
-        told["warning"] = ",".join(warnings)
-    return told
-
-
-def _view(view: ClassifiedView, *, timeline: bool) -> dict[str, Any]:
+def _view(
+    view: ClassifiedView, *, timeline: bool, doubts: Sequence[AudioWarning] = ()
+) -> dict[str, Any]:
     """A channel, or the mix. With segments, a timeline is that of each."""
     told = _prediction(view.prediction, timeline=timeline and not view.cuts)
-    warnings = ["silent"] * view.silent
+    found = [*doubts, *[AudioWarning.SILENT] * view.silent]
     if view.cuts is not None:
-        told["segments"] = [_segment(cut, timeline=timeline) for cut in view.cuts]
+        told["segments"] = (_segment(cut, timeline=timeline) for cut in view.cuts)
     if view.searched:
-        found = view.cuts or ()
-        told["segments_found"] = len(found)
-        told["speech_s"] = round(sum(cut.end_seconds - cut.start_seconds for cut in found), 3)
-        warnings += ["no_speech"] * (not found)
-    if warnings:
-        told["warnings"] = warnings
+        turns = view.cuts or ()
+        told["segments_found"] = len(turns)
+        told["speech_s"] = round(sum(turn.end_seconds - turn.start_seconds for turn in turns), 3)
+        found += [AudioWarning.NO_SPEECH] * (not turns)
+    if found:
+        told["warning"] = as_told(found)
     return told
 
 
 def _segment(cut: ClassifiedCut, *, timeline: bool) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "start_s": round(cut.start_seconds, 3),
-        "end_s": round(cut.end_seconds, 3),
-    }
-    if cut.asked is not None:
+    """Where it is of a list, its times are as they were listed."""
+    if cut.asked is None:
+        told: dict[str, Any] = {
+            "start_s": round(cut.start_seconds, 3),
+            "end_s": round(cut.end_seconds, 3),
+        }
+    else:
+        told = {"start_s": cut.start_seconds, "end_s": cut.end_seconds}
         about = {"speaker": cut.asked.speaker, "channel": cut.asked.channel}
         told |= {name: value for name, value in about.items() if value is not None}
     told |= _prediction(cut.prediction, timeline=timeline)
     if cut.silent:
-        told["warning"] = "silent"
+        told["warning"] = AudioWarning.SILENT.value
     return told
 
 
@@ -136,15 +138,17 @@ def _prediction(prediction: Prediction, *, timeline: bool) -> dict[str, Any]:
         "scores": _rounded(prediction.scores),
     }
     if timeline:
-        told["timeline"] = [
-            {
-                "start_s": round(part.start_seconds, 3),
-                "end_s": round(part.stop_seconds, 3),
-                "scores": _rounded(part.scores),
-            }
-            for part in prediction.timeline
-        ]
+        told["timeline"] = _items(prediction.timeline)
     return told
+
+
+def _items(timeline: Timeline) -> Iterator[dict[str, Any]]:
+    for part in timeline:
+        yield {
+            "start_s": round(part.start_seconds, 3),
+            "end_s": round(part.stop_seconds, 3),
+            "scores": _rounded(part.scores),
+        }
 
 
 def _rounded(scores: Mapping[str, float]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """From what the network gives for each window of a clip to the result for the clip."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,6 +24,29 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Timeline:
+    """The scores along a clip: as arrays, since two hours of it may have 72,000 items.
+
+    `frames` is int64 (items, 2), the first frame of each and the one after its last; `scores` are
+    float32 (items, labels). Its seconds begin at `start_seconds`.
+    """
+
+    frames: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    labels: tuple[str, ...]
+    start_seconds: float = 0.0
+
+    def __iter__(self) -> Iterator[Span]:
+        """Its items, in order."""
+        for (start, stop), scores in zip(self.frames, self.scores, strict=True):
+            yield Span(
+                self.start_seconds + float(start) / FRAMES_PER_SECOND,
+                self.start_seconds + float(stop) / FRAMES_PER_SECOND,
+                dict(zip(self.labels, scores.tolist(), strict=True)),
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The result for one clip. `scores` and the timeline's are probabilities in label order.
 
@@ -34,7 +58,7 @@ class Prediction:
     scores: dict[str, float]
     embedding: Vector
     frames: NDArray[np.float32] | None
-    timeline: tuple[Span, ...]
+    timeline: Timeline
 
 
 def pool(
@@ -59,62 +83,44 @@ def pool(
     if len(outputs) > 1:
         weights = [output.window.frames for output in outputs]
         embedding = np.average(np.stack(embeddings), axis=0, weights=weights).astype(np.float32)
-    if len(outputs) == 1 and outputs[0].scores is not None and not labels:
-        scores = dict(zip(model.config.labels, outputs[0].scores, strict=True))
-    else:
-        scores = _by_label(model, model.classifier.logits(embedding), labels)
-    label = max(scores, key=scores.__getitem__)
+    names = tuple(model.config.labels[number] for number in labels) or tuple(model.config.labels)
+    alone = outputs[0].scores if len(outputs) == 1 and not labels else None
+    if alone is None:
+        alone = model.classifier.scores_of(model.classifier.logits(embedding), labels).tolist()
+    by_label = dict(zip(names, alone, strict=True))
+    label = max(by_label, key=by_label.__getitem__)
     kept = [output.frames for output in outputs if output.frames is not None]
     if hop_seconds is not None:
-        spans = [
-            (start, stop, _by_label(model, logits, labels))
-            for start, stop, logits in _hops(outputs, hop_seconds)
-        ]
-    elif len(outputs) == 1:
-        spans = [(outputs[0].window.start, outputs[0].window.stop, scores)]
+        frames, logits = _hops(outputs, hop_seconds)
+        scores = model.classifier.scores_of(logits, labels)
     else:
-        spans = [
-            (
-                output.window.start,
-                output.window.stop,
-                _by_label(model, model.classifier.logits(mean), labels),
-            )
-            for output, mean in zip(outputs, embeddings, strict=True)
-        ]
+        frames = np.array([(output.window.start, output.window.stop) for output in outputs])
+        if len(outputs) == 1:
+            scores = np.array([alone], np.float32)
+        else:
+            logits = model.classifier.logits(np.stack(embeddings))  # (windows, labels)
+            scores = model.classifier.scores_of(logits, labels)
     return Prediction(
         label=label,
-        score=scores[label],
-        scores=scores,
+        score=by_label[label],
+        scores=by_label,
         embedding=embedding,
         frames=np.concatenate(kept) if len(kept) == len(outputs) else None,
-        timeline=tuple(
-            Span(
-                start_seconds + start / FRAMES_PER_SECOND,
-                start_seconds + stop / FRAMES_PER_SECOND,
-                its_scores,
-            )
-            for start, stop, its_scores in spans
-        ),
+        timeline=Timeline(frames, scores, names, start_seconds),
     )
 
 
 def _hops(
     outputs: Sequence[SegmentOutput], hop_seconds: float
-) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
-    """First frame, the one after the last, and mean logits of each hop, also across windows.
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Frames (hops, 2) and mean logits (hops, labels) of each hop, also across windows.
 
     The output layer is linear: the mean of the frames' logits is what it makes of their mean.
     """
     logits = np.concatenate([output.logits for output in outputs if output.logits is not None])
-    start = hop = 0
-    while start < len(logits):
-        hop += 1
-        stop = min(len(logits), round(FRAMES_PER_SECOND * hop * hop_seconds))
-        yield start, stop, logits[start:stop].mean(axis=0)
-        start = stop
-
-
-def _by_label(model: Model, logits: NDArray[np.float64], labels: Sequence[int]) -> dict[str, float]:
-    names = model.config.labels
-    scores = model.classifier.scores_of(logits, labels).tolist()
-    return dict(zip([names[number] for number in labels] or names, scores, strict=True))
+    count = math.ceil(len(logits) / FRAMES_PER_SECOND / hop_seconds) + 1
+    edges = np.rint(FRAMES_PER_SECOND * np.arange(count + 1) * hop_seconds).astype(np.int64)
+    edges = np.unique(np.minimum(edges, len(logits)))  # (hops + 1,)
+    frames = np.stack([edges[:-1], edges[1:]], axis=1)
+    sums = np.add.reduceat(logits, edges[:-1], axis=0)
+    return frames, sums / np.diff(edges)[:, None]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from storage.wire.channels import EACH, MIX
 from worker.audio.commandline import decode_isolated
-from worker.audio.lanes import missing_channel
+from worker.audio.lanes import require_channel
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
 from worker.audio.speech import SpeechDetector
@@ -44,12 +44,9 @@ class Decode:
         with fetched.blob as blob:
             channel = fetched.parts.channels
             plain = read_plain(blob, self._max_direct_samples)
-            if plain is None:
-                lanes = self._processes.decode(blob, channel)
-            elif channel not in (MIX, EACH, "0"):
-                raise missing_channel(channel, 1)
-            else:
-                lanes = (plain,)
+            if plain is not None and channel not in (MIX, EACH):
+                require_channel(channel, 1)
+            lanes = (plain,) if plain is not None else self._processes.decode(blob, channel)
             return self._searched(recording_of(lanes, fetched.parts))
 
     def isolated(self, fetched: Fetched) -> Recording:

@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from storage.errors import InvalidJob, ObjectTooLarge
+from storage.errors import InvalidJob, JobError, ObjectTooLarge
 from storage.objects.store import ObjectSource
 from storage.wire.messages import Job
 from storage.wire.parts import MOST_SEGMENTS_BYTES, SegmentAsked, parse_segments
 from worker.clip import SEGMENT_BYTES, Fetched
+
+_ABOUT = "field 'segments_from'"
 
 
 class Fetch:
@@ -44,8 +46,10 @@ class Fetch:
             listed = self._source.fetch(key, bucket=job.bucket, max_bytes=MOST_SEGMENTS_BYTES)
         except ObjectTooLarge as error:
             raise InvalidJob(
-                f"field 'segments_from': the list is larger than {MOST_SEGMENTS_BYTES} bytes"
+                f"{_ABOUT}: the list is larger than {MOST_SEGMENTS_BYTES} bytes: send several jobs"
             ) from error
+        except JobError as error:
+            raise type(error)(f"{_ABOUT}: {error}") from error
         with listed:
             text = os.pread(listed.fd, listed.size, 0)
-        return parse_segments(text, field="segments_from")
+        return parse_segments(text, about=_ABOUT)

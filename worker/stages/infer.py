@@ -140,12 +140,14 @@ class Infer:
         parts = views.parts
         labels = self._labels(parts)
 
-        def pooled(outputs: Sequence[SegmentOutput], start_seconds: float = 0.0) -> Prediction:
+        def pooled(
+            outputs: Sequence[SegmentOutput], hop_s: float | None, start_seconds: float = 0.0
+        ) -> Prediction:
             return pool(
                 self._engine.model,
                 outputs,
                 labels=labels,
-                hop_seconds=parts.hop_s,
+                hop_seconds=hop_s,
                 start_seconds=start_seconds,
             )
 
@@ -153,7 +155,7 @@ class Infer:
             ClassifiedCut(
                 cut.start_seconds,
                 cut.end_seconds,
-                pooled(of_clip[id(cut.clip)], cut.start_seconds),
+                pooled(of_clip[id(cut.clip)], parts.hop_s, cut.start_seconds),
                 cut.clip.silent,
                 cut.asked,
             )
@@ -162,9 +164,9 @@ class Infer:
         together = [output for clip in view.clips for output in of_clip[id(clip)]]
         silent = all(clip.silent for clip in view.clips)
         segmented = None if view.cuts is None else cuts
-        return ClassifiedView(
-            pooled(together), silent, segmented, view.channel, searched=parts.speech
-        )
+        # With segments, a timeline is that of each.
+        prediction = pooled(together, None if cuts else parts.hop_s)
+        return ClassifiedView(prediction, silent, segmented, view.channel, searched=parts.speech)
 
     def _labels(self, parts: Parts) -> list[int]:
         """The numbers of the labels that count, in the model's order. Raises InvalidJob."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from storage.errors import InvalidJob, NotAudio
 from storage.wire.channels import EACH
 from storage.wire.parts import SegmentAsked
-from worker.audio.lanes import missing_channel
+from worker.audio.lanes import require_channel
 from worker.audio.waveform import require_one_frame
 from worker.clip import (
     FRAME_SAMPLES,
@@ -32,7 +32,8 @@ _ROW_SAMPLES = 8_000
 _CHUNK_SAMPLES = 8 * _ROW_SAMPLES  # as float64 they stay in the cache, and int16 add up to int32
 _KEPT_SAMPLES = 32 * _CHUNK_SAMPLES  # of a mapped file, before it is told that they were read
 _SILENCE = 1e-4  # -80 dBFS
-_BEYOND_SAMPLES = 8_000  # how far past the end a segment may go: half a second
+_BEYOND_SECONDS = 0.5  # how far past the end a segment may go
+_LATEST_SECONDS = 1e9  # nobody's recording goes so far: what is said to is as good as infinite
 _OF_THREAD = threading.local()
 _MAX_VARIANCE = float(np.finfo(np.float32).max)
 
@@ -95,7 +96,7 @@ class _Cutting:
     def views(self) -> Views:
         """All that was asked for. Raises AudioTooShort, NotAudio, InvalidJob."""
         recording = self._recording
-        self._require_affordable(self._parts.segments or ())
+        self._require_sound(self._parts.segments or ())
         each = self._parts.channel == EACH
         return Views(
             top=self._view(recording.whole, None, 0),
@@ -119,8 +120,8 @@ class _Cutting:
         if self._parts.segments is None:
             return None
         return tuple(
-            self._cut(lane if one.channel is None else self._lane(one.channel), one, number)
-            for number, one in enumerate(self._parts.segments)
+            self._cut(lane if one.channel is None else self._lane(one.channel), one)
+            for one in self._parts.segments
             if channel is None or one.channel in (None, channel)
         )
 
@@ -132,28 +133,21 @@ class _Cutting:
             if stop - start >= FRAME_SAMPLES
         )
 
-    def _cut(self, lane: Waveform, asked: SegmentAsked, number: int) -> Cut:
-        """A segment of the list: samples [round(16000 start), round(16000 end))."""
-        length = len(lane.samples)
-        start, end = (round(SAMPLE_RATE_HZ * s) for s in (asked.start_s, asked.end_s))
-        about = f"field 'segments': item {number}, {asked.start_s:g} to {asked.end_s:g} s"
-        if end > length + _BEYOND_SAMPLES:
-            raise InvalidJob(
-                f"{about}: ends after the recording, which is {lane.duration_seconds:.3f} s long"
-            )
-        end = min(end, length)
-        if end - start < FRAME_SAMPLES:
-            raise InvalidJob(f"{about}: has less than 25 ms of audio, which one frame needs")
-        clip = self._made_of(lane, start, end)
-        return Cut(asked.start_s, min(asked.end_s, lane.duration_seconds), clip, asked)
+    def _cut(self, lane: Waveform, asked: SegmentAsked) -> Cut:
+        start, stop = self._samples(asked)
+        end_seconds = min(asked.end_s, lane.duration_seconds)
+        return Cut(asked.start_s, end_seconds, self._made_of(lane, start, stop), asked)
+
+    def _samples(self, asked: SegmentAsked) -> tuple[int, int]:
+        """A segment is samples [round(16000 start), round(16000 end)), as far as there are some."""
+        length = len(self._recording.whole.samples)
+        start_s, end_s = (min(seconds, _LATEST_SECONDS) for seconds in (asked.start_s, asked.end_s))
+        return round(SAMPLE_RATE_HZ * start_s), min(round(SAMPLE_RATE_HZ * end_s), length)
 
     def _lane(self, channel: int) -> Waveform:
         channels = self._recording.channels
-        if not channels and str(channel) == self._parts.channel:
-            return self._recording.whole
-        if channel >= len(channels):
-            raise missing_channel(channel, len(channels))
-        return channels[channel]
+        is_of_job = not channels and str(channel) == self._parts.channel
+        return self._recording.whole if is_of_job else channels[channel]
 
     def _made_of(self, lane: Waveform, start: int, stop: int) -> Clip:
         key = id(lane), start, stop
@@ -161,14 +155,39 @@ class _Cutting:
             self._made[key] = self._clip(lane.samples[start:stop], lane.forget)
         return self._made[key]
 
-    def _require_affordable(self, segments: Sequence[SegmentAsked]) -> None:
-        """Segments may overlap, and so be more than the recording: there is an end to that."""
-        seconds = sum(one.end_s - one.start_s for one in segments)
-        if seconds > self._max_audio_seconds:
+    def _require_sound(self, segments: Sequence[SegmentAsked]) -> None:
+        """Raise InvalidJob for a segment that is not in the recording, or for too many.
+
+        They may overlap, and so be more than the recording: there is an end to that.
+        """
+        field = "segments" if self._parts.segments_from is None else "segments_from"
+        num_samples = 0
+        for number, one in enumerate(segments):
+            about = f"field {field!r}: item {number}, {one.start_s:g} to {one.end_s:g} s"
+            num_samples += self._require_inside(one, about)
+            if one.channel is not None and str(one.channel) != self._parts.channel:
+                require_channel(one.channel, len(self._recording.channels), about)
+        if num_samples > self._max_audio_seconds * SAMPLE_RATE_HZ:
             raise InvalidJob(
-                f"field 'segments': they are {seconds:.0f} s of audio together, and at most "
-                f"{self._max_audio_seconds:g} s are allowed"
+                f"field {field!r}: they are {num_samples / SAMPLE_RATE_HZ:.0f} s of audio "
+                f"together, and at most {self._max_audio_seconds:g} s are allowed: send several "
+                "jobs"
             )
+
+    def _require_inside(self, one: SegmentAsked, about: str) -> int:
+        """How many samples there are of it."""
+        whole = self._recording.whole
+        start, stop = self._samples(one)
+        if one.end_s > whole.duration_seconds + _BEYOND_SECONDS:
+            raise InvalidJob(
+                f"{about}: ends after the recording, which is {whole.duration_seconds:.3f} s long"
+            )
+        if stop - start < FRAME_SAMPLES:
+            raise InvalidJob(
+                f"{about}: has less than 25 ms of the recording, which is "
+                f"{whole.duration_seconds:.3f} s long: one frame needs as much"
+            )
+        return stop - start
 
 
 def _moments_of_integers(samples: Pcm, forget: Callable[[], object] | None) -> tuple[float, float]:

@@ -192,3 +192,26 @@ def test_the_lanes_are_shown(producer: Commands, client: Any, streams: JobStream
     assert found["lanes"]["normal"]["workers"][0]["in_flight"] == 1
     assert found["all"]["oldest_queued_s"] == found["lanes"]["normal"]["oldest_queued_s"] < 60
     assert found["estimated"] == {"delayed": False, "dead": False}
+
+
+def test_the_parts_of_results_that_were_waited_for_are_shown(
+    producer: Commands, client: Any
+) -> None:
+    """Turns as a table, and where they are if they are too many; other results have neither."""
+    told = {"label": "happy", "score": 0.75, "scores": {"happy": 0.75, "sad": 0.25}}
+    turn = {"start_s": 0, "end_s": 2, "speaker": "Anna", **told}
+    done = {"status": "done", "run": "1", "label": "happy", "score": "0.75"}
+    client.hset("emo:result:call", mapping={**done, "segments": json.dumps([turn])})
+    client.hset("emo:result:long", mapping={**done, "segments_key": "out/long.segments.json"})
+    client.hset("emo:result:plain", mapping=done)
+    ran = producer("wait", "call", "long", "plain")
+    assert ran.exit_code == 0, ran.output
+    _, *rest = ran.stdout.split("\n\n")
+    table, where = (part.split("\n") for part in rest)
+    assert table[0].strip() == "call:"
+    assert table[2].split()[:6] == ["segment", "0.00", "-", "2.00", "Anna", "happy"]
+    assert where[0].strip() == "long:"
+    assert where[1].startswith("segments: too long to be shown")
+    assert "out/long.segments.json" in where[1]
+    as_json = producer("wait", "call", "--json")
+    assert json.loads(as_json.stdout)["segments"] == [turn]

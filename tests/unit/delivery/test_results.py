@@ -1,9 +1,12 @@
 """What a result hash says of channels, segments and timelines."""
 
 import json
+import re
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from storage.errors import StorageUnavailable
@@ -11,13 +14,16 @@ from storage.queue.entries import Begun, Delivery, Verdict
 from storage.wire.messages import Job, Lane, Want
 from storage.wire.parts import SegmentAsked
 from tests.support.settle_desk import PREDICTION, SCORES, Outputs
+from tests.support.worker_process import ROOT
 from worker.delivery.results import MOST_FIELD_BYTES, Results
+from worker.engine.prediction import Timeline
 from worker.pipeline.task import Task
 from worker.stages.infer import Classified, ClassifiedCut, ClassifiedView
+from worker.warning import AudioWarning
 
 TIMELINE = [
-    {"start_s": 0.0, "end_s": 1.25, "scores": SCORES},
-    {"start_s": 1.25, "end_s": 2.5, "scores": {"happy": 0.123457, "sad": 0.876543}},
+    {"start_s": 0.0, "end_s": 1.2, "scores": SCORES},
+    {"start_s": 1.2, "end_s": 2.5, "scores": {"happy": 0.123457, "sad": 0.876543}},
 ]
 TOLD = {"label": "happy", "score": 0.75, "scores": SCORES}
 WHOLE = ClassifiedView(PREDICTION, silent=False)
@@ -56,6 +62,14 @@ def test_a_segment_says_what_it_was_asked_with() -> None:
     assert told["label"] == "happy"
     assert "channels" not in told
     assert "segments_found" not in told
+
+
+def test_the_times_of_a_segment_are_those_that_were_listed() -> None:
+    """To the last digit, so that a client finds it again; only what was found is rounded."""
+    asked = SegmentAsked(0.12345678, 1.98765432)
+    told = fields(replace(WHOLE, cuts=(cut(asked.start_s, asked.end_s, asked),)))
+    (segment,) = json.loads(told["segments"])
+    assert (segment["start_s"], segment["end_s"]) == (0.12345678, 1.98765432)
 
 
 def test_channels_are_told_as_the_whole_is() -> None:
@@ -122,3 +136,28 @@ def test_a_list_that_cannot_be_stored_is_no_result() -> None:
     outputs.error = StorageUnavailable("away")
     with pytest.raises(StorageUnavailable):
         fields(replace(WHOLE, cuts=(cut(0, 1, None),) * 2_000), outputs=outputs)
+
+
+def test_hours_of_a_timeline_are_told_in_the_memory_of_their_text() -> None:
+    """Items of 0.1 s, of a call with both channels: they are made one by one."""
+    edges = np.arange(0, 50_001, 5)
+    scores = np.tile(np.array([0.75, 0.25], np.float32), (len(edges) - 1, 1))
+    frames = np.stack([edges[:-1], edges[1:]], axis=1)
+    timeline = Timeline(frames, scores, ("happy", "sad"))
+    view = replace(WHOLE, prediction=replace(PREDICTION, timeline=timeline))
+    outputs = Outputs()
+    tracemalloc.start()
+    try:
+        fields(view, (view, view), want=frozenset({Want.TIMELINE}), outputs=outputs)
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(json.loads(outputs.objects["out/x.timeline.json"])) == 10_000
+    assert most_bytes < 3 * sum(map(len, outputs.objects.values()))
+
+
+def test_the_page_lists_the_warnings() -> None:
+    """docs/wire.md has each, in the order of telling."""
+    section = (ROOT / "docs" / "wire.md").read_text(encoding="utf-8").split("### Warnings\n")[1]
+    listed = re.findall(r"^\| `(\w+)` \|", section.split("\n## ")[0], re.MULTILINE)
+    assert listed == list(AudioWarning)

@@ -17,7 +17,7 @@ from storage.errors import (
 from storage.queue.entries import Ending, Outcome
 from storage.wire.messages import Status, Want
 from tests.support.settle_desk import PREDICTION, SCORES, Desk
-from worker.warning import AudioWarning
+from worker.warning import OF_FILES, AudioWarning
 
 
 def test_a_result_has_the_fields_of_the_contract() -> None:
@@ -61,7 +61,7 @@ def test_a_heartbeat_meanwhile_finds_nothing_lost(error: JobError | None) -> Non
     [
         ((AudioWarning.TRUNCATED,), False, "truncated"),
         ((), True, "untrained_model"),
-        (tuple(AudioWarning), True, "truncated,damaged,trailing_data,untrained_model"),
+        (OF_FILES, True, "truncated,damaged,trailing_data,untrained_model"),
     ],
 )
 def test_warnings_say_what_to_doubt(
@@ -76,8 +76,8 @@ def test_the_timeline_is_given_where_it_is_asked_for() -> None:
     """Each window's begin, end and scores, as JSON."""
     ending = Desk().ending(want=[Want.TIMELINE])
     assert json.loads(str(ending.fields["timeline"])) == [
-        {"start_s": 0.0, "end_s": 1.25, "scores": SCORES},
-        {"start_s": 1.25, "end_s": 2.5, "scores": {"happy": 0.123457, "sad": 0.876543}},
+        {"start_s": 0.0, "end_s": 1.2, "scores": SCORES},
+        {"start_s": 1.2, "end_s": 2.5, "scores": {"happy": 0.123457, "sad": 0.876543}},
     ]
 
 

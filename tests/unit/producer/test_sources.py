@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from producer.sources import UPLOAD_PREFIX, Source, place
+from producer.sources import UPLOAD_PREFIX, Source, place, place_segments
 from storage.objects.directory import DirectoryStore
 from storage.objects.local_files import named_files
 from storage.objects.store import ObjectStore
+from storage.wire.parts import Parts, SegmentAsked, parse_segments
 
 
 @pytest.fixture
@@ -82,3 +83,18 @@ def test_a_local_file_needs_a_store(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(ValueError, match=r"a\.wav is a local file: set EMO_STORE"):
         place(str(file), None, "")
+
+
+def test_a_long_list_of_segments_is_uploaded(root: Path, store: ObjectStore) -> None:
+    """And one that no worker would take is refused before it is sent."""
+    parts = Parts(segments=(SegmentAsked(0, 1.5, "A"),) * 3)
+    assert place_segments(parts, None, None, most_bytes=1_000) == parts
+    placed = place_segments(parts, store, None, most_bytes=10)
+    assert placed.segments is None
+    assert placed.segments_from is not None
+    assert parse_segments((root / placed.segments_from).read_bytes()) == parts.segments
+    with pytest.raises(ValueError, match="set EMO_STORE"):
+        place_segments(parts, None, None, most_bytes=10)
+    many = Parts(segments=(SegmentAsked(0, 1.5, "x" * 200),) * 10_000)
+    with pytest.raises(ValueError, match="may have 2097152: send it in several jobs"):
+        place_segments(many, store, None, most_bytes=10)

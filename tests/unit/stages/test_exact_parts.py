@@ -201,7 +201,10 @@ def test_other_labels_are_masked_before_the_softmax(stages: Stages) -> None:
         ({"start_s": 0, "end_s": 3.001}, "item 1, 0 to 3.001 s: ends after the recording"),
         ({"start_s": 2.49, "end_s": 3}, "item 1, 2.49 to 3 s: has less than 25 ms"),
         ({"start_s": 1, "end_s": 1.0249}, "item 1, 1 to 1.0249 s: has less than 25 ms"),
-        ({"start_s": 0, "end_s": 1, "channel": 2}, "2 channels, .* no channel 2"),
+        ({"start_s": 0, "end_s": 9_000}, "item 1, 0 to 9000 s: ends after the recording"),
+        ({"start_s": 0, "end_s": 1e308}, "item 1, 0 to 1e\\+308 s: ends after the recording"),
+        ({"start_s": 1e308, "end_s": 1.1e308}, "item 1, 1e\\+308 to 1.1e\\+308 s: ends after"),
+        ({"start_s": 0, "end_s": 1, "channel": 2}, "item 1, .* 2 channels, .* no channel 2"),
     ],
 )
 def test_a_segment_that_cannot_be_is_named(
@@ -214,9 +217,11 @@ def test_a_segment_that_cannot_be_is_named(
     assert classified.top.cuts is not None
     assert classified.top.cuts[0].end_seconds == 2.5
     both = (SegmentAsked(**good), SegmentAsked(**segment))  # type: ignore[arg-type]
-    job = Job("x", "a.wav", parts=Parts(segments=both))
-    with pytest.raises(InvalidJob, match=says):
-        stages((job, recording([lane(1)] * 3, job)))
+    for field, segments_from in (("segments", None), ("segments_from", "turns.json")):
+        parts = Parts(segments=both, segments_from=segments_from)
+        job = Job("x", "a.wav", parts=parts)
+        with pytest.raises(InvalidJob, match=f"field '{field}': {says}"):
+            stages((job, recording([lane(1)] * 3, job)))
 
 
 def test_segments_together_have_an_end(stages: Stages) -> None:

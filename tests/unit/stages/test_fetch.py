@@ -64,7 +64,7 @@ def test_segments_may_lie_in_an_object(tmp_path: Path, store: DirectoryStore) ->
         (b"\xff", InvalidJob, "'segments_from'"),
         (b'[{"start_s":1,"end_s":0}]', InvalidJob, "'segments_from': item 0"),
         (b" " * (2 * 1024**2 + 1), InvalidJob, "'segments_from': the list is larger than 2097152"),
-        (None, ObjectNotFound, "turns.json"),
+        (None, ObjectNotFound, "'segments_from': .*turns.json"),
     ],
 )
 def test_segments_that_are_none_fail_the_job(

@@ -58,6 +58,17 @@ def test_channels_are_told_with_what_is_in_them() -> None:
     ]
 
 
+def test_a_segment_of_a_channel_is_told_once() -> None:
+    """In the list at the top, where that has it; the others are those of the channel."""
+    own, shared = ({"start_s": 0, "end_s": 2, **TOLD, **more} for more in ({"channel": 1}, {}))
+    channels = [{"channel": 1, **TOLD, "segments": [own, shared]}]
+    both = shown({"segments": [own, shared], "channels": channels})[1:]
+    parts = [line.split("  ")[0] for line in both]
+    assert parts == ["channel 1 segment", "segment", "channel 1", "channel 1 segment"]
+    alone = shown({"segments_key": "a.json", "channels": channels})[1:]
+    assert [line.split("  ")[0] for line in alone] == ["channel 1", *["channel 1 segment"] * 2]
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: (

@@ -67,8 +67,9 @@ def test_no_more_is_decoded_than_is_asked_for(fields: dict[str, str], channels: 
         ({"channel": "8"}, "'channel': '8'"),
         ({"channel": "01"}, "'channel'"),
         ({"channel": "-1"}, "'channel'"),
-        ({"segments": "words"}, "'segments': Invalid JSON"),
-        ({"segments": "{}"}, "'segments'"),
+        ({"segments": "words"}, "'segments': 'words' is neither speech nor"),
+        ({"segments": "{}"}, "'segments': '{}' is neither speech nor a JSON list"),
+        ({"segments": "Speech"}, "'segments': 'Speech' is neither speech nor a JSON list"),
         ({"segments": '[{"start_s":0}]'}, "item 0, 'end_s'"),
         ({"segments": '[{"start_s":0,"end_s":1},{"start_s":"0","end_s":1}]'}, "item 1, 'start_s'"),
         ({"segments": '[{"start_s":true,"end_s":2}]'}, "item 0, 'start_s'"),
@@ -102,8 +103,8 @@ def test_a_list_has_an_end() -> None:
     """One more segment than may be."""
     segments = [{"start_s": 0, "end_s": 1}] * (MOST_SEGMENTS + 1)
     assert len(parse_segments(json.dumps(segments[1:]))) == MOST_SEGMENTS
-    with pytest.raises(InvalidJob, match="'segments_from'"):
-        parse_segments(json.dumps(segments), field="segments_from")
+    with pytest.raises(InvalidJob, match="'segments_from': more than 10000 segments"):
+        parse_segments(json.dumps(segments), about="field 'segments_from'")
 
 
 SECONDS = st.floats(0, 7_000, allow_nan=False)
