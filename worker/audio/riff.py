@@ -18,6 +18,7 @@ _EXTENSIBLE_GUID_TAIL = bytes.fromhex("0000 0000 1000 8000 00aa 0038 9b71")
 _FORMAT_BYTES = 16
 _EXTENSIBLE_BYTES = 40
 _HEAD_BYTES = 8
+_BEGINNING_BYTES = 256  # of most files the whole header, with one call
 _MAX_CHUNKS = 64  # real files have a handful; a hostile one has millions
 # Programs that write to a pipe cannot know the length: they leave 0, or about 2 or 4 GiB.
 _UNKNOWN_LENGTH = 0x7FFF_0000
@@ -56,21 +57,28 @@ def read_header(fd: int, size: int) -> WavHeader | None:
 
     Chunks of any other kind are skipped wherever they stand.
     """
-    if os.pread(fd, 4, 0) not in (b"RIFF", b"RF64") or os.pread(fd, 4, 8) != b"WAVE":
+    beginning = os.pread(fd, _BEGINNING_BYTES, 0)
+    if beginning[:4] not in (b"RIFF", b"RF64") or beginning[8:12] != b"WAVE":
         return None
+
+    def read(num_bytes: int, position: int) -> bytes:
+        if position + num_bytes <= len(beginning):
+            return beginning[position : position + num_bytes]
+        return os.pread(fd, num_bytes, position)
+
     form = b""
     long_bytes = _IN_DS64
     position = 12
     for _ in range(_MAX_CHUNKS):
-        head = os.pread(fd, _HEAD_BYTES, position)
+        head = read(_HEAD_BYTES, position)
         if len(head) < _HEAD_BYTES:
             return None
         kind, length = struct.unpack("<4sI", head)
         body = position + _HEAD_BYTES
         if kind == b"fmt ":
-            form = os.pread(fd, min(length, _EXTENSIBLE_BYTES), body)
+            form = read(min(length, _EXTENSIBLE_BYTES), body)
         elif kind == b"ds64":
-            long_bytes = int.from_bytes(os.pread(fd, 16, body)[_DATA_IN_DS64], "little")
+            long_bytes = int.from_bytes(read(16, body)[_DATA_IN_DS64], "little")
         elif kind == b"data":
             if length != _IN_DS64 or long_bytes == _IN_DS64:
                 known = 0 < length < _UNKNOWN_LENGTH
@@ -107,6 +115,8 @@ def _header(form: bytes, data_offset: int, declared: int, fd: int, size: int) ->
 def _trailing_bytes(fd: int, end: int, size: int) -> int:
     """Bytes behind the data that are no chunks of this file, which may begin at an odd offset."""
     for _ in range(_MAX_CHUNKS):
+        if end >= size:
+            break
         for position in (end + end % 2, end):
             head = os.pread(fd, _HEAD_BYTES, position)
             length = int.from_bytes(head[4:], "little")
