@@ -108,8 +108,7 @@ class Decoder:
                     yield from resampler.push(None)
                 lanes = self.lanes.of(frame.layout.nb_channels)
                 resampler = Resampler(frame, self._sample_rate_hz, lanes)
-            for chunk in resampler.push(frame):
-                yield chunk
+            yield from resampler.push(frame)
         if resampler is not None:
             yield from resampler.push(None)
 
