@@ -60,6 +60,7 @@ def test_each_part_prints_a_report_that_can_be_kept(part: Part, tmp_path: Path) 
             assert isinstance(result, DecodeReport)
             assert len(result.formats) == 16
             assert all(each.files_per_second > 0 for each in result.formats)
+            assert all(0 < (each.cpu_against_program or 0) < 100 for each in result.formats)
         case Part.SPEECH:
             assert isinstance(result, SpeechReport)
             assert result.audio_seconds >= 60

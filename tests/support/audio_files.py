@@ -141,9 +141,19 @@ def wma(seconds: float, sample_rate_hz: int = 44_100) -> bytes:
 
 def vorbis(seconds: float, sample_rate_hz: int = 16_000, *, channels: int = 1) -> bytes:
     """A tone as an Ogg file with Vorbis, which the wheels of PyAV cannot encode well."""
+    return _by_program(seconds, sample_rate_hz, channels, "-c:a", "libvorbis", "-f", "ogg")
+
+
+def dts(seconds: float, sample_rate_hz: int = 44_100, *, channels: int = 2) -> bytes:
+    """A tone in frames of DTS as they lie on a disc, 1.4 Mbit/s; PyAV has no encoder for it."""
+    options = ("-c:a", "dca", "-strict", "-2", "-b:a", "1411200", "-f", "dts")
+    return _by_program(seconds, sample_rate_hz, channels, *options)
+
+
+def _by_program(seconds: float, sample_rate_hz: int, channels: int, *options: str) -> bytes:
     source = f"sine=440:sample_rate={sample_rate_hz}:duration={seconds}"
     line = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", source]
-    line += ["-ac", str(channels), "-c:a", "libvorbis", "-f", "ogg", "-"]
+    line += ["-ac", str(channels), *options, "-"]
     return subprocess.run(line, check=True, capture_output=True).stdout
 
 

@@ -23,7 +23,7 @@ from worker.audio.formats import DECODERS, FORMATS
 from worker.audio.joined import find_joined
 from worker.audio.lanes import Lanes
 from worker.audio.pcm import SAMPLE_BYTES
-from worker.audio.resampling import Resampler, form_of
+from worker.audio.resampling import Resampler
 from worker.audio.section import Section
 from worker.audio.wholeness import (
     STEP_SECONDS,
@@ -36,7 +36,8 @@ from worker.audio.wholeness import (
 )
 from worker.warning import AudioWarning, in_order
 
-_WAV_PROBE_BYTES = 32_768  # by default a WAV file takes ten times as long to open
+# By default a WAV file takes ten times as long to open, in search of DTS among its samples.
+_WAV_PROBE_BYTES = 16_384
 _DECODERS = frozenset(DECODERS.split(","))
 # What stands between two files that were joined, and is given to the decoder as a packet.
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
@@ -115,18 +116,18 @@ class Decoder:
         """Samples of every frame, through a new graph whenever the frames change their form."""
         resampler: Resampler | None = None
         for frame in self._frames(container, stream):
-            if resampler is None or resampler.form != form_of(frame):
+            if resampler is None or not resampler.takes(frame):
                 if resampler is not None:
                     yield from resampler.push(None)
                 lanes = self.lanes.of(frame.layout.nb_channels)
-                resampler = Resampler(form_of(frame), self._sample_rate_hz, lanes)
+                resampler = Resampler(frame, self._sample_rate_hz, lanes)
             yield from resampler.push(frame)
         if resampler is not None:
             yield from resampler.push(None)
 
     def _frames(self, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
         """Decoded frames; what does not decode is counted and left out."""
-        heard = self._heard
+        heard, decode = self._heard, stream.decode
         tick_seconds = float(stream.time_base or 0)
         has_pauses = allows_pauses(stream.codec_context.name)
         step_seconds = None if has_pauses else STEP_SECONDS.get(container.format.name)
@@ -134,7 +135,7 @@ class Decoder:
         lacking = False
         for packet in self._packets(container, stream):
             try:
-                frames = stream.decode(packet)
+                frames = decode(packet)
             except MemoryError:
                 raise
             except EOFError:
@@ -151,8 +152,8 @@ class Decoder:
                     heard.has_holes |= heard.reached_seconds > 0 and start_seconds > limit_seconds
                     heard.reached_seconds = start_seconds + frame.samples / frame.sample_rate
                 yield frame
-            if frames and packet is not None and packet.size:
-                heard.has_holes |= lacking
+            if lacking and frames and packet is not None and packet.size:
+                heard.has_holes = True
                 lacking = False
         if frame is not None and frame.pts is not None:
             heard.reached_seconds = tick_seconds * frame.pts + frame.samples / frame.sample_rate
@@ -164,10 +165,11 @@ class Decoder:
         heard = self._heard
         try:
             for packet in container.demux(stream):  # ends with an empty packet
-                if packet.size:
+                if num_bytes := packet.size:
                     heard.num_packets += 1
-                    heard.num_bytes += packet.size
-                    heard.has_holes |= heard.is_cut  # for this is not the last
+                    heard.num_bytes += num_bytes
+                    if heard.is_cut:
+                        heard.has_holes = True  # for this is not the last
                     heard.is_cut = packet.is_corrupt
                 yield packet
         except MemoryError:

@@ -6,7 +6,7 @@ of numpy: decode processes import it.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 MAX_MESSAGE_BYTES = 8_192
 
@@ -82,11 +82,17 @@ Message = Request | Ready | Part | GoOn | GiveUp | Again | Done | Failed
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind for kind in (Request, Ready, Part, GoOn, GiveUp, Again, Done, Failed)
 }
+# Looked up once: both sides do this for each file.
+_FIELDS = {
+    kind: tuple((field.name, field.type) for field in fields(kind)) for kind in _KINDS.values()
+}
 
 
 def encode(message: Message) -> bytes:
     """A message as one packet."""
-    return json.dumps([type(message).__name__, asdict(message)]).encode()
+    kind = type(message)
+    given = {name: getattr(message, name) for name, _ in _FIELDS[kind]}
+    return json.dumps([kind.__name__, given]).encode()
 
 
 def decode(packet: bytes) -> Message:
@@ -96,8 +102,8 @@ def decode(packet: bytes) -> Message:
         message = _KINDS[kind](**given)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Misbehaved(f"it sent what is no message: {error!r:.100}") from error
-    for field in fields(message):
-        value = getattr(message, field.name)
-        if type(value) is not field.type or (isinstance(value, int) and value < 0):
-            raise Misbehaved(f"it sent a {kind} with {field.name} = {value!r:.100}")
+    for name, its_type in _FIELDS[type(message)]:
+        value = given[name]
+        if type(value) is not its_type or (its_type is int and value < 0):
+            raise Misbehaved(f"it sent a {kind} with {name} = {value!r:.100}")
     return message

@@ -1,6 +1,6 @@
 """Frames of one form to mono float32 lanes at one rate. Free of numpy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from av.audio.frame import AudioFrame
 from av.filter import Graph
@@ -15,21 +15,18 @@ from worker.audio.pcm import SAMPLE_BYTES
 _BATCH_SAMPLES = 65_536
 _CHUNK_SAMPLES = 16_384
 
-Form = tuple[str, str, int]
-
-
-def form_of(frame: AudioFrame) -> Form:
-    """What a filter graph is built for: sample format, channel layout, sample rate in Hz."""
-    return frame.format.name, frame.layout.name, frame.sample_rate
-
 
 class Resampler:
     """Frames of one form to lanes, interleaved: each as if its channel were all there is."""
 
-    def __init__(self, form: Form, sample_rate_hz: int, lanes: Sequence[int | None]) -> None:
-        """A lane is a channel, or None for the mix. Raises NotAudio."""
-        self.form = form
-        sample_format, layout, rate_hz = form
+    def __init__(self, first: AudioFrame, sample_rate_hz: int, lanes: Sequence[int | None]) -> None:
+        """Be ready for frames like the `first`. A lane is a channel, or None for the mix.
+
+        Raises NotAudio.
+        """
+        self._rate_hz = rate_hz = first.sample_rate
+        self._layout = first.layout
+        self._format = sample_format = first.format.name
         if not sample_rate_is_sound(rate_hz):
             raise NotAudio(
                 f"its sample rate of {rate_hz} Hz cannot be that of sound: the header is wrong"
@@ -39,24 +36,36 @@ class Resampler:
         self._graph = Graph()
         self._graph.threads = 1  # others would be started for each file anew, and may not be
         self._source = self._graph.add_abuffer(
-            sample_rate=rate_hz, format=sample_format, layout=layout
+            sample_rate=rate_hz, format=sample_format, layout=first.layout.name
         )
         self._sink = self._graph.add("abuffersink")
         try:
             self._link(lanes, as_text(resample_options(sample_rate_hz)))
             self._graph.configure()
         except ValueError as error:
-            raise NotAudio(f"its channels ({layout}) cannot be mixed down to mono") from error
+            name = first.layout.name
+            raise NotAudio(f"its channels ({name}) cannot be mixed down to mono") from error
         self._graph.set_audio_frame_size(_CHUNK_SAMPLES)
 
-    def push(self, frame: AudioFrame | None) -> Iterator[memoryview]:
+    def takes(self, frame: AudioFrame) -> bool:
+        """Whether it is of the form that this was made for."""
+        return (
+            frame.sample_rate == self._rate_hz
+            and frame.layout == self._layout
+            and frame.format.name == self._format
+        )
+
+    def push(self, frame: AudioFrame | None) -> Iterable[memoryview]:
         """Take a frame, or None at the end, and give the samples that are ready."""
         self._source.push(frame)
         if frame is not None:
             self._waiting_samples += frame.samples
             if self._waiting_samples < _BATCH_SAMPLES:
-                return
-            self._waiting_samples = 0
+                return ()
+        self._waiting_samples = 0
+        return self._ready()
+
+    def _ready(self) -> Iterator[memoryview]:
         while True:
             try:
                 ready = self._sink.pull()

@@ -62,6 +62,7 @@ def read_header(fd: int, size: int) -> WavHeader | None:
     start = read(0, 12)
     if start[:4] not in (b"RIFF", b"RF64") or start[8:] != b"WAVE":
         return None
+
     form = b""
     long_bytes = _IN_DS64
     position = 12
@@ -122,9 +123,9 @@ def _header(form: bytes, data_offset: int, declared: int, fd: int, size: int) ->
 
 def _trailing_bytes(fd: int, end: int, size: int) -> int:
     """Bytes behind the data that are no chunks of this file, which may begin at an odd offset."""
-    if end >= size:
-        return 0
     for _ in range(_MAX_CHUNKS):
+        if end >= size:
+            break
         for position in (end + end % 2, end):
             head = os.pread(fd, _HEAD_BYTES, position)
             length = int.from_bytes(head[4:], "little")

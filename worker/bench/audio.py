@@ -1,13 +1,18 @@
 """Files to measure with, in other formats or longer than what is at hand; made by ffmpeg."""
 
+import os
+import resource
 import subprocess
 import wave
 from pathlib import Path
 
 import numpy as np
 
+from worker.audio.formats import command_line_filters
 from worker.audio.program import find_ffmpeg
 from worker.clip import SAMPLE_RATE_HZ, Samples
+
+_QUOTED = r"'\''"  # a quotation mark, in a list of ffmpeg's
 
 
 def write_wav(path: Path, samples: Samples) -> None:
@@ -26,6 +31,35 @@ def prolong(source: Path, target: Path, *, times: int) -> None:
     """Write `source` that many times over, its packets as they are. Raises Internal."""
     loop = ["-stream_loop", str(times - 1), "-i", str(source)]
     _ffmpeg(*loop, "-map", "0:a", "-c", "copy", str(target))
+
+
+def decode_by_program(file: Path, listing: Path, *, times: int) -> float:
+    """CPU seconds of one ffmpeg that makes of `file`, so often, what a decode process does.
+
+    One after the other; its start counts. `listing` is written for it. Raises Internal.
+    """
+    quoted = str(file).replace("'", _QUOTED)
+    listing.write_text(f"file '{quoted}'\n" * times, encoding="utf-8")
+    before_seconds = _children_seconds()
+    _ffmpeg(
+        *("-threads", "1", "-f", "concat", "-safe", "0", "-i", str(listing), "-map", "0:a:0"),
+        *(
+            "-af",
+            command_line_filters(SAMPLE_RATE_HZ),
+            "-c:a",
+            "pcm_f32le",
+            "-f",
+            "f32le",
+            os.devnull,
+        ),
+    )
+    return _children_seconds() - before_seconds
+
+
+def _children_seconds() -> float:
+    """CPU time of the processes that we have waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _ffmpeg(*arguments: str) -> None:

@@ -10,7 +10,7 @@ import psutil
 
 from storage.objects.blob import Blob
 from worker.audio.processes import DecodeProcesses
-from worker.bench.audio import prolong
+from worker.bench.audio import decode_by_program, prolong
 from worker.bench.report import DecodeReport, FormatReport, Latency
 from worker.bench.timing import repeat
 from worker.clip import Fetched
@@ -36,16 +36,21 @@ def measure_decode(
             audio_seconds = decode(Fetched(Blob.open(file))).whole.duration_seconds
             long = directory / f"long_{file.name}"
             prolong(file, long, times=math.ceil(LONG_SECONDS / audio_seconds))
-            reports += [_measure(decode, processes, each, seconds) for each in (file, long)]
+            for each in (file, long):
+                alike = directory / "as often"
+                reports.append(_measure(decode, processes, each, seconds, listing=alike))
     finally:
         processes.close()
     return DecodeReport(settings.decode_processes, tuple(reports))
 
 
 def _measure(
-    decode: Decode, processes: DecodeProcesses, file: Path, seconds: float
+    decode: Decode, processes: DecodeProcesses, file: Path, seconds: float, *, listing: Path
 ) -> FormatReport:
-    """Decode one file alone, then in as many threads as there are processes."""
+    """Decode one file alone, in as many threads as there are processes, and by one ffmpeg.
+
+    That is told by `listing` to decode it as often.
+    """
     audio_seconds = decode(Fetched(Blob.open(file))).whole.duration_seconds
     alone = repeat(lambda: decode(Fetched(Blob.open(file))), seconds=seconds / 2)
     threads = len(processes.pids)
@@ -58,6 +63,7 @@ def _measure(
         files = sum(len(turn.result()) for turn in turns)
     wall_seconds = time.perf_counter() - started
     cpu_ms = 1000 * (_cpu_seconds(processes) - cpu_before) / files
+    program_ms = 1000 * decode_by_program(file, listing, times=files) / files
     return FormatReport(
         file=file.name,
         audio_seconds=audio_seconds,
@@ -65,6 +71,7 @@ def _measure(
         files_per_second=files / wall_seconds,
         cpu_ms=cpu_ms,
         cpu_ms_per_audio_second=cpu_ms / audio_seconds,
+        cpu_against_program=cpu_ms / program_ms,
     )
 
 

@@ -100,7 +100,8 @@ class FormatReport:
     """One file, again and again. `cpu_ms` is what it costs in all processes together.
 
     `alone` is the time of one file while nothing else is decoded; `files_per_second` and `cpu_ms`
-    are with every process busy.
+    are with every process busy. `cpu_against_program` is `cpu_ms` divided by what one ffmpeg takes,
+    that decodes as many right after; results that are older than it have none.
     """
 
     file: str
@@ -109,6 +110,7 @@ class FormatReport:
     files_per_second: float
     cpu_ms: float
     cpu_ms_per_audio_second: float
+    cpu_against_program: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

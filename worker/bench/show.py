@@ -148,12 +148,14 @@ def _decode(report: DecodeReport) -> Sheet:
             number(each.files_per_second),
             number(each.cpu_ms),
             number(each.cpu_ms_per_audio_second),
+            "—" if each.cpu_against_program is None else number(each.cpu_against_program),
         )
         for each in report.formats
     )
     columns = ("file", "audio s", "alone p50, ms", "p99, ms", "files / s", "CPU ms a file")
     title = f"The decode stage, decode processes: {report.processes}"
-    return Sheet(title, (*columns, "CPU ms / audio s"), tuple(rows))
+    more = ("CPU ms / audio s", "CPU against the ffmpeg program")
+    return Sheet(title, (*columns, *more), tuple(rows))
 
 
 def _speech(report: SpeechReport) -> Sheet:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from storage.errors import NoAudioStream, NotAudio
 from storage.objects.blob import Blob
 from tests.support.audio_files import (
+    dts,
     encode,
     id3,
     id3_with_cover,
@@ -56,6 +57,16 @@ def test_surround_never_exceeds_full_scale(layout: str) -> None:
     """The same tone in every channel of a surround file comes out at its own level."""
     channels = {"2.1": 3, "quad": 4, "5.1": 6, "7.1": 8}[layout]
     assert gain([tone(0.5)] * channels, layout) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("channels", [2, 6])
+def test_dts_among_the_samples_of_a_wav_file_is_found(channels: int) -> None:
+    """As on some discs, its header says 16-bit PCM: played as that it would be noise."""
+    data = wav(dts(1.0, channels=channels), channels=2, sample_rate_hz=44_100)
+    sound = decode(data)[0][2_000:14_000]
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)))) ** 2
+    peak = 440 * len(sound) // 16_000
+    assert spectrum[peak - 3 : peak + 4].sum() > 0.999 * spectrum.sum()
 
 
 @pytest.mark.parametrize("sample_rate_hz", [8_000, 11_025, 22_050, 44_100, 48_000])
