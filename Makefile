@@ -24,6 +24,7 @@ PARALLEL := -n $(JOBS) --dist worksteal --ignore=tests/serial
 
 test: $(READY) ## all tests, or TESTS=…, with real Redis and S3 servers that they start themselves
 	@tests/servers || [ -z "$$CI" ]
+	@tests/node-packages || [ -z "$$CI" ]
 ifneq ($(findstring tests/serial,$(TESTS)),)
 	$(BIN)/python -m pytest $(TESTS)
 else

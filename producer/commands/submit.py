@@ -14,17 +14,17 @@ from producer.program import (
     AsJson,
     IfFull,
     WhenFull,
+    client_of,
     enqueue,
     fail,
     progress,
-    server,
     settings,
 )
 from producer.sources import place, place_segments
 from storage.errors import InvalidJob, JobError
 from storage.objects.local_files import named_files
 from storage.objects.store import ObjectStore, open_store
-from storage.queue.submission import BacklogFull, Submissions
+from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError
 from storage.settings import SharedSettings
 from storage.terminal.options import (
@@ -36,7 +36,7 @@ from storage.terminal.options import (
 )
 from storage.terminal.text import say, tell
 from storage.wire.channels import MIX
-from storage.wire.messages import JOB_ID, Job, Keys, Lane, Want, parse_want, require_compatible
+from storage.wire.messages import JOB_ID, Job, Lane, Want, parse_want, require_compatible
 
 
 def submit(
@@ -81,9 +81,7 @@ def submit(
     deadline_ms = None
     if deadline_seconds is not None:
         deadline_ms = round(1000 * (time.time() + deadline_seconds))
-    submissions = Submissions(
-        server(chosen), keys=Keys(chosen.prefix), max_backlog=chosen.max_backlog
-    )
+    client = client_of(chosen)
     store = _store(chosen)
     named: dict[str, str] = {}
     try:
@@ -98,7 +96,7 @@ def submit(
                 want=wanted,
                 parts=parts,
             )
-            submitted = enqueue(partial(submissions.submit, asked, lane), when_full)
+            submitted = enqueue(partial(client.submit, asked, lane), when_full)
             named[submitted.job_id] = source.name
             if not submitted.enqueued:
                 tell(
@@ -119,7 +117,7 @@ def submit(
         _tell_enqueued(named, printed=not wait_for_results)
         fail(str(error))
     if wait_for_results:
-        follow(submissions, named, timeout, as_json=as_json)
+        follow(client, named, timeout, as_json=as_json)
 
 
 def _tell_enqueued(named: dict[str, str], *, printed: bool) -> None:

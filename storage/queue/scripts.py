@@ -8,7 +8,11 @@ from redis.commands.core import Script
 _LUA = Path(__file__).parent / "lua"
 
 
-def load_script(client: redis.Redis, name: str) -> Script:
+def script_text(name: str) -> str:
     """The script of that name, with the prelude in front."""
-    text = (_LUA / "prelude.lua").read_text() + (_LUA / f"{name}.lua").read_text()
-    return client.register_script(text)
+    return (_LUA / "prelude.lua").read_text() + (_LUA / f"{name}.lua").read_text()
+
+
+def load_script(client: redis.Redis, name: str) -> Script:
+    """The same, to be called."""
+    return client.register_script(script_text(name))
