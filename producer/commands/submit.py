@@ -36,7 +36,15 @@ from storage.terminal.options import (
 )
 from storage.terminal.text import say, tell
 from storage.wire.channels import MIX
-from storage.wire.messages import JOB_ID, Job, Lane, Want, parse_want, require_compatible
+from storage.wire.messages import (
+    JOB_ID,
+    Job,
+    Lane,
+    Want,
+    parse_want,
+    require_compatible,
+    require_id,
+)
 
 
 def submit(
@@ -52,6 +60,7 @@ def submit(
     want: Annotated[str, typer.Option(help="embedding,frames,timeline: besides scores.")] = "",
     bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
     job: Annotated[str | None, typer.Option(help="Job id, for one name only.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Count the jobs in this batch.")] = None,
     channel: ChannelOption = MIX,
     segments: SegmentsOption = "",
     hop: HopOption = None,
@@ -76,6 +85,7 @@ def submit(
         parts = parts_of(channel, segments, hop, labels)
         wanted = parse_want(f"{want},{Want.TIMELINE}" if hop is not None else want)
         require_compatible(wanted, parts)
+        require_id("batch", batch)
     except InvalidJob as error:
         fail(str(error), status=EXIT_SETTINGS)
     deadline_ms = None
@@ -94,6 +104,7 @@ def submit(
                 bucket=bucket,
                 deadline_ms=deadline_ms,
                 want=wanted,
+                batch=batch,
                 parts=parts,
             )
             submitted = enqueue(partial(client.submit, asked, lane), when_full)

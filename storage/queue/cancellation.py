@@ -34,12 +34,17 @@ class Cancelled:
 class Ends:
     """How ends are kept: the lifetime of a result, and how many events there are of them."""
 
-    result_ttl_seconds: float
-    results_maxlen: int
+    result_ttl_seconds: float = 86_400
+    results_maxlen: int = 1_000_000
+
+    @property
+    def limits(self) -> list[str | int]:
+        """Milliseconds, and a count, as scripts are told them."""
+        return [round(self.result_ttl_seconds * 1000), self.results_maxlen]
 
     def settling(self, keys: Keys) -> list[str | int]:
         """The first arguments of every script that can end a job."""
-        return [keys.prefix, GROUP, round(self.result_ttl_seconds * 1000), self.results_maxlen]
+        return [keys.prefix, GROUP, *self.limits]
 
 
 class Cancelling:

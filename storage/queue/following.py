@@ -98,7 +98,9 @@ class Following:
 
     def _hash(self, job_id: str) -> Steps[dict[str, str] | None]:
         found = yield Command(("HGETALL", self._keys.result(job_id)))
-        return {name: value for name, value in text(found).items() if name[:1] != "_"} or None
+        return {
+            name: value for name, value in fields_as_text(found).items() if name[:1] != "_"
+        } or None
 
     def _last_event(self) -> Steps[str]:
         words = ("XREVRANGE", self._keys.results, "+", "-", "COUNT", 1)
@@ -109,7 +111,9 @@ class Following:
         """The events after `last`; waits for one."""
         how = ("COUNT", _EVENTS_AT_ONCE, "BLOCK", block_ms)
         reply = yield Command(("XREAD", *how, "STREAMS", self._keys.results, last))
-        return [(entry.decode(), text(fields)) for _, (entry, fields) in stream_entries(reply)]
+        return [
+            (entry.decode(), fields_as_text(fields)) for _, (entry, fields) in stream_entries(reply)
+        ]
 
 
 def peek(keys: Keys, lane: Lane, entry: str) -> Steps[Delivery | None]:
@@ -122,7 +126,7 @@ def peek(keys: Keys, lane: Lane, entry: str) -> Steps[Delivery | None]:
     return delivery(lane, entry, 0, reply[0][1]) if reply else None
 
 
-def text(raw: dict[bytes, bytes]) -> dict[str, str]:
+def fields_as_text(raw: dict[bytes, bytes]) -> dict[str, str]:
     """Fields as text, whatever stands in them."""
     return {
         name.decode("utf-8", "replace"): value.decode("utf-8", "replace")

@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from storage.errors import InvalidJob
+from storage.queue.cancellation import Ends
 from storage.queue.following import Following
 from storage.queue.steps import Call, Calls, Driver, Give, Pause, Steps
 from storage.redis.connection import RedisError
@@ -34,9 +35,10 @@ class Submitted:
 class Submitting:
     """Submits jobs."""
 
-    def __init__(self, keys: Keys, max_backlog: int) -> None:
+    def __init__(self, keys: Keys, max_backlog: int, ends: Ends) -> None:
         self._keys = keys
         self._max_backlog = max_backlog
+        self._kept = [keys.prefix, *ends.limits]
 
     def submit(self, job: Job, lane: Lane) -> Steps[Submitted]:
         """Enqueue a job once: repeating it is safe. Raises BacklogFull, InvalidJob.
@@ -75,7 +77,7 @@ class Submitting:
                 raise fault
 
     def _call(self, job: Job, lane: Lane) -> Call:
-        head = [self._keys.prefix, job.id, lane.value, self._max_backlog]
+        head = [*self._kept, job.id, lane.value, self._max_backlog]
         fields = [text for pair in job.fields().items() for text in pair]
         return Call("submit", self._keys.lanes, [*head, *fields])
 
@@ -98,9 +100,11 @@ class Submitting:
 class Submissions:
     """Submit jobs and look at them, on this thread. Thread-safe as redis-py's client is."""
 
-    def __init__(self, client: redis.Redis, *, keys: Keys, max_backlog: int) -> None:
+    def __init__(
+        self, client: redis.Redis, *, keys: Keys, max_backlog: int, ends: Ends | None = None
+    ) -> None:
         self._driver = Driver(client)
-        self._submitting = Submitting(keys, max_backlog)
+        self._submitting = Submitting(keys, max_backlog, ends or Ends())
         self._following = Following(keys)
 
     def submit(self, job: Job, lane: Lane) -> Submitted:
