@@ -33,7 +33,7 @@ local function begin(stream, lane, id, count)
   end
   local joins = not status and named_batch(fields)
   local batch = known[8] or joins or nil
-  if batch and is_halted(at.prefix, claim_batch(at.prefix, batch)) then
+  if batch and batches().is_halted(at.prefix, claim_batch(at.prefix, batch)) then
     settle(at, stream, id, job, HALTED)
     return { 'CANCELLED', job }
   end
@@ -51,7 +51,7 @@ local function begin(stream, lane, id, count)
   if not armed_how(key, lane, id, owner, count) then deliveries = deliveries + 1 end
   local run = math.max(1, whole(known[6]))
   local enqueued_ms = milliseconds(known[7]) or string.match(id, '^%d+')
-  if joins then join_batch(at, key, joins) end
+  if joins then batches().join(at, key, joins) end
   redis.call('HSET', key, 'status', 'running', 'worker', owner, 'attempts', attempts,
     'deliveries', deliveries, 'run', run, '_armed', holding(owner, count) .. how,
     '_entry', id, '_lane', lane, '_enqueued_ms', enqueued_ms)

@@ -32,6 +32,6 @@ if entry ~= '' and not foreign then
 end
 redis.call('ZREM', delayed, job)
 redis.call('DEL', waiting)
-if batch then join_batch(at, key, batch) end
+if batch then batches().join(at, key, batch) end
 conclude(at, key, job, { status = 'cancelled', fields = {} })
 return { 'CANCELLED', status or 'queued' }

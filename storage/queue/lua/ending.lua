@@ -45,7 +45,7 @@ local function conclude(at, key, job, ending, letter)
   end
   append(at.prefix, at.prefix .. ':results', 'MAXLEN', '~', at.results_maxlen, '*',
     'finished_at_ms', finished, unpack(event))
-  if batch then end_in_batch(at, batch, job, ending.status, known[4]) end
+  if batch then batches().ended(at, batch, job, ending.status, known[4]) end
 end
 
 -- Claims the batch that a job counts in, or will: of one that nobody knows, so that it has no status,
@@ -59,7 +59,7 @@ end
 local function drop(at, stream, id, fields)
   local batch = claim_batch(at.prefix, named_batch(fields))
   take_off(stream, at.group, id)
-  if batch then count_repeat(at, batch) end
+  if batch then batches().count_repeat(at, batch) end
 end
 
 -- Ends a job and takes its entry off the lane. The caller has checked the fence and the types.
@@ -72,7 +72,7 @@ local function settle(at, stream, id, job, ending)
 
   take_off(stream, at.group, id)
   if TERMINAL[status] then return 'ALREADY' end
-  if batch then join_batch(at, key, batch) end
+  if batch then batches().join(at, key, batch) end
   conclude(at, key, job, ending, ending.reason and fields)
   return 'SETTLED'
 end

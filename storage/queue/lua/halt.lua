@@ -3,8 +3,8 @@
 -- Returns {MARKED or ENDED (it is complete; nothing changed), how many jobs of it have not ended}.
 local prefix, batch = ARGV[1], ARGV[2]
 claim_batch(prefix, batch)
-local now = tally(prefix, batch)
+local now = batches().tally(prefix, batch)
 if now.status == 'complete' then return { 'ENDED', 0 } end
-redis.call('HSETNX', open_batch(prefix, batch), 'cancel_at_ms', now_ms())
-keep({ prefix = prefix }, batch, tally(prefix, batch))
+redis.call('HSETNX', batches().open(prefix, batch), 'cancel_at_ms', now_ms())
+batches().keep({ prefix = prefix }, batch, batches().tally(prefix, batch))
 return { 'MARKED', now.open }

@@ -10,12 +10,17 @@ local lost = {}
 -- renewing leases.
 local function halt(stream, id, job)
   local key = at.prefix .. ':result:' .. job
-  local known = redis.pcall('HMGET', key, 'batch', 'status', '_entry', '_lane')
-  local batch = known[1] and known[3] == id and not TERMINAL[known[2]]
-    and lane_key(at.prefix, known[4]) == stream and claim_batch(at.prefix, known[1])
-  if not batch or not is_halted(at.prefix, batch) or not pcall(must_be_settleable, at.prefix) then
+  local batch = redis.pcall('HGET', key, 'batch')
+  if type(batch) ~= 'string' then return false end
+  local known = redis.call('HMGET', key, 'status', '_entry', '_lane')
+  if known[2] ~= id or lane_key(at.prefix, known[3]) ~= stream or TERMINAL[known[1]] then
     return false
   end
+  local able = pcall(function()
+    claim_batch(at.prefix, batch)
+    must_be_settleable(at.prefix)
+  end)
+  if not able or not batches().is_halted(at.prefix, batch) then return false end
   take_off(stream, at.group, id)
   conclude(at, key, job, HALTED)
   return true

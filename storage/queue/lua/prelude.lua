@@ -55,7 +55,6 @@ end
 local function must_be_settleable(prefix)
   must_be(prefix .. ':results', 'stream')
   must_be(prefix .. ':dead', 'stream')
-  must_be(prefix .. ':batches', 'stream')
 end
 
 local function lane_key(prefix, lane)
@@ -105,9 +104,9 @@ local function payload(stream, id)
   return reply[1] and reply[1][2]
 end
 
--- Of fields that are repeated the last one counts, as in a mapping.
-local function field(fields, name)
-  for i = #fields - 1, 1, -2 do
+-- Of fields that are repeated the last one counts, as in a mapping. `first` is where they begin.
+local function field(fields, name, first)
+  for i = #fields - 1, first or 1, -2 do
     if fields[i] == name then return fields[i + 1] end
   end
 end

@@ -12,7 +12,7 @@ for i = 1, #due, 2 do
   local fields = redis.call('HGETALL', waiting)
   local known = redis.call('HMGET', key, 'status', 'batch')
   local lane, status, batch = field(fields, '_lane'), known[1], claim_batch(at.prefix, known[2])
-  local halted = batch and is_halted(at.prefix, batch) and not TERMINAL[status]
+  local halted = batch and batches().is_halted(at.prefix, batch) and not TERMINAL[status]
   redis.call('ZREM', KEYS[1], job)
   if halted then
     redis.call('DEL', waiting)

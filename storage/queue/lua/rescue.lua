@@ -28,7 +28,7 @@ local function bring_back(id, fields)
   local its_own = known[2] == id and known[3] == lane
   -- Under the id of its entry it would not be known by the next one.
   if its_own or (not known[2] and is_entry_id(job)) then
-    if batch then join_batch(at, key, batch) end
+    if batch then batches().join(at, key, batch) end
     redis.call('HSETNX', key, 'run', 1)
     redis.call('HSET', key, 'status', 'queued', '_entry', entry, '_lane', lane)
     redis.call('HDEL', key, '_armed')

@@ -4,14 +4,13 @@
 -- known} or {ENDED, its total} where it is complete with another one.
 local at = settling(ARGV)
 local batch, total = ARGV[5], tonumber(ARGV[6])
-must_be(at.prefix .. ':batches', 'stream')
 claim_batch(at.prefix, batch)
-local now = tally(at.prefix, batch)
+local now = batches().tally(at.prefix, batch)
 local known = now.jobs + now.repeated
 if now.status == 'complete' then
   return { now.total == total and 'COMPLETE' or 'ENDED', now.total }
 end
 if total < known and total ~= now.total then return { 'TOO_FEW', known } end
-redis.call('HSET', open_batch(at.prefix, batch), 'status', 'sealed', 'total', total)
-now = batch_changed(at, batch)
+redis.call('HSET', batches().open(at.prefix, batch), 'status', 'sealed', 'total', total)
+now = batches().changed(at, batch)
 return { now.status == 'complete' and 'COMPLETE' or 'SEALED', known }

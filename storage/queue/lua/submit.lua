@@ -3,7 +3,7 @@
 -- entry's id, and no job is known by it) or {FULL, backlog}.
 local at = { prefix = ARGV[1], ttl_ms = ARGV[2], results_maxlen = ARGV[3] }
 local job, lane, max_backlog = ARGV[4], ARGV[5], tonumber(ARGV[6])
-local prefix, fields = at.prefix, { unpack(ARGV, 7) }
+local prefix = at.prefix
 local key, delayed = result_key(prefix, job), prefix .. ':delayed'
 local backlog = 0
 for _, stream in ipairs(KEYS) do
@@ -13,34 +13,33 @@ end
 must_be(delayed, 'zset')
 local known = redis.call('HMGET', key, 'status', 'run', '_entry', '_lane', 'batch', 'error_code')
 local status = known[1]
-local first, named = claim_batch(prefix, known[5]), claim_batch(prefix, named_batch(fields))
-if first or named then must_be(prefix .. ':batches', 'stream') end
+local first, named = claim_batch(prefix, known[5]), claim_batch(prefix, named_batch(ARGV, 7))
 
 -- A live job whose entry somebody deleted will never end: it is run anew.
 local live = status and not TERMINAL[status] and lives(prefix, job, known[3], known[4])
 if live or status == 'done' then
-  if named and named ~= first then count_submitted_repeat(at, named, job) end
+  if named and named ~= first then batches().count_submitted_repeat(at, named, job) end
   return { 'EXISTS', status }
 end
 if not status and is_entry_id(job) then return { 'FOREIGN', '' } end
 if backlog >= max_backlog then return { 'FULL', backlog } end
 local waiting = claim_hash(delayed .. ':' .. job)
 
-local entry = redis.call('XADD', lane_key(prefix, lane), '*', unpack(fields))
+local entry = redis.call('XADD', lane_key(prefix, lane), '*', unpack(ARGV, 7))
 redis.call('ZREM', delayed, job)
 redis.call('DEL', key, waiting)
 redis.call('HSET', key, 'status', 'queued', 'run', whole(known[2]) + 1,
   '_entry', entry, '_lane', lane)
 if first and TERMINAL[status] then
-  if not again_in_batch(at, first, job, status, known[6]) then first = nil end
-elseif first and not tally(prefix, first).status then
+  if not batches().again(at, first, job, status, known[6]) then first = nil end
+elseif first and not batches().tally(prefix, first).status then
   first = nil
 end
 -- A job stays in its first batch.
 if first then redis.call('HSET', key, 'batch', first) end
 if named and not first then
-  join_batch(at, key, named)
+  batches().join(at, key, named)
 elseif named and named ~= first then
-  count_submitted_repeat(at, named, job)
+  batches().count_submitted_repeat(at, named, job)
 end
 return { 'QUEUED', entry }
