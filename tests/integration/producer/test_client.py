@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from producer.client import AsyncClient, BacklogFull, Contract, InvalidJob, new_job
 from producer.results import Event
+from storage.queue.batches import BatchStatus, WrongTotal
 from storage.queue.cancellation import Cancelled, Verdict
 from storage.queue.entries import Ending
 from storage.queue.streams import JobStreams
@@ -298,3 +299,39 @@ async def _others_go_on(url: str) -> list[str]:
 def test_a_task_that_waits_blocks_no_other(redis_server: EmbeddedRedis, client: Any) -> None:
     """And one that is cancelled leaves the client as it was."""
     assert len(asyncio.run(_others_go_on(redis_server.url))) == 2
+
+
+def test_a_batch_is_sent_sealed_and_waited_for(ours: Any, client: Any, streams: JobStreams) -> None:
+    """Its jobs by key and as jobs; what failed is named, and it is complete once."""
+    batch = ours.batch("monday")
+    assert batch.state() is None
+    assert batch.submit("first.wav").enqueued
+    jobs = (Job(f"job-{number}", "a.wav", batch="other") for number in range(3))
+    assert [one.job_id for one in batch.submit_many(jobs)] == ["job-0", "job-1", "job-2"]
+    with pytest.raises(WrongTotal, match="has 4 jobs and repeats already, not 3"):
+        batch.seal(3)
+    assert batch.seal(4).status is BatchStatus.SEALED
+    end(streams, FAILED)
+    (failure,) = batch.failures()
+    assert (failure.status, failure.error_code) == ("failed", "not_audio")
+    with pytest.raises(TimeoutError, match="batch monday"):
+        list(batch.wait(timeout_seconds=0.05))
+    states = batch.wait(timeout_seconds=5)
+    assert next(states).open == 3
+    end(streams, most=5)
+    *_, last = states
+    assert (last.complete, last.open, last.failed, last.total) == (True, 0, 1, 4)
+    assert not client.exists("emo:batch:other")
+    assert batch.cancel() is None
+    with pytest.raises(InvalidJob, match="field 'batch'"):
+        ours.batch("two words")
+
+
+def test_a_batch_is_cancelled(ours: Any, streams: JobStreams) -> None:
+    """Those that nobody has begun yet end when a worker meets them."""
+    batch = ours.batch("monday")
+    batch.submit(Job("x", "a.wav"))
+    assert batch.cancel() == 1
+    assert batch.state().cancel_at_ms is not None
+    end(streams)
+    assert ours.status("x").status is Status.CANCELLED
