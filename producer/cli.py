@@ -1,9 +1,10 @@
-"""The producers' command line: submit, look up, wait, cancel; lanes and dead letters."""
+"""The producers' command line: submit, look up, wait, cancel; batches, lanes and dead letters."""
 
 from typing import Annotated
 
 import typer
 
+from producer.commands.batch import batch
 from producer.commands.cancel import cancel
 from producer.commands.dead import dead
 from producer.commands.follow import status, wait
@@ -17,6 +18,7 @@ app = typer.Typer(
 for command in (submit, status, wait, cancel, lanes):
     app.command()(command)
 app.add_typer(dead, name="dead")
+app.add_typer(batch, name="batch")
 
 
 @app.command()

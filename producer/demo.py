@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,14 @@ import psutil
 from rich.console import Console
 from rich.panel import Panel
 
+from producer.client import Client, Contract
 from producer.show import results_table, shown_apart
 from storage.objects.local_files import is_audio
-from storage.queue.submission import Submissions
-from storage.redis.connection import RedisError, connect
+from storage.redis.connection import RedisError
 from storage.redis.embedded import EmbeddedRedis, NoServer
 from storage.terminal.text import tell
 from storage.wire.channels import EACH
-from storage.wire.messages import Job, Keys, Lane, Status, has_ended
+from storage.wire.messages import Job, Status
 from storage.wire.parts import Parts, SegmentAsked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -211,11 +211,9 @@ def _remember(pid: int) -> None:
 
 def _classify(
     url: str, worker: subprocess.Popen[bytes]
-) -> Sequence[tuple[str, str, dict[str, str]]]:
+) -> Sequence[tuple[str, str, Mapping[str, str]]]:
     """Each sample's name, job id and result."""
-    submissions = Submissions(
-        connect(url, name="emostream-demo"), keys=Keys(_PREFIX), max_backlog=1_000_000
-    )
+    client = Client(url, Contract(prefix=_PREFIX), name="emostream-demo")
     run_id = f"{int(time.time()):x}"
     clips = sorted(file.name for file in SAMPLES.iterdir() if is_audio(file))
     jobs = {
@@ -223,35 +221,30 @@ def _classify(
     }
     call = Job(f"demo-{run_id}-call", CALL, parts=Parts(channel=EACH, segments=TURNS))
     jobs[call.id] = call
-    results: dict[str, dict[str, str]] = {}
+    results: dict[str, Mapping[str, str]] = {}
     deadline = time.monotonic() + LIMIT_SECONDS
     try:
         for job in jobs.values():
-            submissions.submit(job, Lane.NORMAL)
+            client.submit(job)
         while len(results) < len(jobs):
             still_open = [job_id for job_id in jobs if job_id not in results]
             try:
-                results.update(submissions.wait(still_open, timeout_seconds=1.0))
+                for result in client.wait(still_open, timeout_seconds=1.0):
+                    results[result.job_id] = result.fields
             except TimeoutError:
-                results.update(_ended(submissions, still_open))
                 _check(worker, deadline)
     except RedisError as error:
         raise DemoFailed(f"Redis at {url}: {error}") from error
     return [(job.key, job_id, results[job_id]) for job_id, job in jobs.items()]
 
 
-def _show_call(console: Console, rows: Sequence[tuple[str, str, dict[str, str]]]) -> None:
+def _show_call(console: Console, rows: Sequence[tuple[str, str, Mapping[str, str]]]) -> None:
     """The call again, turn by turn: it was the last."""
     name, job_id, result = rows[-1]
     _, parts = shown_apart(job_id, result)
     if parts is not None:
         console.print(f"\n{name}, turn by turn and channel by channel:", highlight=False)
         console.print(parts)
-
-
-def _ended(submissions: Submissions, job_ids: Sequence[str]) -> dict[str, dict[str, str]]:
-    found = {job_id: submissions.status(job_id) for job_id in job_ids}
-    return {job_id: result for job_id, result in found.items() if result and has_ended(result)}
 
 
 def _check(worker: subprocess.Popen[bytes], deadline: float) -> None:

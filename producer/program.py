@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from producer.client import Client, Contract
 from storage.queue.submission import BacklogFull
-from storage.redis.connection import Client, RedisError, UnfitServer, check_server, connect
+from storage.redis.connection import RedisError, UnfitServer
 from storage.settings import InvalidSettings, SharedSettings, load
 from storage.terminal.text import tell
 
@@ -44,11 +45,11 @@ def settings() -> SharedSettings:
         fail(*error.problems, status=EXIT_SETTINGS)
 
 
-def server(chosen: SharedSettings) -> Client:
-    """A connection to a Redis that answers and will do; exits with 1 where there is none."""
-    client = connect(chosen.redis_url, name="emostream-producer")
+def client_of(chosen: SharedSettings) -> Client:
+    """A client of a Redis that answers and will do; exits with 1 where there is none."""
+    client = Client(chosen.redis_url, Contract.of(chosen), name="emostream-producer")
     try:
-        check_server(client, chosen.prefix)
+        client.check()
     except (RedisError, UnfitServer) as error:
         fail(f"EMO_REDIS_URL: {error}")
     return client

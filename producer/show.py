@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from storage.queue.batches import BatchState
 from storage.queue.dead import Letter
 from storage.queue.lanes import LaneState, Overview
 from storage.terminal.tables import parts_table
@@ -18,7 +19,7 @@ _MOST = 2**63  # larger numbers are nobody's score, and may be more than a float
 
 # Result fields in the order that people read them; what is not here follows.
 ORDER = (
-    *("job", "name", "key", "status", "label", "score", "scores", "duration_s", "warning"),
+    *("job", "name", "key", "batch", "status", "label", "score", "scores", "duration_s", "warning"),
     *("error_code", "error", "embedding_key", "frames_key"),
     *("segments_found", "speech_s", "segments", "channels", "timeline"),
     *("segments_key", "channels_key", "timeline_key"),
@@ -99,6 +100,18 @@ def aligned(fields: Mapping[str, str]) -> list[str]:
     names = [plain(name) for name in fields]
     width = max(map(len, names), default=0)
     return [f"{name:<{width}}  {value}" for name, value in zip(names, fields.values(), strict=True)]
+
+
+def batch_fields(state: BatchState) -> dict[str, str | int]:
+    """What a batch has counted, in the order that people read it; what is not there is left out."""
+    counts = {status.value: count for status, count in state.ends.items()}
+    fields: dict[str, str | int | None] = {
+        **{"batch": state.id, "status": state.status.value, "run": state.run},
+        **{"total": state.total, "jobs": state.jobs, "open": state.open, **counts},
+        **{"repeated": state.repeated, "created_at_ms": state.created_at_ms},
+        **{"completed_at_ms": state.completed_at_ms, "cancel_at_ms": state.cancel_at_ms},
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def age(seconds: float | None) -> str:

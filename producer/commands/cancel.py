@@ -6,30 +6,24 @@ from producer import show
 from producer.program import (
     EXIT_SOME_FAILED,
     AsJson,
+    client_of,
     fail,
-    server,
     settings,
     unknown,
 )
-from storage.queue.cancellation import Cancellations, Cancelled, Verdict
+from storage.queue.cancellation import Cancelled, Verdict
 from storage.redis.connection import RedisError
 from storage.terminal.text import say, tell
-from storage.wire.messages import Keys, Status
+from storage.wire.messages import Status
 
 
 def cancel(jobs: list[str], *, as_json: AsJson = False) -> None:
     """End jobs as cancelled; prints their ids. Exits with 3 where some were not cancelled."""
-    chosen = settings()
-    cancellations = Cancellations(
-        server(chosen),
-        keys=Keys(chosen.prefix),
-        result_ttl_seconds=chosen.result_ttl_seconds,
-        results_maxlen=chosen.results_maxlen,
-    )
+    client = client_of(settings())
     exit_status = 0
     try:
         for job in jobs:
-            outcome = cancellations.cancel(job)
+            outcome = client.cancel(job)
             if outcome.verdict is Verdict.CANCELLED:
                 fields = {"status": Status.CANCELLED.value, "was": (outcome.was or "")}
                 say(show.as_json(job, fields) if as_json else job)

@@ -16,14 +16,14 @@ from producer.program import (
     AsJson,
     IfFull,
     WhenFull,
+    client_of,
     enqueue,
     fail,
-    server,
     settings,
     stdout,
 )
 from storage.queue.dead import DeadLetters, Letter, Replayed, Selection, Verdict
-from storage.queue.submission import BacklogFull, Submissions
+from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError
 from storage.terminal.text import say, tell
 from storage.wire.messages import Keys, Status
@@ -89,13 +89,16 @@ def show_letter(
 ) -> None:
     """Show a letter in full, by its entry or its job (the newest), and the job's state."""
     chosen = settings()
-    client, keys = server(chosen), Keys(chosen.prefix)
+    client = client_of(chosen)
     try:
-        letters = DeadLetters(client, keys=keys, max_backlog=chosen.max_backlog)
+        letters = DeadLetters(
+            client.connection, keys=Keys(chosen.prefix), max_backlog=chosen.max_backlog
+        )
         letter = letters.find(name)
         if letter is None:
             fail(_no_letter(name))
-        job = Submissions(client, keys=keys, max_backlog=chosen.max_backlog).status(letter.job_id)
+        found = client.status(letter.job_id)
+        job = None if found is None else found.fields
         now_ms = letters.now_ms()
     except RedisError as error:
         fail(str(error))
@@ -167,7 +170,9 @@ def purge(
 
 def _letters() -> DeadLetters:
     chosen = settings()
-    return DeadLetters(server(chosen), keys=Keys(chosen.prefix), max_backlog=chosen.max_backlog)
+    return DeadLetters(
+        client_of(chosen).connection, keys=Keys(chosen.prefix), max_backlog=chosen.max_backlog
+    )
 
 
 def _selection(

@@ -1,27 +1,27 @@
 """`status` and `wait`: what becomes of jobs."""
 
+from collections.abc import Mapping
 from typing import Annotated, NoReturn
 
 import typer
 
 from producer import show
+from producer.client import Client
 from producer.program import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_SOME_FAILED,
     EXIT_TIMEOUT,
     AsJson,
+    client_of,
     fail,
     progress,
-    server,
     settings,
     stdout,
     unknown,
 )
-from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError
 from storage.terminal.text import say, tell
-from storage.wire.messages import Keys, Status
 
 Timeout = Annotated[float | None, typer.Option(help="Seconds to wait at most; exit status 4.")]
 
@@ -29,11 +29,12 @@ Timeout = Annotated[float | None, typer.Option(help="Seconds to wait at most; ex
 def status(job: str, *, as_json: AsJson = False) -> None:
     """Show a job's state and result, as its hash in Redis holds it."""
     try:
-        found = _submissions().status(job)
+        result = client_of(settings()).status(job)
     except RedisError as error:
         fail(str(error))
-    if found is None:
+    if result is None:
         fail(unknown(job))
+    found = result.fields
     if as_json:
         return say(show.as_json(job, found))
     fields, parts = show.shown_apart(job, found)
@@ -44,29 +45,30 @@ def status(job: str, *, as_json: AsJson = False) -> None:
 
 def wait(jobs: list[str], *, timeout: Timeout = None, as_json: AsJson = False) -> None:
     """Wait until the jobs have ended, and show their results. Exits with 3 where some failed."""
-    submissions = _submissions()
+    client = client_of(settings())
     try:
-        strange = [job for job in jobs if submissions.status(job) is None]
+        strange = [job for job in jobs if client.status(job) is None]
     except RedisError as error:
         fail(str(error))
     if strange:
         fail(unknown(strange[0]))
-    follow(submissions, {job: job for job in jobs}, timeout, as_json=as_json)
+    follow(client, {job: job for job in jobs}, timeout, as_json=as_json)
 
 
 def follow(
-    submissions: Submissions, named: dict[str, str], timeout: float | None, *, as_json: bool
+    client: Client, named: dict[str, str], timeout: float | None, *, as_json: bool
 ) -> NoReturn:
     """Show results as jobs end, and exit; what has not ended is named, to be looked up later."""
-    rows: dict[str, dict[str, str]] = {}
+    rows: dict[str, Mapping[str, str]] = {}
     exit_status = 0
     try:
-        ends = submissions.wait(list(named), timeout_seconds=timeout)
-        for job_id, result in progress(ends, "waiting", len(named)):
-            rows[job_id] = result
+        ends = client.wait(list(named), timeout_seconds=timeout)
+        for result in progress(ends, "waiting", len(named)):
+            job_id = result.job_id
+            rows[job_id] = result.fields
             if as_json:
-                say(show.as_json(job_id, {**result, "name": named[job_id]}))
-            if result["status"] != Status.DONE:
+                say(show.as_json(job_id, {**result.fields, "name": named[job_id]}))
+            if not result.done:
                 exit_status = EXIT_SOME_FAILED
     except TimeoutError:
         exit_status = EXIT_TIMEOUT
@@ -86,8 +88,3 @@ def follow(
     if still_open:
         tell("not ended yet:", *still_open)
     raise typer.Exit(exit_status)
-
-
-def _submissions() -> Submissions:
-    chosen = settings()
-    return Submissions(server(chosen), keys=Keys(chosen.prefix), max_backlog=chosen.max_backlog)

@@ -8,7 +8,7 @@ import typer
 from rich.live import Live
 
 from producer import show
-from producer.program import EXIT_INTERRUPTED, AsJson, fail, server, settings, stdout
+from producer.program import EXIT_INTERRUPTED, AsJson, client_of, fail, settings, stdout
 from storage.queue.lanes import Lanes, Overview
 from storage.redis.connection import RedisError
 from storage.terminal.text import say
@@ -24,7 +24,7 @@ def lanes(
 ) -> None:
     """Show what is queued, in flight, delayed and dead in each lane, and who works on it."""
     chosen = settings()
-    looks = _looks(Lanes(server(chosen), keys=Keys(chosen.prefix)), again=watch)
+    looks = _looks(Lanes(client_of(chosen).connection, keys=Keys(chosen.prefix)), again=watch)
     console = stdout()
     try:
         if watch and console.is_terminal and not as_json:

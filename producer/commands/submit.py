@@ -14,17 +14,17 @@ from producer.program import (
     AsJson,
     IfFull,
     WhenFull,
+    client_of,
     enqueue,
     fail,
     progress,
-    server,
     settings,
 )
 from producer.sources import place, place_segments
 from storage.errors import InvalidJob, JobError
 from storage.objects.local_files import named_files
 from storage.objects.store import ObjectStore, open_store
-from storage.queue.submission import BacklogFull, Submissions
+from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError
 from storage.settings import SharedSettings
 from storage.terminal.options import (
@@ -36,7 +36,15 @@ from storage.terminal.options import (
 )
 from storage.terminal.text import say, tell
 from storage.wire.channels import MIX
-from storage.wire.messages import JOB_ID, Job, Keys, Lane, Want, parse_want, require_compatible
+from storage.wire.messages import (
+    JOB_ID,
+    Job,
+    Lane,
+    Want,
+    parse_want,
+    require_compatible,
+    require_id,
+)
 
 
 def submit(
@@ -52,6 +60,7 @@ def submit(
     want: Annotated[str, typer.Option(help="embedding,frames,timeline: besides scores.")] = "",
     bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
     job: Annotated[str | None, typer.Option(help="Job id, for one name only.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Count the jobs in this batch.")] = None,
     channel: ChannelOption = MIX,
     segments: SegmentsOption = "",
     hop: HopOption = None,
@@ -76,14 +85,13 @@ def submit(
         parts = parts_of(channel, segments, hop, labels)
         wanted = parse_want(f"{want},{Want.TIMELINE}" if hop is not None else want)
         require_compatible(wanted, parts)
+        require_id("batch", batch)
     except InvalidJob as error:
         fail(str(error), status=EXIT_SETTINGS)
     deadline_ms = None
     if deadline_seconds is not None:
         deadline_ms = round(1000 * (time.time() + deadline_seconds))
-    submissions = Submissions(
-        server(chosen), keys=Keys(chosen.prefix), max_backlog=chosen.max_backlog
-    )
+    client = client_of(chosen)
     store = _store(chosen)
     named: dict[str, str] = {}
     try:
@@ -96,9 +104,10 @@ def submit(
                 bucket=bucket,
                 deadline_ms=deadline_ms,
                 want=wanted,
+                batch=batch,
                 parts=parts,
             )
-            submitted = enqueue(partial(submissions.submit, asked, lane), when_full)
+            submitted = enqueue(partial(client.submit, asked, lane), when_full)
             named[submitted.job_id] = source.name
             if not submitted.enqueued:
                 tell(
@@ -119,7 +128,7 @@ def submit(
         _tell_enqueued(named, printed=not wait_for_results)
         fail(str(error))
     if wait_for_results:
-        follow(submissions, named, timeout, as_json=as_json)
+        follow(client, named, timeout, as_json=as_json)
 
 
 def _tell_enqueued(named: dict[str, str], *, printed: bool) -> None:

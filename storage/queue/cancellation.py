@@ -5,8 +5,8 @@ from enum import StrEnum
 
 import redis
 
-from storage.queue.reader import peek
-from storage.queue.scripts import load_script
+from storage.queue.following import peek
+from storage.queue.steps import Call, Driver, Steps
 from storage.wire.messages import GROUP, Keys, default_entry
 
 
@@ -30,30 +30,54 @@ class Cancelled:
     was: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How ends are kept: the lifetime of a result, and how many events there are of them."""
+
+    result_ttl_seconds: float = 86_400
+    results_maxlen: int = 1_000_000
+
+    @property
+    def limits(self) -> list[str | int]:
+        """Milliseconds, and a count, as scripts are told them."""
+        return [round(self.result_ttl_seconds * 1000), self.results_maxlen]
+
+    def settling(self, keys: Keys) -> list[str | int]:
+        """The first arguments of every script that can end a job."""
+        return [keys.prefix, GROUP, *self.limits]
+
+
+class Cancelling:
+    """Cancels jobs."""
+
+    def __init__(self, keys: Keys, ends: Ends) -> None:
+        self._keys = keys
+        self._ends = ends
+
+    def cancel(self, job_id: str) -> Steps[Cancelled]:
+        """End a job as `cancelled` unless it has ended; repeating it is safe."""
+        # A job enqueued by plain XADD has no hash until a worker begins it.
+        place = default_entry(job_id)
+        here = (yield from peek(self._keys, *place)) if place else None
+        lane, entry = place or ("", "")
+        oversized = int(bool(here and here.oversized))
+        settling = self._ends.settling(self._keys)
+        verdict, was = yield Call(
+            "cancel", self._keys.lanes, [*settling, job_id, lane, entry, oversized]
+        )
+        said = was.decode("utf-8", "replace") or None
+        return Cancelled(job_id, Verdict(verdict.decode()), said)
+
+
 class Cancellations:
-    """Cancels jobs. Thread-safe as redis-py's client is."""
+    """Cancels jobs, on this thread. Thread-safe as redis-py's client is."""
 
     def __init__(
         self, client: redis.Redis, *, keys: Keys, result_ttl_seconds: float, results_maxlen: int
     ) -> None:
-        self._client = client
-        self._keys = keys
-        self._settling: list[str | int] = [
-            keys.prefix,
-            GROUP,
-            round(result_ttl_seconds * 1000),
-            results_maxlen,
-        ]
-        self._cancel = load_script(client, "cancel")
+        self._driver = Driver(client)
+        self._cancelling = Cancelling(keys, Ends(result_ttl_seconds, results_maxlen))
 
     def cancel(self, job_id: str) -> Cancelled:
-        """End a job as `cancelled` unless it has ended; repeating it is safe."""
-        # A job enqueued by plain XADD has no hash until a worker begins it.
-        place = default_entry(job_id)
-        lane, entry = place or ("", "")
-        here = place and peek(self._client, self._keys, *place)
-        oversized = int(bool(here and here.oversized))
-        verdict, was = self._cancel(
-            keys=self._keys.lanes, args=[*self._settling, job_id, lane, entry, oversized]
-        )
-        return Cancelled(job_id, Verdict(verdict.decode()), was.decode("utf-8", "replace") or None)
+        """See `Cancelling.cancel`."""
+        return self._driver.run(self._cancelling.cancel(job_id))

@@ -42,6 +42,7 @@ class Verdict(StrEnum):
     ENDED = "ENDED"  # its job is terminal
     REPEATED = "REPEATED"  # its job lives under another entry
     EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"  # its batch was
     FENCED = "FENCED"
     GONE = "GONE"
 

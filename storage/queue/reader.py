@@ -117,7 +117,7 @@ class EntryReader:
             came = {entry.decode(): listed for entry, listed in reply}
             # Others' entries may stand between them, and fill the reply.
             reached = list(came)[-1] if len(came) == CHUNK else some[-1]
-            while left and _number(left[0]) <= _number(reached):
+            while left and entry_number(left[0]) <= entry_number(reached):
                 entry = left.pop(0)
                 if entry in came:
                     found[entry] = came[entry]
@@ -155,16 +155,6 @@ class EntryReader:
         ]
 
 
-def peek(client: redis.Redis, keys: Keys, lane: Lane, entry: str) -> Delivery | None:
-    """An entry of a lane as it stands there, whoever has it; None where it is gone."""
-    asking: Any = client
-    try:
-        reply = asking.execute_command(_XRANGE, keys.lane(lane), entry, entry)
-    except ReplyTooLarge:
-        return delivery(lane, entry, 0, None)
-    return delivery(lane, entry, 0, reply[0][1]) if reply else None
-
-
 def first_after(client: redis.Redis, stream: str, entry: str) -> bytes:
     """The id of the next entry; b"" where there is none, or it is too large to be read."""
     asking: Any = client
@@ -193,6 +183,7 @@ def after(entry: str) -> str | None:
     return None if entry == _LAST else f"({entry}"
 
 
-def _number(entry: str) -> tuple[int, int]:
+def entry_number(entry: str) -> tuple[int, int]:
+    """The id of an entry, to be compared with others."""
     milliseconds, _, sequence = entry.partition("-")
-    return int(milliseconds), int(sequence)
+    return int(milliseconds), int(sequence or 0)

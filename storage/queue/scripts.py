@@ -5,10 +5,15 @@ from pathlib import Path
 import redis
 from redis.commands.core import Script
 
+SHARED = ("prelude", "batch", "ending")
 _LUA = Path(__file__).parent / "lua"
 
 
+def script_text(name: str) -> str:
+    """The script of that name, with what all of them share in front."""
+    return "\n".join((_LUA / f"{part}.lua").read_text() for part in (*SHARED, name))
+
+
 def load_script(client: redis.Redis, name: str) -> Script:
-    """The script of that name, with the prelude in front."""
-    text = (_LUA / "prelude.lua").read_text() + (_LUA / f"{name}.lua").read_text()
-    return client.register_script(text)
+    """The same, to be called."""
+    return client.register_script(script_text(name))

@@ -156,8 +156,7 @@ class JobStreams:
             places = self._heartbeat(
                 keys=[self.keys.lane(delivery.lane) for delivery, _ in chunk],
                 args=[
-                    self.keys.prefix,
-                    GROUP,
+                    *self._settling,
                     self.owner,
                     int(renew),
                     *(x for d, job_id in chunk for x in (d.entry, d.count, job_id)),

@@ -1,19 +1,22 @@
-"""The producers' side of the wire contract: enqueue once, look up, wait."""
+"""Enqueuing jobs once."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import redis
 
 from storage.errors import InvalidJob
-from storage.queue.reader import peek
-from storage.queue.scripts import load_script
-from storage.redis.connection import stream_entries
-from storage.wire.messages import Job, Keys, Lane, Status, default_entry, has_ended, may_be_given
+from storage.queue.cancellation import Ends
+from storage.queue.following import Following
+from storage.queue.steps import Call, Calls, Driver, Give, Pause, Steps
+from storage.redis.connection import RedisError
+from storage.wire.messages import Job, Keys, Lane, Status
 
-_SWEEP_SECONDS = 5.0  # events are a hint: every so often the hashes are read anyway
+PIPELINED = 200  # jobs that are sent at once
+_FULL_SECONDS = 0.5  # Redis tells nobody that a lane got shorter
 
 
 class BacklogFull(Exception):
@@ -29,30 +32,59 @@ class Submitted:
     enqueued: bool
 
 
-class Submissions:
-    """Submit jobs and look at them. Thread-safe as redis-py's client is."""
+class Submitting:
+    """Submits jobs."""
 
-    def __init__(self, client: redis.Redis, *, keys: Keys, max_backlog: int) -> None:
-        self._client = client
+    def __init__(self, keys: Keys, max_backlog: int, ends: Ends) -> None:
         self._keys = keys
         self._max_backlog = max_backlog
-        self._submit = load_script(client, "submit")
+        self._kept = [keys.prefix, *ends.limits]
 
-    def submit(self, job: Job, lane: Lane) -> Submitted:
+    def submit(self, job: Job, lane: Lane) -> Steps[Submitted]:
         """Enqueue a job once: repeating it is safe. Raises BacklogFull, InvalidJob.
 
         Under the id of an entry only a job that is known may be sent, to be run again.
         """
-        verdict, detail = self._submit(
-            keys=self._keys.lanes,
-            args=[
-                self._keys.prefix,
-                job.id,
-                lane.value,
-                self._max_backlog,
-                *(x for pair in job.fields().items() for x in pair),
-            ],
-        )
+        return self._judge(job, (yield self._call(job, lane)))
+
+    def submit_many(self, jobs: Iterable[Job], lane: Lane, *, wait: bool = True) -> Steps[None]:
+        """Enqueue jobs, many in one round trip, and give what became of each, in their order.
+
+        Where the lanes are full it waits, or raises BacklogFull where not told to. What is
+        confirmed is given before anything is raised.
+        """
+        left = iter(jobs)
+        while chunk := list(islice(left, PIPELINED)):
+            became: dict[int, Submitted] = {}
+            still = dict(enumerate(chunk))
+            fault: Exception | None = None
+            while still and fault is None:
+                replies = yield Calls([self._call(job, lane) for job in still.values()])
+                for (number, job), reply in zip(list(still.items()), replies, strict=True):
+                    try:
+                        became[number] = self._judge(job, reply)
+                    except BacklogFull as error:
+                        fault = fault or (None if wait else error)
+                    except (InvalidJob, RedisError) as error:
+                        fault = error if fault is None or isinstance(fault, BacklogFull) else fault
+                    else:
+                        del still[number]
+                if still and fault is None:
+                    yield Pause(_FULL_SECONDS)
+            for number in sorted(became):
+                yield Give(became[number])
+            if fault is not None:
+                raise fault
+
+    def _call(self, job: Job, lane: Lane) -> Call:
+        head = [*self._kept, job.id, lane.value, self._max_backlog]
+        fields = [text for pair in job.fields().items() for text in pair]
+        return Call("submit", self._keys.lanes, [*head, *fields])
+
+    def _judge(self, job: Job, reply: Any) -> Submitted:
+        if isinstance(reply, RedisError):
+            raise reply
+        verdict, detail = reply
         if verdict == b"FULL":
             raise BacklogFull(f"{detail} jobs are waiting; EMO_MAX_BACKLOG={self._max_backlog}")
         if verdict == b"FOREIGN":
@@ -64,20 +96,24 @@ class Submissions:
             return Submitted(job.id, detail.decode("utf-8", "replace"), enqueued=False)
         return Submitted(job.id, Status.QUEUED, enqueued=True)
 
+
+class Submissions:
+    """Submit jobs and look at them, on this thread. Thread-safe as redis-py's client is."""
+
+    def __init__(
+        self, client: redis.Redis, *, keys: Keys, max_backlog: int, ends: Ends | None = None
+    ) -> None:
+        self._driver = Driver(client)
+        self._submitting = Submitting(keys, max_backlog, ends or Ends())
+        self._following = Following(keys)
+
+    def submit(self, job: Job, lane: Lane) -> Submitted:
+        """See `Submitting.submit`."""
+        return self._driver.run(self._submitting.submit(job, lane))
+
     def status(self, job_id: str) -> dict[str, str] | None:
-        """The result hash without internal fields; None for a job nobody knows."""
-        found = self._hash(job_id)
-        # A job enqueued by plain XADD has no hash until a worker begins it.
-        place = default_entry(job_id)
-        if found or place is None:
-            return found
-        lane, entry = place
-        here = peek(self._client, self._keys, lane, entry)
-        given = here.fields.get(b"job", b"").decode("utf-8", "replace") if here else ""
-        # With an id of its own it is another job; of one that is oversized nobody knows it.
-        if here and not may_be_given(given):
-            return {"status": Status.QUEUED.value}
-        return self._hash(job_id)  # it may have ended between the two looks
+        """See `Following.status`."""
+        return self._driver.run(self._following.status(job_id))
 
     def wait(
         self,
@@ -86,47 +122,7 @@ class Submissions:
         timeout_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Iterator[tuple[str, dict[str, str]]]:
-        """Yield (job id, result) as jobs end. Raises TimeoutError with jobs still open."""
-        open_jobs = dict.fromkeys(job_ids)
-        last = self._last_event()
-        deadline = None if timeout_seconds is None else clock() + timeout_seconds
-        suspects: Sequence[str] = list(open_jobs)
-        sweep_at = clock() + _SWEEP_SECONDS
-        while True:
-            for job_id in suspects:
-                result = self.status(job_id)
-                if result and has_ended(result) and job_id in open_jobs:
-                    del open_jobs[job_id]
-                    yield job_id, result
-            if not open_jobs:
-                return
-            now = clock()
-            if deadline is not None and now >= deadline:
-                raise TimeoutError(f"{len(open_jobs)} job(s) have not ended yet")
-            last, named = self._events(last, until=min(sweep_at, deadline or sweep_at) - now)
-            suspects = [job_id for job_id in named if job_id in open_jobs]
-            if clock() >= sweep_at:
-                suspects, sweep_at = list(open_jobs), clock() + _SWEEP_SECONDS
-
-    def _hash(self, job_id: str) -> dict[str, str] | None:
-        found: Any = self._client.hgetall(self._keys.result(job_id))
-        return {
-            name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
-            for name, value in found.items()
-            if not name.startswith(b"_")
-        } or None
-
-    def _last_event(self) -> str:
-        newest: Any = self._client.xrevrange(self._keys.results, count=1)
-        return str(newest[0][0].decode()) if newest else "0-0"
-
-    def _events(self, last: str, *, until: float) -> tuple[str, list[str]]:
-        """The newest event, and the jobs of those after `last`; waits `until` seconds for one."""
-        block_ms = max(1, min(1000, round(until * 1000)))
-        reply: Any = self._client.xread({self._keys.results: last}, count=1000, block=block_ms)
-        entries = [entry for _, entry in stream_entries(reply)]
-        if not entries:
-            return last, []
-        return entries[-1][0].decode(), [
-            fields.get(b"job", b"").decode("utf-8", "replace") for _, fields in entries
-        ]
+        """See `Following.wait`."""
+        return self._driver.iterate(
+            self._following.wait(job_ids, timeout_seconds=timeout_seconds, clock=clock)
+        )

@@ -9,7 +9,7 @@ and a client that takes it has it in memory several times over.
 
 from typing import Any
 
-from redis._parsers import _RESP2Parser, _RESP3Parser
+from redis._parsers import _AsyncRESP2Parser, _AsyncRESP3Parser, _RESP2Parser, _RESP3Parser
 from redis._parsers.socket import SocketBuffer
 from redis.exceptions import RedisError
 
@@ -96,3 +96,47 @@ class BoundedReplies:
         """Ours for it; that of `hiredis` hands nothing over before it has all."""
         newer = issubclass(parser_class, _RESP3Parser)
         super().set_parser(BoundedParser3 if newer else BoundedParser2)  # type: ignore[misc]
+
+
+class _AsyncBounded:
+    """A parser for an event loop whose replies are bounded."""
+
+    _left_bytes = MAX_REPLY_BYTES
+    _left_parts = MAX_REPLY_PARTS
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """The next reply. Raises ReplyTooLarge."""
+        self._left_bytes, self._left_parts = MAX_REPLY_BYTES, MAX_REPLY_PARTS
+        return await super().read_response(*args, **options)  # type: ignore[misc]
+
+    async def _read(self, length: int) -> Any:
+        self._left_bytes -= length
+        if self._left_bytes < 0:
+            raise ReplyTooLarge(f"the reply holds more than {MAX_REPLY_BYTES} bytes")
+        return await super()._read(length)  # type: ignore[misc]
+
+    async def _readline(self) -> Any:
+        self._left_parts -= 1
+        if self._left_parts < 0:
+            raise _too_many()
+        line = await super()._readline()  # type: ignore[misc]
+        if line[:1] == b"*" and int(line[1:]) > self._left_parts:
+            raise _too_many()
+        return line
+
+
+class AsyncBoundedParser2(_AsyncBounded, _AsyncRESP2Parser):
+    """Of the older protocol."""
+
+
+class AsyncBoundedParser3(_AsyncBounded, _AsyncRESP3Parser):
+    """Of the newer protocol."""
+
+
+class AsyncBoundedReplies:
+    """A connection of an event loop whose replies are bounded."""
+
+    def set_parser(self, parser_class: type) -> None:
+        """Ours for it."""
+        newer = issubclass(parser_class, _AsyncRESP3Parser)
+        super().set_parser(AsyncBoundedParser3 if newer else AsyncBoundedParser2)  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """How the programs reach Redis, and which of its errors mean "wait and try again"."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -39,10 +39,10 @@ from storage.redis.url import Address, Kind, RedisUrl, is_hash_tagged, parse_red
 
 OLDEST_SERVER = (6, 2)
 BLOCK_SECONDS = 1.0  # how long a blocking read waits; the socket must wait longer
-_SOCKET_TIMEOUT_SECONDS = 10.0
+SOCKET_TIMEOUT_SECONDS = 10.0
 _CONNECT_TIMEOUT_SECONDS = 5.0
 _SENTINEL_TIMEOUT_SECONDS = 2.0  # there are others to ask
-_MOST_REDIRECTIONS = 5
+MOST_REDIRECTIONS = 5
 # Inside a script the server's reply is wrapped, so its code may stand anywhere.
 _WAITING_REPLY = re.compile(
     r"\b(?:OOM|MISCONF|READONLY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|BUSY"
@@ -97,9 +97,21 @@ class UnfitServer(Exception):
     """The server cannot be used as it is; the message says what to change."""
 
 
-def connect(
-    url: str, *, name: str, timeout_seconds: float = _SOCKET_TIMEOUT_SECONDS
-) -> redis.Redis:
+def connection_options(target: RedisUrl, name: str, timeout_seconds: float) -> dict[str, Any]:
+    """What every connection to that server is made with, of threads and of event loops."""
+    options = {
+        **target.options,
+        "client_name": name,
+        "decode_responses": False,
+        "socket_timeout": timeout_seconds,
+        **_QUIET,
+    }
+    if target.kind is not Kind.UNIX:
+        options["socket_connect_timeout"] = min(_CONNECT_TIMEOUT_SECONDS, timeout_seconds)
+    return options
+
+
+def connect(url: str, *, name: str, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> redis.Redis:
     """A client for any form of EMO_REDIS_URL, replies as bytes. Nothing is sent yet.
 
     Automatic retries are off: a repeated XADD would enqueue twice. Callers that may repeat do so
@@ -108,21 +120,14 @@ def connect(
     that cannot be understood.
     """
     target = parse_redis_url(url)
-    options: dict[str, Any] = {
-        **target.options,
-        "client_name": name,
-        "decode_responses": False,
-        "retry": Retry(NoBackoff(), _MOST_REDIRECTIONS, supported_errors=(Redirected,)),
-        "socket_timeout": timeout_seconds,
-        **_QUIET,
-    }
+    options = connection_options(target, name, timeout_seconds)
+    options["retry"] = Retry(NoBackoff(), MOST_REDIRECTIONS, supported_errors=(Redirected,))
     if target.kind is Kind.UNIX:
         return redis.Redis.from_pool(ConnectionPool(_UnixConnection, path=target.path, **options))
     return redis.Redis.from_pool(
         ConnectionPool(
             FollowingTlsConnection if target.tls else FollowingConnection,
-            whereabouts=_whereabouts(target),
-            socket_connect_timeout=min(_CONNECT_TIMEOUT_SECONDS, timeout_seconds),
+            whereabouts=whereabouts_of(target),
             **options,
         )
     )
@@ -130,7 +135,11 @@ def connect(
 
 def check_server(client: redis.Redis, prefix: str) -> None:
     """Raise UnfitServer for a server that is too old, or not what EMO_REDIS_URL says it is."""
-    info = client.info("server")
+    judge_server(client.info("server"), client.connection_pool.connection_kwargs, prefix)
+
+
+def judge_server(info: Mapping[str, Any], options: Mapping[str, Any], prefix: str) -> None:
+    """The same, by what it says of itself and what its connections are made with."""
     version = str(info.get("redis_version", "0"))
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
         raise UnfitServer(f"the server is Redis {version}; 6.2 or newer is needed")
@@ -139,7 +148,7 @@ def check_server(client: redis.Redis, prefix: str) -> None:
         raise UnfitServer("this is a sentinel: write redis+sentinel://host:port/MASTER")
     if mode != "cluster":
         return
-    if not isinstance(client.connection_pool.connection_kwargs.get("whereabouts"), ClusterNodes):
+    if not isinstance(options.get("whereabouts"), ClusterNodes):
         raise UnfitServer("this is a node of a Redis Cluster: write redis+cluster://host:port")
     if not is_hash_tagged(prefix):
         raise UnfitServer(
@@ -176,7 +185,8 @@ def stream_entries(reply: Any) -> Iterator[tuple[bytes, Entry]]:
             yield from ((stream, entry) for entry in batch)
 
 
-def _whereabouts(target: RedisUrl) -> Whereabouts:
+def whereabouts_of(target: RedisUrl) -> Whereabouts:
+    """How the server that the URL names is found."""
     if target.kind is Kind.SENTINEL:
         return Sentinels(target.nodes, target.master, ask=partial(_sentinel, target))
     if target.kind is Kind.CLUSTER:

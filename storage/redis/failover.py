@@ -38,7 +38,12 @@ class Unserved(ConnectionError):
 
 
 class Whereabouts(Protocol):
-    """Where the server is. Thread-safe; shared by all connections of a client."""
+    """Where the server is. Thread-safe; shared by all connections of a client.
+
+    A new connection asks its server the `question`, where there is one.
+    """
+
+    question: Sequence[str]
 
     def candidates(self) -> Iterator[Address]:
         """Where to try to connect, in order. Raises ConnectionError where nobody knows."""
@@ -52,12 +57,14 @@ class Whereabouts(Protocol):
     def left(self, address: Address) -> None:
         """The server at that address does not serve us any more."""
 
-    def connected(self, connection: Connection) -> None:
-        """A new connection is ready: what it can tell."""
+    def connected(self, address: Address, answer: Any) -> None:
+        """A new connection is ready, and this is the answer. Raises it where it is an error."""
 
 
 class Fixed:
     """One server, by name; the name may come to mean another machine."""
+
+    question: Sequence[str] = ()
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -77,7 +84,7 @@ class Fixed:
     def left(self, address: Address) -> None:
         """The name may mean another machine at the next connection."""
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, address: Address, answer: Any) -> None:
         """There is nothing to learn."""
 
 
@@ -87,6 +94,8 @@ class Sentinels:
     That one is asked first from then on; one whose master turns out to be none is asked last.
     `ask` makes a client of the sentinel at an address.
     """
+
+    question: Sequence[str] = ()
 
     def __init__(
         self, sentinels: Sequence[Address], master: str, *, ask: Callable[[Address], redis.Redis]
@@ -109,10 +118,10 @@ class Sentinels:
                 with self._ask(sentinel) as client:
                     found: Any = client.sentinel_get_master_addr_by_name(self._master)
             except RedisError as error:
-                faults.append(f"{_shown(sentinel)}: {error}")
+                faults.append(f"{shown(sentinel)}: {error}")
                 continue
             if found is None:
-                faults.append(f"{_shown(sentinel)} does not know it")
+                faults.append(f"{shown(sentinel)} does not know it")
                 continue
             master = (found[0], int(found[1]))
             if master in tried:
@@ -139,16 +148,18 @@ class Sentinels:
             sentinel = self._named.get(address)
             self._sentinels.sort(key=lambda one: one == sentinel)
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, address: Address, answer: Any) -> None:
         """Whoever named this server is asked first from now on."""
         with self._lock:
-            self._latest = (connection.host, connection.port)
+            self._latest = address
             sentinel = self._named.get(self._latest)
             self._sentinels.sort(key=lambda one: one != sentinel)
 
 
 class ClusterNodes:
     """The nodes of a cluster, and which of them holds our slot: any node tells, by MOVED."""
+
+    question: Sequence[str] = ("CLUSTER", "SLOTS")
 
     def __init__(self, seeds: Sequence[Address]) -> None:
         self._seeds = list(seeds)
@@ -182,30 +193,42 @@ class ClusterNodes:
             if self._home == address:
                 self._home = None
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, address: Address, answer: Any) -> None:
         """Learn the other nodes: those in the URL may not live as long as we do.
 
         All connections go to one node, whether or not it is the right one: it will say so. Else
         one would load a script where another does not run it.
         """
-        try:
-            # Not before it is answered may anything else be sent, a health check least of all.
-            connection.send_command("CLUSTER", "SLOTS", check_health=False)
-            ranges: Any = connection.read_response()
-        except ResponseError as error:
-            where = _shown((connection.host, connection.port))
+        if isinstance(answer, ResponseError):
             raise ResponseError(
-                f"{where}: {error}; is it a node of a cluster? (otherwise write redis://)"
-            ) from error
+                f"{shown(address)}: {answer}; is it a node of a cluster? (otherwise write redis://)"
+            ) from answer
         found = {
             # An endpoint that a node does not know is where we reached it.
-            (_text(host) or connection.host, int(port))
-            for _, _, *nodes in ranges
+            (_text(host) or address[0], int(port))
+            for _, _, *nodes in answer
             for host, port, *_ in nodes
         }
         with self._lock:
             self._others = sorted(found - set(self._seeds))
-            self._home = self._home or (connection.host, connection.port)
+            self._home = self._home or address
+
+
+def misdirected(whereabouts: Whereabouts, here: Address, error: ResponseError) -> Exception | None:
+    """What to raise of a reply of a server that is not the right one any more; else None.
+
+    Its connection is to be ended.
+    """
+    if isinstance(error, MovedError):
+        there = (error.host or here[0], error.port)
+        if whereabouts.moved(there):
+            return Redirected(f"{shown(here)} says: {shown(there)} has the keys")
+    # In a script the reply is wrapped, and its code may stand anywhere.
+    readonly = isinstance(error, ReadOnlyError) or "READONLY" in str(error)
+    if readonly or isinstance(error, ClusterDownError):
+        whereabouts.left(here)
+        return Unserved(f"{shown(here)}: {error}")
+    return None
 
 
 class FollowingConnection(BoundedReplies, Connection):
@@ -224,28 +247,26 @@ class FollowingConnection(BoundedReplies, Connection):
     def on_connect_check_health(self, check_health: bool = True) -> None:
         """Log in, and learn what a new connection can tell."""
         super().on_connect_check_health(check_health)
-        self._whereabouts.connected(self)
+        answer: Any = None
+        if self._whereabouts.question:
+            try:
+                # Not before it is answered may anything else be sent, a health check least of all.
+                self.send_command(*self._whereabouts.question, check_health=False)
+                answer = self.read_response()
+            except ResponseError as error:
+                answer = error
+        self._whereabouts.connected((self.host, self.port), answer)
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         """A reply; one of a server that is not the right one any more ends the connection."""
         try:
             return super().read_response(*args, **options)
         except ResponseError as error:
-            here = (self.host, self.port)
-            if isinstance(error, MovedError):
-                there = (error.host or self.host, error.port)
-                if self._whereabouts.moved(there):
-                    self.disconnect()
-                    raise Redirected(
-                        f"{_shown(here)} says: {_shown(there)} has the keys"
-                    ) from error
-            # In a script the reply is wrapped, and its code may stand anywhere.
-            readonly = isinstance(error, ReadOnlyError) or "READONLY" in str(error)
-            if readonly or isinstance(error, ClusterDownError):
-                self._whereabouts.left(here)
-                self.disconnect()
-                raise Unserved(f"{_shown(here)}: {error}") from error
-            raise
+            wrong = misdirected(self._whereabouts, (self.host, self.port), error)
+            if wrong is None:
+                raise
+            self.disconnect()
+            raise wrong from error
 
     def _connect(self) -> Any:
         fault: OSError | None = None
@@ -262,7 +283,8 @@ class FollowingTlsConnection(FollowingConnection, SSLConnection):
     """The same over TLS."""
 
 
-def _shown(address: Address) -> str:
+def shown(address: Address) -> str:
+    """An address as people write it."""
     return f"{address[0]}:{address[1]}"
 
 

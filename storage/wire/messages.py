@@ -71,6 +71,7 @@ class Keys:
         self.delayed = f"{prefix}:delayed"
         self.dead = f"{prefix}:dead"
         self.healed = f"{prefix}:healed"
+        self.batches = f"{prefix}:batches"
         self.lanes = [self.lane(lane) for lane in Lane]
 
     def lane(self, lane: Lane) -> str:
@@ -80,6 +81,14 @@ class Keys:
     def aside(self, lane: Lane) -> str:
         """Where a lane is put while it is begun anew."""
         return f"{self.prefix}:aside:{lane}"
+
+    def batch(self, batch: str) -> str:
+        """The hash that counts a batch's jobs."""
+        return f"{self.prefix}:batch:{batch}"
+
+    def failures(self, batch: str) -> str:
+        """The list of a batch's jobs that failed, the newest first."""
+        return f"{self.prefix}:batch-failures:{batch}"
 
     def result(self, job_id: str) -> str:
         """The hash that holds a job's state and result."""
@@ -97,6 +106,7 @@ class Job:
     want: frozenset[Want] = frozenset({Want.SCORES})
     callback: str | None = None
     traceparent: str | None = None
+    batch: str | None = None
     parts: Parts = WHOLE
 
     def fields(self) -> dict[str, str]:
@@ -106,6 +116,7 @@ class Job:
             "deadline_ms": self.deadline_ms,
             "callback": self.callback,
             "traceparent": self.traceparent,
+            "batch": self.batch,
         }
         # Under the id of an entry it is sent again, which the workers alone can tell.
         name = "job" if may_be_given(self.id) else "_job"
@@ -137,11 +148,8 @@ def parse_job(job_id: str, listed: Sequence[bytes], *, max_job_bytes: int) -> Jo
             f"the job has {len(given_fields)} fields; at most {MAX_FIELDS} are allowed"
         )
     fields = dict(given_fields)
-    given = _text(fields, "job")
-    if given is not None and not JOB_ID.fullmatch(given):
-        raise InvalidJob(f"field 'job': {given[:40]!r} does not match {JOB_ID.pattern}")
-    if given is not None and ENTRY_ID.fullmatch(given):
-        raise InvalidJob(f"field 'job': {given!r} is the id of an entry, so it cannot be given")
+    for name in ("job", "batch"):
+        require_id(name, _text(fields, name))
     key = _key(fields, "key")
     if not key:
         raise InvalidJob("field 'key': missing; it names the audio object")
@@ -159,8 +167,17 @@ def parse_job(job_id: str, listed: Sequence[bytes], *, max_job_bytes: int) -> Jo
         want=want,
         callback=_url(fields, "callback"),
         traceparent=_text(fields, "traceparent") or None,
+        batch=_text(fields, "batch"),
         parts=parts,
     )
+
+
+def require_id(name: str, given: str | None) -> None:
+    """Raise InvalidJob for what cannot be the id of a job or a batch; None is no id."""
+    if given is not None and not JOB_ID.fullmatch(given):
+        raise InvalidJob(f"field {name!r}: {given[:40]!r} does not match {JOB_ID.pattern}")
+    if given is not None and ENTRY_ID.fullmatch(given):
+        raise InvalidJob(f"field {name!r}: {given!r} is the id of an entry, so it cannot be given")
 
 
 def require_compatible(want: frozenset[Want], parts: Parts) -> None:

@@ -18,7 +18,7 @@ from storage.redis.connection import connect
 from storage.wire.messages import Job, Lane
 from tests.chaos.arena import RESULT_TTL_SECONDS, RESULTS_MAXLEN, Arena
 from tests.chaos.kinds import Kind
-from tests.chaos.plan import PlannedJob, Way
+from tests.chaos.plan import PlannedJob, Way, batch_of
 
 _BACKLOG = 1_000_000
 _AGAIN_SECONDS = 0.02
@@ -105,6 +105,7 @@ class Enqueuer:
         if job.deadline_seconds is not None:
             deadline_ms = round((time.time() + job.deadline_seconds) * 1000)
         name = f"chaos-{job.number}"
+        batch = batch_of(job)
         match job.way:
             case Way.XADD:
                 self._xadd(job, deadline_ms)
@@ -118,7 +119,7 @@ class Enqueuer:
                     fields = self._fields(job, deadline_ms) | {"job": name}
                     self._insist(lambda: self._client.xadd(self._lane(job), fields))
                 else:
-                    sent = Job(name, job.key, deadline_ms=deadline_ms)
+                    sent = Job(name, job.key, deadline_ms=deadline_ms, batch=batch)
                     self._submit(sent, job.lane)
                     if job.again_seconds is not None:
                         self._plan(
@@ -172,6 +173,8 @@ class Enqueuer:
     @staticmethod
     def _fields(job: PlannedJob, deadline_ms: int | None) -> dict[str, str]:
         fields = {"key": job.key}
+        if batch := batch_of(job):
+            fields["batch"] = batch
         if deadline_ms is not None:
             fields["deadline_ms"] = str(deadline_ms)
         if job.kind is Kind.INVALID:

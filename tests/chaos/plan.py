@@ -60,6 +60,7 @@ WORKER_FAULTS = (
     Fault.DRAIN_WORKER,
     Fault.KILL_DECODER,
 )
+_BATCHES = 3
 STORE_FAULTS = (Fault.STORE_REFUSES, Fault.STORE_HANGS, Fault.STORE_IS_SLOW, Fault.STORE_CUTS)
 # Each strikes once in so many seconds on average, and lasts between these.
 _RATES: dict[Fault, tuple[float, float, float]] = {
@@ -130,6 +131,11 @@ class Plan:
             lasts = f" for {strike.lasts_seconds:.2f} s" if strike.lasts_seconds else ""
             lines.append(f"{strike.at_seconds:7.2f} s  {strike.fault}{where}{lasts}")
         return "\n".join(lines)
+
+
+def batch_of(job: PlannedJob) -> str | None:
+    """The batch that a job is sent to; None where nobody may know whether it was sent."""
+    return None if job.way is Way.XADD or job.number < 0 else f"chaos-{job.number % _BATCHES}"
 
 
 def draw(seed: int, seconds: float, workers: int) -> Plan:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from storage.wire.messages import Lane
 from tests.chaos.arena import Arena, Hash, arena
+from tests.chaos.batches import check_batches
 from tests.chaos.checks import (
     Check,
     Inspection,
@@ -68,7 +69,9 @@ def run(plan: Plan, directory: Path, parent: Nursery, say: Say) -> Report:
         say(f"calm again; {place.ended()} jobs have ended, {place.queued()} are in the lanes")
         ledger.entries |= {job: _calm_entry(clip) for job, clip in _calm_jobs().items()}
         checks = [_wait_for_the_end(place, ledger)]
-        checks += Inspection(place, ledger, calm).checks()
+        inspection = Inspection(place, ledger, calm)
+        checks += inspection.checks()
+        checks.append(check_batches(place, ledger, inspection.results))
         with contextlib.suppress(Impatience):  # the check says who is left
             eventually(lambda: check_consumers(place).held, _REAPED_SECONDS, "the dead are reaped")
         checks.append(check_consumers(place))

@@ -21,15 +21,21 @@ local function begin(stream, lane, id, count)
   end
   local key = result_key(at.prefix, job)
   local known = redis.call('HMGET', key, 'status', '_entry', '_lane', '_retries', 'deliveries',
-    'run', '_enqueued_ms', '_armed')
+    'run', '_enqueued_ms', '_armed', 'batch')
   local status, entry, where = known[1], known[2], known[3]
   if TERMINAL[status] then
-    take_off(stream, at.group, id)
+    drop(at, stream, id, fields)
     return { 'ENDED', job }
   end
   if entry and (entry ~= id or where ~= lane) and lives(at.prefix, job, entry, where) then
-    take_off(stream, at.group, id)
+    drop(at, stream, id, fields)
     return { 'REPEATED', job }
+  end
+  local joins = not status and named_batch(fields)
+  local batch = known[9] or joins or nil
+  if batch and batches().is_halted(at.prefix, claim_batch(at.prefix, batch)) then
+    settle(at, stream, id, job, HALTED)
+    return { 'CANCELLED', job }
   end
   local deadline = deadline_of(fields)
   if deadline and deadline < now_ms() then
@@ -47,6 +53,7 @@ local function begin(stream, lane, id, count)
   if not again then deliveries = deliveries + 1 end
   local run = math.max(1, whole(known[6]))
   local enqueued_ms = milliseconds(known[7]) or string.match(id, '^%d+')
+  if joins then batches().join(at, key, joins) end
   redis.call('HSET', key, 'status', 'running', 'worker', owner, 'attempts', attempts,
     'deliveries', deliveries, 'run', run, '_armed', by .. how,
     '_entry', id, '_lane', lane, '_enqueued_ms', enqueued_ms)

@@ -10,7 +10,7 @@ must_be(delayed, 'zset')
 for _, stream in ipairs(KEYS) do must_be(stream, 'stream') end
 
 local key = result_key(at.prefix, job)
-local known = redis.call('HMGET', key, 'status', '_entry', '_lane')
+local known = redis.call('HMGET', key, 'status', '_entry', '_lane', 'batch')
 local status = known[1]
 if TERMINAL[status] then return { 'ENDED', status } end
 if known[3] and string.find(known[2] or '', '^%d+%-%d+$') then entry, lane = known[2], known[3] end
@@ -21,11 +21,17 @@ local fields = entry ~= '' and not oversized and payload(stream, entry)
 local foreign = fields and identify(at.prefix, lane, entry, fields) ~= job
 if not status and (foreign or not (fields or oversized)) then return { 'UNKNOWN', '' } end
 local waiting = claim_hash(delayed .. ':' .. job)
+local batch = claim_batch_of(at.prefix, status, known[4], fields or nil)
+-- A lane that was put aside may hold it.
+local aside = at.prefix .. ':aside:' .. lane
+must_be(aside, 'stream')
 
-if entry ~= '' and not foreign then take_off(stream, at.group, entry) end
+if entry ~= '' and not foreign then
+  take_off(stream, at.group, entry)
+  if not fields then redis.call('XDEL', aside, entry) end
+end
 redis.call('ZREM', delayed, job)
 redis.call('DEL', waiting)
--- The error of an earlier attempt is not why it ended.
-redis.call('HDEL', key, 'error_code', 'error')
+if batch then batches().join(at, key, batch) end
 conclude(at, key, job, { status = 'cancelled', fields = {} })
 return { 'CANCELLED', status or 'queued' }

@@ -1,4 +1,4 @@
--- Joined in front of every script.
+-- Joined in front of every script, before `batch` and `ending`.
 --
 -- Lua in Redis does not roll back. So in each script everything that can fail or forbid (type,
 -- fence, status) is read before the first write, and XACK + XDEL, which free memory, come first
@@ -61,12 +61,16 @@ local function lane_key(prefix, lane)
   return prefix .. (lane == 'normal' and ':jobs' or ':jobs:' .. lane)
 end
 
--- Names a hash of ours. Something else under its name was put there against the contract, and
--- would stop every job of a batch: it is deleted.
-local function claim_hash(key)
+-- Names a key of ours. Something else under its name was put there against the contract, and would
+-- stop every job that one call is about: it is deleted.
+local function claim(key, kind)
   local found = redis.call('TYPE', key).ok
-  if found ~= 'hash' and found ~= 'none' then redis.call('DEL', key) end
+  if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
   return key
+end
+
+local function claim_hash(key)
+  return claim(key, 'hash')
 end
 
 local function result_key(prefix, job)
@@ -100,9 +104,9 @@ local function payload(stream, id)
   return reply[1] and reply[1][2]
 end
 
--- Of fields that are repeated the last one counts, as in a mapping.
-local function field(fields, name)
-  for i = #fields - 1, 1, -2 do
+-- Of fields that are repeated the last one counts, as in a mapping. `first` is where they begin.
+local function field(fields, name, first)
+  for i = #fields - 1, first or 1, -2 do
     if fields[i] == name then return fields[i + 1] end
   end
 end
@@ -229,92 +233,4 @@ local function append(prefix, stream, ...)
   redis.call('RENAME', stream, aside)
   redis.call('XADD', stream, ...)
   tell_healed(prefix, stream, aside)
-end
-
--- Makes the hash of a job terminal and tells it in one event. `at` holds prefix, group, ttl_ms,
--- results_maxlen; `ending` holds status, the result's `fields`, and for a dead letter its `reason`,
--- `owner` and `lane`; `letter` is then the job's payload.
-local function conclude(at, key, job, ending, letter)
-  local finished = now_ms()
-  redis.call('HSETNX', key, 'run', 1)
-  redis.call('HSET', key, 'status', ending.status, 'finished_at_ms', finished,
-    unpack(ending.fields))
-  -- Of a job that is done, the error of an earlier attempt is history.
-  local internal = ending.status == 'done' and { 'error_code', 'error' } or {}
-  for _, name in ipairs(redis.call('HKEYS', key)) do
-    if string.sub(name, 1, 1) == '_' then internal[#internal + 1] = name end
-  end
-  for first = 1, #internal, MOST_AT_ONCE do
-    local last = math.min(#internal, first + MOST_AT_ONCE - 1)
-    redis.call('HDEL', key, unpack(internal, first, last))
-  end
-  redis.call('PEXPIRE', key, at.ttl_ms)
-  if letter then
-    local known = redis.call('HMGET', key, 'attempts', 'run')
-    local kept = {}
-    for i = 1, math.min(#letter, MAX_LETTER), 2 do
-      if string.sub(letter[i], 1, 1) ~= '_' then
-        kept[#kept + 1] = letter[i]
-        kept[#kept + 1] = letter[i + 1]
-      end
-    end
-    append(at.prefix, at.prefix .. ':dead', '*', '_job', job, '_reason', ending.reason,
-      '_lane', ending.lane, '_owner', ending.owner, '_attempts', known[1] or '0',
-      '_run', known[2] or '1', unpack(kept))
-  end
-  local event = { 'job', job, 'status', ending.status }
-  local told = { 'run', 'label', 'score', 'error_code' }
-  for i, value in ipairs(redis.call('HMGET', key, unpack(told))) do
-    if value then
-      event[#event + 1] = told[i]
-      event[#event + 1] = value
-    end
-  end
-  append(at.prefix, at.prefix .. ':results', 'MAXLEN', '~', at.results_maxlen, '*',
-    'finished_at_ms', finished, unpack(event))
-end
-
--- Ends a job and takes its entry off the lane. The caller has checked the fence and the types.
-local function settle(at, stream, id, job, ending)
-  local key = result_key(at.prefix, job)
-  local status = redis.call('HGET', key, 'status')
-  local letter = ending.reason and payload(stream, id)
-
-  take_off(stream, at.group, id)
-  if TERMINAL[status] then return 'ALREADY' end
-  conclude(at, key, job, ending, letter)
-  return 'SETTLED'
-end
-
-local EXPIRED = {
-  status = 'expired',
-  fields = { 'error_code', 'deadline_exceeded', 'error', 'the deadline passed before it was done' },
-}
-
-local LOST = {
-  status = 'failed',
-  fields = { 'error_code', 'internal', 'error', 'its payload was lost; submit it again' },
-}
-
-local OVERSIZED = {
-  status = 'failed',
-  fields = { 'error_code', 'invalid_job', 'error',
-    'the entry holds more than 1 MiB, or more than 2000 fields: nothing of it was read' },
-}
-
--- Ends an entry that is too large to be read, under the id that it has of itself: whatever id it gave
--- is not known. The caller has checked the fence and the types.
-local function refuse(at, stream, lane, id)
-  local job = entry_job(lane, id)
-  local key = result_key(at.prefix, job)
-  local known = redis.call('HMGET', key, 'status', '_entry', '_lane')
-  take_off(stream, at.group, id)
-  local foreign = known[2] and (known[2] ~= id or known[3] ~= lane)
-  if TERMINAL[known[1]] or foreign then return end
-  conclude(at, key, job, OVERSIZED)
-end
-
--- The first arguments of every script that can end a job, as `at`.
-local function settling(argv)
-  return { prefix = argv[1], group = argv[2], ttl_ms = argv[3], results_maxlen = argv[4] }
 end

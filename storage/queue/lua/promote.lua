@@ -10,10 +10,15 @@ for i = 1, #due, 2 do
   local job = due[i]
   local waiting, key = claim_hash(at.prefix .. ':delayed:' .. job), result_key(at.prefix, job)
   local fields = redis.call('HGETALL', waiting)
-  local lane, status = field(fields, '_lane'), redis.call('HGET', key, 'status')
+  local known = redis.call('HMGET', key, 'status', 'batch')
+  local lane, status, batch = field(fields, '_lane'), known[1], claim_batch(at.prefix, known[2])
+  local halted = batch and batches().is_halted(at.prefix, batch) and not TERMINAL[status]
   redis.call('ZREM', KEYS[1], job)
+  if halted then
+    redis.call('DEL', waiting)
+    conclude(at, key, job, HALTED)
   -- More than that no worker wrote, and none could put it back.
-  if lane and #fields <= MAX_LETTER + 4 and not TERMINAL[status] then
+  elseif lane and #fields <= MAX_LETTER + 4 and not TERMINAL[status] then
     local id = redis.pcall('XADD', lane_key(at.prefix, lane), '*', unpack(fields))
     if type(id) == 'table' then
       -- The lane cannot take it now. Nothing of it is lost, and those behind it need not wait.

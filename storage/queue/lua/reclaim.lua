@@ -15,12 +15,13 @@ must_be_settleable(at.prefix)
 local entries, gone, dead, refused = {}, 0, {}, 0
 
 local function forget(id)
-  redis.call('XACK', stream, at.group, id)
-  gone = gone + 1
   -- Its hash can be found where the job had no id of its own.
   local job = entry_job(lane, id)
   local key = result_key(at.prefix, job)
-  local known = redis.call('HMGET', key, 'status', '_entry', '_lane')
+  local known = redis.call('HMGET', key, 'status', '_entry', '_lane', 'batch')
+  claim_batch(at.prefix, known[4])
+  redis.call('XACK', stream, at.group, id)
+  gone = gone + 1
   if known[2] == id and known[3] == lane and not TERMINAL[known[1]] then
     conclude(at, key, job, LOST)
   end
@@ -46,7 +47,7 @@ local function take(id, before, count, fields)
   local job = identify(at.prefix, lane, id, fields)
   local key = result_key(at.prefix, job)
   local known = redis.call('HMGET', key, 'status', 'worker')
-  if TERMINAL[known[1]] then return take_off(stream, at.group, id) end
+  if TERMINAL[known[1]] then return drop(at, stream, id, fields) end
   local how = armed_how(key, lane, id, before, count)
   local died = how and before ~= owner
   local lapsed = how and before == owner -- we live, whatever became of our lease

@@ -22,7 +22,7 @@ if lane ~= 'high' and lane ~= 'normal' and lane ~= 'bulk' then
 end
 
 local key, died_in = result_key(prefix, job), whole(field(fields, '_run'))
-local known = redis.call('HMGET', key, 'status', 'run')
+local known = redis.call('HMGET', key, 'status', 'run', 'batch')
 -- Where the hash has expired, the letter alone says which run it was.
 if known[1] and (known[1] ~= 'dead' or whole(known[2]) ~= died_in) then
   return { 'MOVED_ON', known[1] }
@@ -43,6 +43,9 @@ end
 if #sent > MAX_LETTER then return { 'UNFIT', 'it holds too many fields' } end
 if backlog >= max_backlog then return { 'FULL', backlog } end
 local waiting = claim_hash(delayed .. ':' .. job)
+local batch = field(fields, '_batch')
+if known[1] then batch = known[3] end
+batch = valid_id(batch) and claim_batch(prefix, batch) or nil
 
 -- First of the writes: if the lane cannot take it, nothing has changed.
 local entry = redis.call('XADD', lane_key(prefix, lane), '*', '_job', job, unpack(sent))
@@ -50,4 +53,7 @@ redis.call('XDEL', dead, letter)
 redis.call('ZREM', delayed, job)
 redis.call('DEL', key, waiting)
 redis.call('HSET', key, 'status', 'queued', 'run', died_in + 1, '_entry', entry, '_lane', lane)
+if batch and batches().again({ prefix = prefix }, batch, job, 'dead', field(fields, '_reason')) then
+  redis.call('HSET', key, 'batch', batch)
+end
 return { 'REPLAYED', died_in + 1 }

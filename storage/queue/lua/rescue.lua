@@ -12,8 +12,9 @@ must_be(aside, 'stream')
 local function bring_back(id, fields)
   local job = identify(at.prefix, lane, id, fields)
   local key = result_key(at.prefix, job)
-  local known = redis.call('HMGET', key, 'status', '_entry', '_lane')
-  if TERMINAL[known[1]] then return take_off(aside, at.group, id) end
+  local known = redis.call('HMGET', key, 'status', '_entry', '_lane', 'batch')
+  if TERMINAL[known[1]] then return drop(at, aside, id, fields) end
+  local batch = claim_batch_of(at.prefix, known[1], known[4], fields)
   local sent = { '_job', job }
   for i = 1, #fields, 2 do
     if string.sub(fields[i], 1, 1) ~= '_' then
@@ -27,6 +28,7 @@ local function bring_back(id, fields)
   local its_own = known[2] == id and known[3] == lane
   -- Under the id of its entry it would not be known by the next one.
   if its_own or (not known[2] and is_entry_id(job)) then
+    if batch then batches().join(at, key, batch) end
     redis.call('HSETNX', key, 'run', 1)
     redis.call('HSET', key, 'status', 'queued', '_entry', entry, '_lane', lane)
     redis.call('HDEL', key, '_armed')

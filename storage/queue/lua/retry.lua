@@ -15,7 +15,8 @@ if moved_on(key, lane, id) then
   take_off(stream, at.group, id)
   return 'FENCED'
 end
-local known = redis.call('HMGET', key, 'status', '_retries')
+local known = redis.call('HMGET', key, 'status', '_retries', 'batch')
+claim_batch(at.prefix, known[3])
 local fields = payload(stream, id)
 if not fields then
   redis.call('XACK', stream, at.group, id)

@@ -9,11 +9,12 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from typer.testing import CliRunner, Result
 
+from producer import program
 from producer.cli import app
-from producer.commands import submit as submit_module
+from producer.client import Client
 from storage.queue.entries import Ending
 from storage.queue.streams import JobStreams
-from storage.queue.submission import Submissions, Submitted
+from storage.queue.submission import Submitted
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Lane, Status
 from tests.support.stream_workers import begin_one, new_streams
@@ -69,14 +70,14 @@ def test_cancel_ends_what_can_be_cancelled(
     assert client.xlen("emo:jobs") == 0
 
 
-class Unreliable(Submissions):
+class Unreliable(Client):
     """The connection is lost with the reply to the second submission."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._sent = 0
 
-    def submit(self, job: Job, lane: Lane) -> Submitted:
+    def submit(self, job: Job | str, lane: Lane = Lane.NORMAL) -> Submitted:
         """Enqueue in any case."""
         submitted = super().submit(job, lane)
         self._sent += 1
@@ -90,7 +91,7 @@ def test_a_submission_without_an_answer_can_be_repeated(
 ) -> None:
     """Given a reply that is lost, the ids that were chosen are told, and repeating adds nothing."""
     with monkeypatch.context() as faulty:
-        faulty.setattr(submit_module, "Submissions", Unreliable)
+        faulty.setattr(program, "Client", Unreliable)
         ran = producer("submit", "a.wav", "b.wav", "c.wav", "--wait")
     assert ran.exit_code == 1
     first, second = (fields[b"job"].decode() for _, fields in client.xrange("emo:jobs"))

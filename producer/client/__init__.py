@@ -1,0 +1,45 @@
+"""A client of the queue, for threads and for event loops; the commands use it too.
+
+    with Client("redis://localhost") as client:
+        submitted = client.submit("calls/a.wav")
+        for result in client.wait([submitted.job_id]):
+            print(result.label, result.scores)
+
+Both kinds carry out the same steps; see docs/clients.md.
+"""
+
+from producer.client.asked import Contract, new_job
+from producer.client.event_loop import AsyncBatch, AsyncClient
+from producer.client.threads import Batch, Client
+from producer.results import Event, Result, UnreadableResult
+from storage.errors import InvalidJob
+from storage.queue.batches import BatchState, BatchStatus, Failure, WrongTotal
+from storage.queue.cancellation import Cancelled
+from storage.queue.submission import BacklogFull, Submitted
+from storage.redis.connection import RedisError, UnfitServer
+from storage.wire.messages import Job, Lane, Status
+
+__all__ = [
+    "AsyncBatch",
+    "AsyncClient",
+    "BacklogFull",
+    "Batch",
+    "BatchState",
+    "BatchStatus",
+    "Cancelled",
+    "Client",
+    "Contract",
+    "Event",
+    "Failure",
+    "InvalidJob",
+    "Job",
+    "Lane",
+    "RedisError",
+    "Result",
+    "Status",
+    "Submitted",
+    "UnfitServer",
+    "UnreadableResult",
+    "WrongTotal",
+    "new_job",
+]
