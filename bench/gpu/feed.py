@@ -68,13 +68,13 @@ def _monitor(port: int) -> Callable[[], Any]:
     process = subprocess.Popen(
         [*command, "--seconds", str(_MONITOR_SECONDS), "--json"],
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         text=True,
     )
 
     def said() -> Any:
-        line, *_ = (process.communicate()[0] or "nothing").splitlines()
-        return json.loads(line) if process.returncode == 0 else line
+        out, errors = process.communicate()
+        return json.loads(out.splitlines()[0]) if process.returncode == 0 else errors[-300:]
 
     return said
 
