@@ -33,12 +33,12 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 def is_gpu_here(devices: Path = Path("/dev")) -> bool:
-    """Whether a driver of NVIDIA's is there to be asked; torch, which knows, takes long to import."""
+    """Whether a driver of NVIDIA's is there; torch, which knows, takes long to import."""
     return any((devices / name).exists() for name in ("nvidiactl", "dxg"))
 
 
 def decode_processes(device: str, own_cores: int) -> int:
-    """Half of the cores on a CPU, which the network shares; beside a GPU all but the worker's own."""
+    """Half of the cores where the network has the rest; beside a GPU all but the worker's own."""
     if device.startswith("cuda") or (device == "auto" and is_gpu_here()):
         return max(1, min(_MOST_DECODE_PROCESSES_GPU, own_cores - 1))
     return max(1, min(_MOST_DECODE_PROCESSES_CPU, own_cores // 2))
