@@ -16,6 +16,7 @@ from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
 _HIGHEST_PORT = 65_535
 _LEAST_DECODE_BYTES = 256 * 1024**2  # half of it is libraries, which all share
 _MOST_DECODE_BYTES = 1024**3
+_MOST_DECODE_PROCESSES_CPU, _MOST_DECODE_PROCESSES_GPU = 16, 32
 _SHORTEST_WINDOW_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -29,6 +30,18 @@ def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     except (OSError, ValueError):
         return allowed
     return allowed if share == "max" else max(1, min(allowed, int(share) // int(period)))
+
+
+def is_gpu_here(devices: Path = Path("/dev")) -> bool:
+    """Whether a driver of NVIDIA's is there; torch, which knows, takes long to import."""
+    return any((devices / name).exists() for name in ("nvidiactl", "dxg"))
+
+
+def decode_processes(device: str, own_cores: int) -> int:
+    """Half of the cores where the network has the rest; beside a GPU all but the worker's own."""
+    if device.startswith("cuda") or (device == "auto" and is_gpu_here()):
+        return max(1, min(_MOST_DECODE_PROCESSES_GPU, own_cores - 1))
+    return max(1, min(_MOST_DECODE_PROCESSES_CPU, own_cores // 2))
 
 
 def memory_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
@@ -128,8 +141,9 @@ class WorkerSettings(SharedSettings):
         description="Objects fetched at once. Default: 4 for each core, at most 32.",
     )
     decode_processes: Count = Field(
-        default_factory=lambda: max(1, min(16, cores() // 2)),
-        description="Decode processes. Default: one for every two cores, at most 16.",
+        default_factory=lambda given: decode_processes(given.get("device", "auto"), cores()),
+        description="Decode processes. Default: one for every two cores, at most 16; beside a GPU "
+        "one for every core but one, at most 32.",
     )
     decode_memory_bytes: Size = Field(
         default_factory=lambda given: ByteSize(

@@ -132,7 +132,8 @@ class _Connection:
 
     def allow(self, seconds: float) -> None:
         """The next request has so much time."""
-        self._socket.settimeout(seconds)
+        if self._socket.gettimeout() != seconds:
+            self._socket.settimeout(seconds)
 
     def is_quiet(self) -> bool:
         """Whether the server has neither hung up nor sent what was not asked for."""

@@ -16,7 +16,13 @@ from storage.settings import (
 )
 from worker import settings
 from worker.audio.turns import SpeechOptions
-from worker.settings import WorkerSettings, cores, decode_share_bytes, memory_bytes
+from worker.settings import (
+    WorkerSettings,
+    cores,
+    decode_share_bytes,
+    is_gpu_here,
+    memory_bytes,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -100,8 +106,39 @@ def test_the_machine_decides_where_nothing_is_said() -> None:
     """At least one of each, and not hundreds."""
     settings = load(WorkerSettings)
     assert 1 <= settings.fetch_threads <= 32
-    assert 1 <= settings.decode_processes <= 16
+    assert 1 <= settings.decode_processes <= 32
     assert Path(settings.spool_dir).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("device", "here", "own_cores", "expected"),
+    [
+        ("auto", False, 16, 8),
+        ("auto", True, 16, 15),
+        ("cuda:1", False, 16, 15),
+        ("cpu", True, 16, 8),
+        ("auto", False, 64, 16),
+        ("auto", True, 64, 32),
+        ("auto", False, 1, 1),
+        ("auto", True, 1, 1),
+    ],
+)
+def test_beside_a_gpu_all_cores_but_one_decode(
+    monkeypatch: pytest.MonkeyPatch, device: str, here: bool, own_cores: int, expected: int
+) -> None:
+    """On a CPU the network has the other half of them; a setting comes before either."""
+    monkeypatch.setattr(settings, "is_gpu_here", lambda: here)
+    monkeypatch.setattr(settings, "cores", lambda: own_cores)
+    assert load(WorkerSettings, options={"device": device}).decode_processes == expected
+    own = load(WorkerSettings, options={"device": device, "decode_processes": 3})
+    assert own.decode_processes == 3
+
+
+def test_a_driver_is_seen_by_its_device(tmp_path: Path) -> None:
+    """As containers have it too; that of a system without one is no GPU."""
+    assert not is_gpu_here(tmp_path)
+    (tmp_path / "nvidiactl").touch()
+    assert is_gpu_here(tmp_path)
 
 
 def test_an_empty_tape_length_means_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:

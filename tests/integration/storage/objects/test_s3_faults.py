@@ -18,6 +18,7 @@ from storage.errors import (
 from storage.objects import s3
 from storage.objects.store import ObjectStore, open_store
 from tests.support.blobs import contents
+from tests.support.polling import until
 from tests.support.s3_server import Exchange, ScriptedServer, http_answer, scripted_server
 
 GIGABYTE = 1_000_000_000
@@ -48,6 +49,39 @@ def test_one_request_for_each_object_over_one_connection() -> None:
         assert [fetch(store) for _ in range(3)] == [b"body"] * 3
         assert server.requests == ["GET /bucket/k HTTP/1.1"] * 3
         assert server.connections == 1
+
+
+def test_a_connection_that_was_hung_up_is_not_used_again() -> None:
+    """Servers close what is idle, and need not say so beforehand: the next fetch makes another."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(http_answer("200 OK", b"body"))
+        raise ConnectionResetError
+
+    with scripted_server(script) as server:
+        store = connect(server)
+        assert isinstance(store, s3.S3Store)
+        for number in range(1, 4):
+            assert fetch(store) == b"body"
+            until(lambda: hung_up(store))
+            assert server.connections == number
+
+
+def hung_up(store: s3.S3Store) -> bool:
+    """Whether the server has closed the connection that was kept."""
+    ((kept,),) = store._gets._idle.values()
+    return not kept.is_quiet()
+
+
+def test_a_server_that_says_so_is_hung_up_on() -> None:
+    """After `Connection: close` nothing is kept."""
+    answer = http_answer("200 OK", b"body", Connection="close")
+    with scripted_server(lambda exchange: exchange.send(answer)) as server:
+        store = connect(server)
+        assert isinstance(store, s3.S3Store)
+        assert [fetch(store) for _ in range(2)] == [b"body"] * 2
+        assert server.connections == 2
+        assert not any(store._gets._idle.values())
 
 
 @pytest.mark.parametrize("content_type", ["application/xml", "text/xml; charset=utf-8"])
