@@ -72,7 +72,7 @@ class Healing:
                     rescued.refused + part.refused,
                     part.why or rescued.why,
                 )
-                if part.why:
+                if part.why or not part.entries:  # another worker has them
                     break
         return rescued
 

@@ -10,9 +10,11 @@ import redis
 from storage.errors import InvalidJob
 from storage.queue.reader import peek
 from storage.queue.scripts import load_script
+from storage.redis.bounds import ReplyTooLarge
 from storage.redis.connection import stream_entries
 from storage.wire.messages import Job, Keys, Lane, Status, default_entry, has_ended, may_be_given
 
+_FROM_NOW_ON = "$"
 _SWEEP_SECONDS = 5.0  # events are a hint: every so often the hashes are read anyway
 
 
@@ -117,13 +119,19 @@ class Submissions:
         } or None
 
     def _last_event(self) -> str:
-        newest: Any = self._client.xrevrange(self._keys.results, count=1)
+        try:
+            newest: Any = self._client.xrevrange(self._keys.results, count=1)
+        except ReplyTooLarge:
+            return _FROM_NOW_ON
         return str(newest[0][0].decode()) if newest else "0-0"
 
     def _events(self, last: str, *, until: float) -> tuple[str, list[str]]:
         """The newest event, and the jobs of those after `last`; waits `until` seconds for one."""
         block_ms = max(1, min(1000, round(until * 1000)))
-        reply: Any = self._client.xread({self._keys.results: last}, count=1000, block=block_ms)
+        try:
+            reply: Any = self._client.xread({self._keys.results: last}, count=1000, block=block_ms)
+        except ReplyTooLarge:  # what stands before it is found by a sweep
+            return _FROM_NOW_ON, []
         entries = [entry for _, entry in stream_entries(reply)]
         if not entries:
             return last, []

@@ -8,6 +8,19 @@ claim_hash(prefix .. ':healed')
 local waiting = redis.call('XLEN', aside)
 if waiting == 0 then redis.call('DEL', aside) end
 
+-- What was handed to a consumer that somebody deleted, or to a group, is handed out anew: it stands in
+-- nobody's pending list, where it is looked for.
+local function hand_out_again()
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', aside)) do
+    if field(flat, 'name') == RESCUERS then
+      if field(flat, 'pending') == 0 then redis.call('XGROUP', 'SETID', aside, RESCUERS, 0) end
+      return
+    end
+  end
+  redis.call('XGROUP', 'CREATE', aside, RESCUERS, 0)
+end
+if waiting > 0 then hand_out_again() end
+
 local about = redis.pcall('XINFO', 'STREAM', stream)
 if about.err or waiting > 0 then return { 0, waiting } end
 local last_ms = tonumber(string.match(field(about, 'last-generated-id'), '^%d+'))
