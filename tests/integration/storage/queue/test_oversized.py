@@ -193,7 +193,8 @@ def test_an_event_that_is_oversized_stops_nobody_who_waits(
     client: Any, keys: Keys, worker: Worker
 ) -> None:
     """Neither the newest that is there, nor one that comes: a hint is passed over."""
-    one, told = worker("one", 60), []
+    told: list[tuple[str, dict[str, str]]] = []
+    one = worker("one", 60)
     submissions = Submissions(client, keys=keys, max_backlog=10)
     client.xadd("emo:jobs", {"key": "a.wav", "job": "x"})
     OVERSIZED["refused"](client, "emo:results")

@@ -128,6 +128,7 @@ def test_what_is_aside_comes_back_though_its_consumer_is_gone(
     for job in jobs:
         client.xadd("emo:jobs", {"key": "a.wav", "job": job})
     client.xadd("emo:jobs", {"key": "a.wav"}, id=LAST)
+    assert one.read(15)  # which the group of the workers still counts
     aside = keys.aside(Lane.NORMAL)
     one.healing._heal(keys=[keys.lane(Lane.NORMAL), aside], args=["emo", "workers"])
     client.xreadgroup("rescuers", "one", {aside: ">"}, count=10)
