@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from storage.queue.entries import Delivery
 from storage.queue.reader import delivery, entry_number
-from storage.queue.steps import Command, Give, Pause, Steps
+from storage.queue.steps import Call, Command, Give, Pause, Steps
 from storage.redis.connection import RedisError, ReplyTooLarge, is_outage, stream_entries
 from storage.wire.messages import Keys, Lane, Status, default_entry, has_ended, may_be_given
 
@@ -104,16 +104,26 @@ class Following:
 
     def _last_event(self) -> Steps[str]:
         words = ("XREVRANGE", self._keys.results, "+", "-", "COUNT", 1)
-        newest = yield Command(words)
+        try:
+            newest = yield Command(words)
+        except ReplyTooLarge:
+            return str((yield Call("event", [self._keys.results], ["+", "-"])).decode())
         return str(newest[0][0].decode()) if newest else _FROM_THE_START
 
     def _read(self, last: str, block_ms: int) -> Steps[list[tuple[str, dict[str, str]]]]:
-        """The events after `last`; waits for one."""
-        how = ("COUNT", _EVENTS_AT_ONCE, "BLOCK", block_ms)
-        reply = yield Command(("XREAD", *how, "STREAMS", self._keys.results, last))
-        return [
-            (entry.decode(), fields_as_text(fields)) for _, (entry, fields) in stream_entries(reply)
-        ]
+        """The events after `last`; waits for one. One that is oversized comes without fields."""
+        for count in (_EVENTS_AT_ONCE, 1):
+            how = ("COUNT", count, "BLOCK", block_ms)
+            try:
+                reply = yield Command(("XREAD", *how, "STREAMS", self._keys.results, last))
+            except ReplyTooLarge:
+                continue
+            return [
+                (entry.decode(), fields_as_text(fields))
+                for _, (entry, fields) in stream_entries(reply)
+            ]
+        entry = yield Call("event", [self._keys.results], [f"({last}", "+"])
+        return [(entry.decode(), {})] if entry else []
 
 
 def peek(keys: Keys, lane: Lane, entry: str) -> Steps[Delivery | None]:

@@ -16,8 +16,6 @@ from storage.queue.scripts import load_script
 from storage.redis.bounds import ReplyTooLarge
 from storage.wire.messages import GROUP, Keys, Lane
 
-_RESCUERS = "rescuers"  # the group of a lane that was put aside
-
 
 @dataclass(frozen=True, slots=True)
 class Healed:
@@ -65,34 +63,37 @@ class Healing:
         """Look at every lane; put aside the one that needs it, and bring back what it held."""
         rescued = Rescued()
         for lane in Lane:
-            while self._put_aside(lane):
-                part = self._bring_back(lane)
+            came_to_nothing = False
+            while group := self._put_aside(lane, came_to_nothing=came_to_nothing):
+                part = self._bring_back(lane, group)
                 rescued = Rescued(
                     rescued.entries + part.entries,
                     rescued.refused + part.refused,
                     part.why or rescued.why,
                 )
-                if part.why:
+                if part.why or (came_to_nothing and not part.entries):
                     break
+                came_to_nothing = not part.entries
         return rescued
 
     def healed(self) -> list[Healed]:
         """What was put right in the last week, by whichever worker."""
         return healed_streams(self._client, self._keys)
 
-    def _put_aside(self, lane: Lane) -> int:
-        """Put the lane aside where it needs that; returns how many entries of it are aside."""
-        _, waiting = self._heal(
-            keys=[self._keys.lane(lane), self._keys.aside(lane)], args=[self._keys.prefix, GROUP]
+    def _put_aside(self, lane: Lane, *, came_to_nothing: bool) -> str:
+        """Put the lane aside where it needs that; the group that gives out what is aside, or ""."""
+        _, waiting, group = self._heal(
+            keys=[self._keys.lane(lane), self._keys.aside(lane)],
+            args=[self._keys.prefix, GROUP, int(came_to_nothing)],
         )
-        return int(waiting)
+        return str(group.decode()) if waiting else ""
 
-    def _bring_back(self, lane: Lane) -> Rescued:
+    def _bring_back(self, lane: Lane, group: str) -> Rescued:
         aside = self._keys.aside(lane)
         # For their ids alone: in the pending list an entry can be named without being read.
         with suppress(ReplyTooLarge):
-            self._client.xreadgroup(_RESCUERS, self._owner, {aside: ">"}, count=CHUNK)
-        pending = self._client.xpending_range(aside, _RESCUERS, "-", "+", CHUNK)
+            self._client.xreadgroup(group, self._owner, {aside: ">"}, count=CHUNK)
+        pending = self._client.xpending_range(aside, group, "-", "+", CHUNK)
         entries = [each["message_id"].decode() for each in pending]
         listed = self._reader.fetch(aside, entries)
         states = [
@@ -104,6 +105,7 @@ class Healing:
             args=[
                 *self._settling,
                 lane.value,
+                group,
                 *(x for pair in zip(entries, states, strict=True) for x in pair),
             ],
         )

@@ -1,10 +1,10 @@
 -- Brings entries of a lane back that was put aside, each as a new entry of the same job. KEYS: the
--- lane, where it was put aside. ARGV: prefix group ttl_ms results_maxlen lane, then for each entry its
--- id and state, which is '' for one that was read, or 'oversized' for one that must not be.
+-- lane, where it was put aside. ARGV: prefix group ttl_ms results_maxlen lane rescuers (the group that
+-- gave them out), then for each entry its id and state, which is '' for one that was read, or 'oversized' for one that must not be.
 -- Returns {how many were looked at, how many were oversized, why the lane takes no more, or ''}.
 local at = settling(ARGV)
 local stream, aside, lane = KEYS[1], KEYS[2], ARGV[5]
-at.group = RESCUERS
+at.group = ARGV[6]
 must_be_settleable(at.prefix)
 must_be(aside, 'stream')
 
@@ -36,7 +36,7 @@ local function bring_back(id, fields)
 end
 
 local looked, refused = 0, 0
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local id, state = ARGV[i], ARGV[i + 1]
   if state == 'oversized' then
     refuse(at, aside, lane, id)

@@ -177,6 +177,27 @@ def test_results_are_resumed_at_an_event(ours: Any, client: Any, streams: JobStr
         next(ours.results("yesterday"))
 
 
+def test_an_event_that_is_too_large_is_passed_over(
+    ours: Any, client: Any, streams: JobStreams
+) -> None:
+    """Neither the events around it are lost, nor does the iterator end; first, last or between."""
+    big = {"job": "x", "status": "done", "big": b"x" * (MAX_REPLY_BYTES + 1)}
+    client.xadd("emo:results", big)
+    ours.submit(Job("one", "a.wav"))
+    end(streams)
+    client.xadd("emo:results", big)
+    ours.submit(Job("two", "a.wav"))
+    end(streams)
+    assert [event.job_id for event in islice(ours.results("0"), 2)] == ["one", "two"]
+    client.xadd("emo:results", big)
+    thread, found = in_the_background(ours.results(), 1)
+    until(lambda: client.info("clients")["blocked_clients"])
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "three"})
+    end(streams)
+    thread.join(10)
+    assert [event.job_id for event in found] == ["three"]
+
+
 def in_the_background(events: Iterator[Event], count: int) -> tuple[threading.Thread, list[Event]]:
     """Collect so many events on a thread."""
     found: list[Event] = []

@@ -20,7 +20,7 @@ from storage.redis.embedded import EmbeddedRedis
 from storage.redis.failover import Fixed, FollowingConnection
 from storage.wire.messages import Keys, Lane
 from tests.support.polling import until
-from tests.support.stream_workers import Worker, begin_one, result
+from tests.support.stream_workers import DONE, Worker, begin_one, result
 
 ADD = "return redis.call('XADD', KEYS[1], '*', 'key', 'a', 'big', string.rep('x', ARGV[1]))"
 REPEAT = """
@@ -187,6 +187,26 @@ def test_whoever_asks_for_one_does_not_have_it_read(
     assert not [line for line in seen if line.startswith("XRANGE")]
     assert client.xlen(stream) == 0
     assert result(client, job)["status"] == "cancelled"
+
+
+def test_an_event_that_is_oversized_stops_nobody_who_waits(
+    client: Any, keys: Keys, worker: Worker
+) -> None:
+    """Neither the newest that is there, nor one that comes: a hint is passed over."""
+    told: list[tuple[str, dict[str, str]]] = []
+    one = worker("one", 60)
+    submissions = Submissions(client, keys=keys, max_backlog=10)
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "x"})
+    OVERSIZED["refused"](client, "emo:results")
+    waiting = threading.Thread(
+        target=lambda: told.extend(submissions.wait(["x"], timeout_seconds=60)), daemon=True
+    )
+    waiting.start()
+    until(lambda: client.info("clients")["blocked_clients"] or not waiting.is_alive())
+    OVERSIZED["in-parts"](client, "emo:results")
+    one.finish([(begin_one(one), DONE)])
+    waiting.join(20)
+    assert [job for job, _ in told] == ["x"]
 
 
 def test_what_is_held_is_not_recovered(client: Any, worker: Worker) -> None:

@@ -1,5 +1,7 @@
 """Streams whose ids somebody has used up, or put far ahead."""
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -104,6 +106,39 @@ def test_another_worker_goes_on_where_one_stopped(client: Any, keys: Keys, worke
     client.xadd("emo:jobs", {"key": "a.wav", "job": "new"})
     assert two.healing.heal().entries == len(jobs) + 1
     assert set(begin_all(two)) == {*jobs, LAST, "new"}
+
+
+def no_consumer(client: Any, aside: str) -> None:
+    """Somebody deletes it, with what it had in hand."""
+    assert client.xgroup_delconsumer(aside, "rescuers", "one") == 10
+
+
+def no_group(client: Any, aside: str) -> None:
+    """Somebody deletes the whole group."""
+    assert client.xgroup_destroy(aside, "rescuers") == 1
+
+
+@pytest.mark.parametrize("delete", [no_consumer, no_group])
+def test_what_is_aside_comes_back_though_its_consumer_is_gone(
+    client: Any, keys: Keys, worker: Worker, delete: Callable[[Any, str], None]
+) -> None:
+    """Handed out, and in nobody's pending list: it is handed out again, and no look goes on."""
+    one, two = worker("one", 60), worker("two", 60)
+    jobs = [f"job-{number}" for number in range(20)]
+    for job in jobs:
+        client.xadd("emo:jobs", {"key": "a.wav", "job": job})
+    client.xadd("emo:jobs", {"key": "a.wav"}, id=LAST)
+    assert one.read(15)  # which the group of the workers still counts
+    aside = keys.aside(Lane.NORMAL)
+    one.healing._heal(keys=[keys.lane(Lane.NORMAL), aside], args=["emo", "workers"])
+    client.xreadgroup("rescuers", "one", {aside: ">"}, count=10)
+    delete(client, aside)
+    looking = threading.Thread(target=two.healing.heal, daemon=True)
+    looking.start()
+    looking.join(10)
+    assert not looking.is_alive()
+    assert set(begin_all(two)) == {*jobs, LAST}
+    assert client.exists(aside) == 0
 
 
 def test_retries_of_other_lanes_do_not_wait_for_a_sealed_one(client: Any, worker: Worker) -> None:
