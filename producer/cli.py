@@ -15,8 +15,9 @@ from producer.program import fail
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-for command in (submit, status, wait, cancel, lanes):
+for command in (submit, status, wait, cancel):
     app.command()(command)
+app.add_typer(lanes, name="lanes")
 app.add_typer(dead, name="dead")
 app.add_typer(batch, name="batch")
 

@@ -1,15 +1,13 @@
 """Results for people: tables and lines. Programs ask for `--json`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic_core import from_json
-from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from storage.queue.batches import BatchState
-from storage.queue.dead import Letter
-from storage.queue.lanes import LaneState, Overview
+from storage.queue.dead import Cause, Letter
 from storage.terminal.tables import parts_table
 from storage.terminal.text import cell, json_line, plain
 
@@ -143,6 +141,19 @@ def letters_table(letters: Sequence[Letter], now_ms: int) -> Table:
     return table
 
 
+def causes_table(causes: Sequence[Cause]) -> Table:
+    """What jobs died of, one reason a line."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("reason", overflow="fold")
+    table.add_column("letters", justify="right")
+    table.add_column("newest", overflow="fold")
+    table.add_column("job", overflow="fold")
+    for cause in causes:
+        shown = (cause.reason, str(cause.letters), cause.example.entry, cause.example.job_id)
+        table.add_row(*map(cell, shown))
+    return table
+
+
 def letter_and_job(letter: Letter, now_ms: int, job: Mapping[str, str] | None) -> dict[str, str]:
     """What is known of a letter, and of its job now; the job's own fields are not among it."""
     now = job or {"status": "unknown: its result has expired"}
@@ -168,90 +179,6 @@ def letter_as_json(letter: Letter, now_ms: int, job: Mapping[str, str] | None = 
     if job is not None:
         told["job_now"] = _opened(letter.job_id, job)
     return json_line(told)
-
-
-def overview(state: Overview) -> Group:
-    """The lanes, what they hold together, and the workers."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("lane")
-    for column in ("queued", "in flight", "delayed", "dead", "oldest queued", "oldest in flight"):
-        table.add_column(column, justify="right")
-    about = {True: "~", False: ""}
-    for lane in state.lanes:
-        table.add_row(
-            lane.lane.value,
-            str(lane.queued),
-            str(lane.in_flight),
-            f"{about[state.delayed_estimated]}{lane.delayed}",
-            f"{about[state.dead_estimated]}{lane.dead}",
-            age(lane.oldest_queued_seconds),
-            age(lane.oldest_in_flight_seconds),
-        )
-    every = _together(state)
-    table.add_row(
-        "all",
-        *(str(every[name]) for name in ("queued", "in_flight", "delayed", "dead")),
-        age(every["oldest_queued_s"]),
-        age(every["oldest_in_flight_s"]),
-    )
-    told = [cell(f"{one.stream}: {one.what}, since its ids were used up") for one in state.healed]
-    return Group(table, Text(), _workers(state.lanes), *told)
-
-
-def overview_as_json(state: Overview) -> str:
-    """The same as one line of JSON; each lane's consumers too."""
-    lanes = {
-        lane.lane.value: {
-            "queued": lane.queued,
-            "in_flight": lane.in_flight,
-            "delayed": lane.delayed,
-            "dead": lane.dead,
-            "oldest_queued_s": lane.oldest_queued_seconds,
-            "oldest_in_flight_s": lane.oldest_in_flight_seconds,
-            "workers": [
-                {"worker": one.name, "in_flight": one.in_flight, "idle_s": one.idle_seconds}
-                for one in lane.consumers
-            ],
-        }
-        for lane in state.lanes
-    }
-    estimated = {"delayed": state.delayed_estimated, "dead": state.dead_estimated}
-    healed = [{"stream": one.stream, "what": one.what, "at_ms": one.at_ms} for one in state.healed]
-    return json_line(
-        {"lanes": lanes, "all": _together(state), "estimated": estimated, "healed": healed}
-    )
-
-
-def _together(state: Overview) -> dict[str, float | None]:
-    """All lanes as one. Delayed and dead are counted here, also where the lanes' are estimates."""
-
-    def oldest(ages: Iterable[float | None]) -> float | None:
-        return max((age for age in ages if age is not None), default=None)
-
-    return {
-        "queued": sum(lane.queued for lane in state.lanes),
-        "in_flight": sum(lane.in_flight for lane in state.lanes),
-        "delayed": state.delayed,
-        "dead": state.dead,
-        "oldest_queued_s": oldest(lane.oldest_queued_seconds for lane in state.lanes),
-        "oldest_in_flight_s": oldest(lane.oldest_in_flight_seconds for lane in state.lanes),
-    }
-
-
-def _workers(lanes: Sequence[LaneState]) -> Table:
-    """Each worker over all lanes; it is as silent as the lane that heard of it last."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("worker", overflow="fold")
-    table.add_column("in flight", justify="right")
-    table.add_column("silent for", justify="right")
-    seen: dict[str, list[tuple[int, float]]] = {}
-    for lane in lanes:
-        for one in lane.consumers:
-            seen.setdefault(one.name, []).append((one.in_flight, one.idle_seconds))
-    for name, found in sorted(seen.items()):
-        in_flight, idle_seconds = zip(*found, strict=True)
-        table.add_row(cell(name), str(sum(in_flight)), age(min(idle_seconds)))
-    return table
 
 
 def _letter(letter: Letter) -> dict[str, str]:

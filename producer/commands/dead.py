@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -22,14 +22,16 @@ from producer.program import (
     settings,
     stdout,
 )
-from storage.queue.dead import DeadLetters, Letter, Replayed, Selection, Verdict
+from storage.queue.dead import DeadLetters, Found, Letter, Replayed, Selection, Verdict
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError
-from storage.terminal.text import say, tell
+from storage.terminal.text import json_line, say, tell
 from storage.wire.messages import Keys, Status
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PURGED_AT_ONCE = 500
+_REPLAYED_AT_ONCE = 200
+Item = TypeVar("Item")
 
 dead = typer.Typer(no_args_is_help=True, help="Dead letters: jobs that were given up on.")
 
@@ -110,6 +112,22 @@ def show_letter(
 
 
 @dead.command()
+def summary(
+    *, older_than: OlderThan = None, newer_than: NewerThan = None, as_json: AsJson = False
+) -> None:
+    """What jobs died of: how many of each reason, the most frequent first, and the newest one."""
+    try:
+        causes = _letters().summary(_selection(None, None, older_than, newer_than))
+    except RedisError as error:
+        fail(str(error))
+    for cause in causes if as_json else ():
+        told = {"reason": cause.reason, "letters": cause.letters}
+        say(json_line({**told, "entry": cause.example.entry, "job": cause.example.job_id}))
+    if causes and not as_json:
+        stdout().print(show.causes_table(causes))
+
+
+@dead.command()
 def replay(
     names: Names = None,
     *,
@@ -127,17 +145,32 @@ def replay(
     letters = _letters()
     seen: set[str] = set()
     replayed = refused = 0
-    try:
-        for letter in _to_replay(letters, selection):
-            seen |= {letter.entry, letter.job_id}
-            act = partial(letters.replay, letter.entry, drop_deadline=drop_deadline)
-            outcome = enqueue(act, when_full)
-            if outcome.verdict is Verdict.REPLAYED:
+
+    def send(left: list[Letter | Found]) -> None:
+        """Replay those, and leave in the list what must come again."""
+        nonlocal replayed, refused
+        chunk = list(left)
+        left.clear()
+        fault: BacklogFull | RedisError | None = None
+        outcomes = letters.replay_many([one.entry for one in chunk], drop_deadline=drop_deadline)
+        for letter, outcome in zip(chunk, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                fault = outcome
+                left.append(letter)
+            elif outcome.verdict is Verdict.REPLAYED:
                 replayed += 1
                 say(letter.job_id)
             else:
                 refused += 1
                 tell(f"letter {letter.entry}: {_refusal(letter, outcome)}")
+        if fault is not None:
+            raise fault
+
+    try:
+        for chunk in _chunks(_to_replay(letters, selection), _REPLAYED_AT_ONCE):
+            if selection.names:
+                seen |= {name for one in chunk for name in (one.entry, one.job_id)}
+            enqueue(partial(send, chunk), when_full)
     except (RedisError, BacklogFull) as error:
         fail(f"{error} ({replayed} replayed before)")
     tell(f"{replayed} replayed, {refused} not")
@@ -159,8 +192,12 @@ def purge(
     seen: set[str] = set()
     purged = 0
     try:
-        for chunk in _chunks(letters.select(selection)):
-            seen |= {name for letter in chunk for name in (letter.entry, letter.job_id)}
+        chosen: Iterator[Letter | Found] = (
+            letters.select(selection) if selection.names else letters.sift(selection)
+        )
+        for chunk in _chunks(chosen, _PURGED_AT_ONCE):
+            if selection.names:
+                seen |= {name for one in chunk for name in (one.entry, one.job_id)}
             purged += letters.purge([letter.entry for letter in chunk])
     except RedisError as error:
         fail(f"{error} ({purged} purged before)")
@@ -202,19 +239,21 @@ def _explicit(
     return chosen
 
 
-def _to_replay(letters: DeadLetters, selection: Selection) -> Iterator[Letter]:
+def _to_replay(letters: DeadLetters, selection: Selection) -> Iterator[Letter | Found]:
     """Of jobs that are named, only the newest letter can be replayed; and it is found at once."""
-    if not selection.names or selection != Selection(selection.names):
+    if not selection.names:
+        return letters.sift(selection)
+    if selection != Selection(selection.names):
         return letters.select(selection)
     return filter(None, map(letters.find, sorted(selection.names)))
 
 
-def _chunks(letters: Iterator[Letter]) -> Iterator[list[Letter]]:
-    while chunk := list(islice(letters, _PURGED_AT_ONCE)):
+def _chunks(letters: Iterator[Item], most: int) -> Iterator[list[Item]]:
+    while chunk := list(islice(letters, most)):
         yield chunk
 
 
-def _refusal(letter: Letter, outcome: Replayed) -> str:
+def _refusal(letter: Letter | Found, outcome: Replayed) -> str:
     """Why a letter was not replayed, and what to do about it."""
     job, detail = f"job {letter.job_id}", outcome.detail
     match outcome.verdict:

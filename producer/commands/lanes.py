@@ -1,4 +1,4 @@
-"""`lanes`: how full they are, once or again and again."""
+"""`lanes`: how full they are, once or again and again; to pause them, and to resume them."""
 
 import time
 from collections.abc import Iterator
@@ -7,22 +7,29 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from producer import show
+from producer import show_lanes
 from producer.program import EXIT_INTERRUPTED, AsJson, client_of, fail, settings, stdout
 from storage.queue.lanes import Lanes, Overview
+from storage.queue.pauses import Pauses
 from storage.redis.connection import RedisError
-from storage.terminal.text import say
-from storage.wire.messages import Keys
+from storage.terminal.text import say, tell
+from storage.wire.messages import Keys, Lane
 
 _EVERY_SECONDS = 2.0
 
+lanes = typer.Typer(help="How full the lanes are; pause and resume them.")
 
-def lanes(
+
+@lanes.callback(invoke_without_command=True)
+def show_all(
+    context: typer.Context,
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Again every 2 s, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what is queued, in flight, delayed and dead in each lane, and who works on it."""
+    if context.invoked_subcommand is not None:
+        return
     chosen = settings()
     looks = _looks(Lanes(client_of(chosen).connection, keys=Keys(chosen.prefix)), again=watch)
     console = stdout()
@@ -30,16 +37,41 @@ def lanes(
         if watch and console.is_terminal and not as_json:
             with Live(console=console, auto_refresh=False) as live:
                 for overview in looks:
-                    live.update(show.overview(overview), refresh=True)
+                    live.update(show_lanes.overview(overview), refresh=True)
         for overview in looks:
             if as_json:
-                say(show.overview_as_json(overview))
+                say(show_lanes.overview_as_json(overview))
             else:
-                console.print(show.overview(overview))
+                console.print(show_lanes.overview(overview))
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except RedisError as error:
         fail(str(error))
+
+
+@lanes.command()
+def pause(lane: Lane) -> None:
+    """Begin nothing more of a lane, until it is resumed; what runs ends."""
+    try:
+        changed = _pauses().pause(lane)
+    except RedisError as error:
+        fail(str(error))
+    tell(f"lane {lane.value}: {'paused' if changed else 'was paused already'}")
+
+
+@lanes.command()
+def resume(lane: Lane) -> None:
+    """Go on with a lane that was paused."""
+    try:
+        changed = _pauses().resume(lane)
+    except RedisError as error:
+        fail(str(error))
+    tell(f"lane {lane.value}: {'resumed' if changed else 'was not paused'}")
+
+
+def _pauses() -> Pauses:
+    chosen = settings()
+    return Pauses(client_of(chosen).connection, Keys(chosen.prefix))
 
 
 def _looks(state: Lanes, *, again: bool) -> Iterator[Overview]:

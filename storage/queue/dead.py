@@ -1,6 +1,7 @@
 """Dead letters: jobs that were given up on, waiting in a stream to be replayed or purged."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,8 +12,11 @@ import redis
 from storage.queue.scripts import load_script
 from storage.queue.submission import BacklogFull
 from storage.redis.bounds import ReplyTooLarge
+from storage.redis.connection import RedisError
 from storage.wire.messages import Keys, default_entry
 
+_SIFTED = 500  # letters looked at by one script, and so many of them at a time
+_PAGE = 100
 _CHUNK = 200  # letters read at once; each may hold a whole job, 32 KiB
 _SLACK_MS = 1000  # between the time in a job's hash and that of its letter
 
@@ -34,6 +38,24 @@ class Letter:
     def died_at_ms(self) -> int:
         """Unix time by the clock of Redis."""
         return int(self.entry.partition("-")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A letter, by its entry and its job; `reason` is what the job died of."""
+
+    entry: str
+    job_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """How many letters have one reason, and the newest of them."""
+
+    reason: str
+    letters: int
+    example: Found
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +103,7 @@ class DeadLetters:
         self._keys = keys
         self._max_backlog = max_backlog
         self._replay = load_script(client, "replay")
+        self._sift = load_script(client, "sift")
 
     def __len__(self) -> int:
         return int(self._client.xlen(self._keys.dead))
@@ -96,13 +119,44 @@ class DeadLetters:
         Letters that come meanwhile are not among them, so a job that dies again at once is not
         replayed for ever.
         """
+        if ages := self._ages(selection):
+            yield from filter(selection.holds, self._scan(*ages))
+
+    def sift(self, selection: Selection) -> Iterator[Found]:
+        """The same, without what the letters hold: 200,000 in seconds. Names are not looked at."""
+        for found, _ in self._look_through(selection, each=True):
+            yield found
+
+    def summary(self, selection: Selection) -> list[Cause]:
+        """What the selected letters died of, the most frequent first."""
+        newest: dict[str, Found] = {}
+        counts: Counter[str] = Counter()
+        for found, count in self._look_through(selection, each=False):
+            newest.setdefault(found.reason, found)
+            counts[found.reason] += count
+        return [Cause(reason, count, newest[reason]) for reason, count in counts.most_common()]
+
+    def _look_through(self, selection: Selection, *, each: bool) -> Iterator[tuple[Found, int]]:
+        """Each letter; or some of them, and how many of their reason there are up to the next."""
+        if not (ages := self._ages(selection)):
+            return
+        newest, oldest = ages
+        head, tail = [_SIFTED, _PAGE], [selection.reason or "", "each" if each else ""]
+        while newest:
+            args: list[str | int] = [newest, oldest, *head, *tail]
+            following, *columns, counts = self._sift(keys=[self._keys.dead], args=args)
+            for *texts, count in zip(*columns, counts, strict=True):
+                yield Found(*(text.decode("utf-8", "replace") for text in texts)), int(count)
+            newest = following.decode()
+
+    def _ages(self, selection: Selection) -> tuple[str, str] | None:
+        """The range of entries that ages mean; None where nothing is that old."""
         newest, oldest = "+", "-"
         if selection.older_than_seconds is not None:
             newest = str(self.now_ms() - round(1000 * selection.older_than_seconds))
         if selection.newer_than_seconds is not None:
             oldest = str(max(0, self.now_ms() - round(1000 * selection.newer_than_seconds)))
-        if not newest.startswith("-"):  # else nothing is that old
-            yield from filter(selection.holds, self._scan(newest, oldest))
+        return None if newest.startswith("-") else (newest, oldest)
 
     def find(self, name: str) -> Letter | None:
         """The letter of that entry, or the newest of that job."""
@@ -125,12 +179,28 @@ class DeadLetters:
 
         A deadline that has passed forbids it, unless it is dropped.
         """
-        verdict, detail = self._replay(
-            keys=self._keys.lanes,
-            args=[self._keys.prefix, entry, self._max_backlog, "1" if drop_deadline else ""],
-        )
+        (became,) = self.replay_many([entry], drop_deadline=drop_deadline)
+        if isinstance(became, Exception):
+            raise became
+        return became
+
+    def replay_many(
+        self, entries: Sequence[str], *, drop_deadline: bool = False
+    ) -> list[Replayed | BacklogFull | RedisError]:
+        """The same for some letters in one round trip; what it would have raised, for each."""
+        pipeline = self._client.pipeline(transaction=False)
+        drop = "1" if drop_deadline else ""
+        for entry in entries:
+            args: list[str | int] = [self._keys.prefix, entry, self._max_backlog, drop]
+            self._replay(keys=self._keys.lanes, args=args, client=pipeline)
+        return [self._judge(reply) for reply in pipeline.execute(raise_on_error=False)]
+
+    def _judge(self, reply: Any) -> Replayed | BacklogFull | RedisError:
+        if isinstance(reply, RedisError):
+            return reply
+        verdict, detail = reply
         if verdict == b"FULL":
-            raise BacklogFull(f"{detail} jobs are waiting; EMO_MAX_BACKLOG={self._max_backlog}")
+            return BacklogFull(f"{detail} jobs are waiting; EMO_MAX_BACKLOG={self._max_backlog}")
         said = detail.decode() if isinstance(detail, bytes) else str(detail)
         return Replayed(Verdict(verdict.decode()), said)
 

@@ -43,6 +43,7 @@ class Verdict(StrEnum):
     REPEATED = "REPEATED"  # its job lives under another entry
     EXPIRED = "EXPIRED"
     CANCELLED = "CANCELLED"  # its batch was
+    PAUSED = "PAUSED"  # its lane is; it was given back
     FENCED = "FENCED"
     GONE = "GONE"
 

@@ -3,12 +3,13 @@
 The next entry of each lane is read beside it, since a script may not look at what is oversized.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import redis
 
 from storage.queue.healing import Healed, healed_streams
+from storage.queue.pauses import Pauses
 from storage.queue.reader import first_after
 from storage.queue.scripts import load_script
 from storage.wire.messages import GROUP, Keys, Lane
@@ -43,7 +44,8 @@ class LaneState:
 class Overview:
     """All lanes at one instant. `delayed` and `dead` are counted, whatever each lane's are.
 
-    `healed` are the streams that were put right in the last week.
+    `healed` are the streams that were put right in the last week; `paused_seconds` is for how long
+    lanes have been paused that are.
     """
 
     lanes: Sequence[LaneState]
@@ -52,6 +54,7 @@ class Overview:
     delayed_estimated: bool
     dead_estimated: bool
     healed: Sequence[Healed] = ()
+    paused_seconds: Mapping[Lane, float] = field(default_factory=dict)
 
 
 class Lanes:
@@ -61,6 +64,7 @@ class Lanes:
         self._client = client
         self._keys = keys
         self._sample = sample
+        self._pauses = Pauses(client, keys)
         self._look = load_script(client, "lanes")
 
     def look(self) -> Overview:
@@ -81,6 +85,10 @@ class Lanes:
             delayed_estimated=delayed[1] < delayed[0],
             dead_estimated=dead[1] < dead[0],
             healed=healed_streams(self._client, self._keys),
+            paused_seconds={
+                lane: max(0, now_ms - since_ms) / 1000
+                for lane, since_ms in self._pauses.since_ms().items()
+            },
         )
 
 

@@ -6,6 +6,7 @@ storage/redis/bounds.py. What was refused is `oversized`, and never read again.
 """
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import redis
 
 from storage.queue.entries import Delivery
+from storage.queue.pauses import LOOK_SECONDS, Pauses
 from storage.redis.bounds import MAX_REPLY_BYTES, ReplyTooLarge
 from storage.redis.connection import RedisError
 from storage.wire.messages import GROUP, Keys, Lane
@@ -36,6 +38,7 @@ class EntryReader:
         self._client: Any = client
         self._owner = owner
         self._keys = keys
+        self.pauses = Pauses(client, keys)
         # A reply full of the largest jobs is half of what is taken.
         self._most = max(len(Lane), MAX_REPLY_BYTES // 2 // max_job_bytes)
 
@@ -45,7 +48,7 @@ class EntryReader:
         Raises ReplyTooLarge where one of them is: all are ours then, and `recover` finds them.
         """
         taken: list[Delivery] = []
-        hungry = list(Lane)
+        hungry = self._open_lanes()
         free = min(free, self._most)
         while hungry and len(taken) < free:
             room, shares = free - len(taken), sum(LANE_SHARES[lane] for lane in hungry)
@@ -72,7 +75,17 @@ class EntryReader:
         Raises as `read` does.
         """
         count = max(1, min(free, self._most) // len(Lane))
-        return self._read(list(Lane), count, block_seconds)
+        lanes = self._open_lanes()
+        if len(lanes) < len(Lane):
+            block_seconds = min(block_seconds, LOOK_SECONDS)
+        if not lanes:
+            time.sleep(block_seconds)  # all are paused, and Redis tells nobody when one is resumed
+            return []
+        return self._read(lanes, count, block_seconds)
+
+    def _open_lanes(self) -> list[Lane]:
+        paused = self.pauses.recent()
+        return [lane for lane in Lane if lane not in paused]
 
     def recover(self, held: Callable[[Lane, str], bool], limit: int) -> list[Delivery]:
         """At most `limit` entries that were given to us, and never came: they are not `held`."""

@@ -6,12 +6,14 @@ import redis
 from redis.commands.core import Script
 
 SHARED = ("prelude", "batch", "ending")
+_MORE = {"begin": ["handing"], "give_back": ["handing"]}  # what is for workers alone
 _LUA = Path(__file__).parent / "lua"
 
 
 def script_text(name: str) -> str:
     """The script of that name, with what all of them share in front."""
-    return "\n".join((_LUA / f"{part}.lua").read_text() for part in (*SHARED, name))
+    parts = (*SHARED, *_MORE.get(name, ()), name)
+    return "\n".join((_LUA / f"{part}.lua").read_text() for part in parts)
 
 
 def load_script(client: redis.Redis, name: str) -> Script:

@@ -108,6 +108,10 @@ class JobStreams:
         """Wait for new entries in any lane: see `EntryReader.read_blocking`."""
         return self._reader.read_blocking(free, block_seconds=block_seconds)
 
+    def paused(self) -> frozenset[Lane]:
+        """The lanes that an operator has paused, as known half a second ago at most."""
+        return self._reader.pauses.recent()
+
     def recover(self, held: Callable[[Lane, str], bool], limit: int) -> list[Delivery]:
         """Entries that were given to us, and never came: see `EntryReader.recover`."""
         return self._reader.recover(held, limit)

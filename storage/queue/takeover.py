@@ -137,6 +137,8 @@ class Takeover:
                 self._sent_ms(),
                 int(given_back_only),
                 page,
+                self._keys.prefix,
+                lane.value,
             ],
         )
         self._learn(now_ms)

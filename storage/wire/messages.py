@@ -72,6 +72,7 @@ class Keys:
         self.dead = f"{prefix}:dead"
         self.healed = f"{prefix}:healed"
         self.batches = f"{prefix}:batches"
+        self.paused = f"{prefix}:paused"
         self.lanes = [self.lane(lane) for lane in Lane]
 
     def lane(self, lane: Lane) -> str:

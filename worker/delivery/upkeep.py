@@ -8,7 +8,7 @@ import structlog
 from storage.errors import InvalidJob
 from storage.queue.healing import Healed
 from storage.queue.streams import JobStreams
-from storage.wire.messages import Status
+from storage.wire.messages import Lane, Status
 from worker.telemetry.metrics import Metrics
 
 _REAP_SECONDS = 60.0
@@ -38,6 +38,7 @@ class Upkeep:
         self._weaknesses = weaknesses
         self._at = self._heal_at = self._reap_at = self._judge_at = clock()
         self._told: set[Healed] = set()
+        self._paused: frozenset[Lane] = frozenset()
 
     @property
     def in_seconds(self) -> float:
@@ -57,6 +58,7 @@ class Upkeep:
         """Promote retries that are due; heal lanes and reap consumers now and then."""
         now = self._clock()
         self.put_off()
+        self._look_at_pauses()
         promoted = self._streams.promote()
         if promoted.postponed:
             log.error("retries.postponed", jobs=promoted.postponed, error=promoted.why)
@@ -73,6 +75,14 @@ class Upkeep:
             self._streams.reap(idle_seconds=max(_REAP_SECONDS, 4 * self._lease_seconds))
             if adopted := self._streams.stranded.adopt():
                 log.error("entries.stranded", entries=adopted)
+
+    def _look_at_pauses(self) -> None:
+        paused = self._streams.paused()
+        for lane in Lane:
+            self._metrics.lane_paused.labels(lane.value).set(lane in paused)
+        if paused != self._paused:
+            self._paused = paused
+            log.warning("lanes.paused", lanes=sorted(paused))
 
     def _heal(self) -> None:
         rescued = self._streams.healing.heal()

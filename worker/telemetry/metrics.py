@@ -131,6 +131,12 @@ class Metrics:
             "1 while an object store serves nobody, and the worker takes nothing.",
             registry=self.registry,
         )
+        self.lane_paused = Gauge(
+            "emostream_lane_paused",
+            "1 while an operator has paused that lane, and nothing new of it is begun.",
+            ["lane"],
+            registry=self.registry,
+        )
         self.excused = Counter(
             "emostream_jobs_excused",
             "Jobs given back for a fault that was not theirs: `sick` or `away`.",

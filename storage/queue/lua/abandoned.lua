@@ -1,10 +1,12 @@
 -- Looks for entries of one lane whose lease ran out, or that were given back; changes nothing, and
--- reads none of them. KEYS: the lane. ARGV: group lease_ms from sent_ms given_back_only page. `from` is
+-- reads none of them. Of a lane that is paused it finds nothing. KEYS: the lane. ARGV: group lease_ms
+-- from sent_ms given_back_only page prefix lane. `from` is
 -- where to look on; `sent_ms` is when this call was sent, by the server's clock.
 -- Returns {entries, given_back_only, now_ms}: entries as {id, owner, count}.
 local stream, group, lease_ms, from = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local sent_ms, given_back_only, page = tonumber(ARGV[4]), ARGV[5] == '1', ARGV[6]
 given_back_only = given_back_only or held_up(sent_ms, lease_ms)
+if paused_lanes(ARGV[7])[ARGV[8]] then return { {}, given_back_only and 1 or 0, now_ms() } end
 
 local reply
 if given_back_only then

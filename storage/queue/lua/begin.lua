@@ -6,6 +6,7 @@
 local at = settling(ARGV)
 local owner, how = ARGV[5], ARGV[6]
 must_be_settleable(at.prefix)
+local paused = paused_lanes(at.prefix)
 
 local function begin(stream, lane, id, count)
   local fields = payload(stream, id)
@@ -20,6 +21,10 @@ local function begin(stream, lane, id, count)
     return { 'GONE', '' }
   end
   local key = result_key(at.prefix, job)
+  if paused[lane] then
+    hand_back(stream, at.group, lane, id, owner, count, key)
+    return { 'PAUSED', job }
+  end
   local known = redis.call('HMGET', key, 'status', '_entry', '_lane', '_retries', 'deliveries',
     'run', '_enqueued_ms', '_armed', 'batch')
   local status, entry, where = known[1], known[2], known[3]

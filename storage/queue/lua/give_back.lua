@@ -15,14 +15,8 @@ local function give_back(stream, lane, id, count, job)
   local key = job ~= '' and result_key(prefix, job)
   local before = key and most and whole(redis.call('HGET', key, '_sick'))
   if before and before >= most then return 'OFTEN' end
-  -- It was no delivery after all, so the count goes down again; the day of idleness makes its lease
-  -- run out now. A lowered count would revive an older holding of ours, if we were still the owner.
-  redis.call('XCLAIM', stream, group, GIVEN_BACK, 0, id, 'IDLE', 86400000,
-    'RETRYCOUNT', math.max(0, tonumber(count) - 1), 'JUSTID')
-  if key and armed_how(key, lane, id, owner, count) then
-    redis.call('HDEL', key, '_armed')
-    redis.call('HSET', key, 'status', 'queued')
-    if before then redis.call('HSET', key, '_sick', before + 1) end
+  if hand_back(stream, group, lane, id, owner, count, key) and before then
+    redis.call('HSET', key, '_sick', before + 1)
   end
   return 'GIVEN'
 end

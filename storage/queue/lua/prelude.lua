@@ -157,6 +157,15 @@ local function take_off(stream, group, id)
   redis.call('XDEL', stream, id)
 end
 
+-- The lanes that an operator has paused: nothing new of them is begun, taken over or promoted.
+local function paused_lanes(prefix)
+  local lanes = { 'high', 'normal', 'bulk' }
+  local since = redis.call('HMGET', claim_hash(prefix .. ':paused'), unpack(lanes))
+  local paused = {}
+  for i, lane in ipairs(lanes) do paused[lane] = since[i] and true or nil end
+  return paused
+end
+
 -- A job is armed from begin until finish, retry or give-back: `_armed` is '<owner>:<count>:alone',
 -- or '…:company' where other jobs are armed in the same process.
 local function holding(owner, count)

@@ -1,9 +1,10 @@
 -- Moves retries that are due back to their lanes. KEYS: the delayed set. ARGV: prefix group ttl_ms
 -- results_maxlen limit postpone_ms (for those whose lane cannot take them). Returns {how many were due,
--- how many of them were postponed, why}.
+-- how many of them were postponed since their lane takes nothing, why}. Those of a paused lane wait on.
 local at = settling(ARGV)
 must_be_settleable(at.prefix)
 must_be(KEYS[1], 'zset')
+local paused = paused_lanes(at.prefix)
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms(), 'WITHSCORES', 'LIMIT', 0, ARGV[5])
 local postponed, why = 0, ''
 for i = 1, #due, 2 do
@@ -17,6 +18,8 @@ for i = 1, #due, 2 do
   if halted then
     redis.call('DEL', waiting)
     conclude(at, key, job, HALTED)
+  elseif paused[lane] and not TERMINAL[status] then
+    redis.call('ZADD', KEYS[1], now_ms() + ARGV[6], job)
   -- More than that no worker wrote, and none could put it back.
   elseif lane and #fields <= MAX_LETTER + 4 and not TERMINAL[status] then
     local id = redis.pcall('XADD', lane_key(at.prefix, lane), '*', unpack(fields))

@@ -216,3 +216,56 @@ def test_the_parts_of_results_that_were_waited_for_are_shown(
     assert "out/long.segments.json" in where[1]
     as_json = producer("wait", "call", "--json")
     assert json.loads(as_json.stdout)["segments"] == [turn]
+
+
+def test_letters_are_summed_up_and_replayed_by_reason(
+    producer: Commands, client: Any, streams: JobStreams
+) -> None:
+    """By reason, with the newest of each; those of another reason stay, also a stranger's."""
+    for number in range(3):
+        die(client, streams, f"slow-{number}", "stage_timeout")
+    die(client, streams, "other", "internal")
+    client.xadd("emo:dead", {"hello": "there", "_reason": "stage_timeout"})
+    client.xadd("emo:dead", {"hello": "there"})
+    (table, *_), rows = producer("dead", "summary").stdout.splitlines()[:1], {}
+    assert table.split() == ["reason", "letters", "newest", "job"]
+    for line in producer("dead", "summary", "--json").stdout.splitlines():
+        told = json.loads(line)
+        rows[told["reason"]] = (told["letters"], told["job"])
+    assert rows == {"stage_timeout": (4, ""), "internal": (1, "other"), "": (1, "")}
+    assert producer("dead", "summary", "--older-than", "1h").stdout == ""
+    ran = producer("dead", "replay", "--reason", "stage_timeout")
+    assert (ran.exit_code, sorted(ran.stdout.split())) == (3, ["slow-0", "slow-1", "slow-2"])
+    assert "3 replayed, 1 not" in ran.stderr
+    assert "its field _job is no job id" in ran.stderr
+    assert (client.xlen("emo:dead"), client.xlen("emo:jobs:high")) == (3, 3)
+
+
+def test_many_letters_are_replayed_as_there_is_room(
+    producer: Commands, client: Any, streams: JobStreams
+) -> None:
+    """Up to the backlog, each once; the rest stays, and is replayed when there is room."""
+    for number in range(450):
+        letter = {"_job": f"x-{number}", "_lane": "bulk", "_run": "1", "key": "a.wav"}
+        client.xadd("emo:dead", letter | {"_reason": "internal" if number % 3 else "other"})
+    full = {"EMO_MAX_BACKLOG": "250"}
+    ran = producer("dead", "replay", "--reason", "internal", "--when-full", "fail", **full)
+    assert ran.exit_code == 1
+    assert "(250 replayed before)" in ran.stderr
+    assert (client.xlen("emo:jobs:bulk"), client.xlen("emo:dead")) == (250, 200)
+    assert producer("dead", "replay", "--reason", "internal").exit_code == 0
+    assert (client.xlen("emo:jobs:bulk"), client.xlen("emo:dead")) == (300, 150)
+
+
+def test_a_lane_is_paused_and_resumed(producer: Commands, client: Any) -> None:
+    """And the lanes tell it; an unknown lane is a mistake."""
+    assert producer("lanes", "pause", "bulk").stderr == "lane bulk: paused\n"
+    assert producer("lanes", "pause", "bulk").stderr == "lane bulk: was paused already\n"
+    assert client.hkeys("emo:paused") == [b"bulk"]
+    assert "bulk: paused for 0s; `lanes resume bulk` goes on" in producer("lanes").stdout
+    told = json.loads(producer("lanes", "--json").stdout)["lanes"]
+    assert told["bulk"]["paused_s"] < 10
+    assert told["high"]["paused_s"] is None
+    assert producer("lanes", "resume", "bulk").stderr == "lane bulk: resumed\n"
+    assert producer("lanes", "resume", "bulk").stderr == "lane bulk: was not paused\n"
+    assert producer("lanes", "pause", "sideways").exit_code == 2

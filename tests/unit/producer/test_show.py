@@ -5,7 +5,8 @@ import json
 import pytest
 from rich.console import Console
 
-from producer.show import age, aligned, as_json, errors, overview, results_table
+from producer.show import age, aligned, as_json, errors, results_table
+from producer.show_lanes import overview
 from storage.queue.lanes import Consumer, LaneState, Overview
 from storage.wire.messages import Lane
 

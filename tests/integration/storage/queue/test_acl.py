@@ -18,6 +18,7 @@ from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import DeadLetters, Selection
 from storage.queue.entries import Ending, Outcome, Verdict
 from storage.queue.lanes import Lanes
+from storage.queue.pauses import Pauses
 from storage.queue.scripts import SHARED
 from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
@@ -39,7 +40,7 @@ GUARDS += [(server, SELECTORS_FILE) for server in SERVERS if server != OLDEST]
 LUA = ROOT / "storage" / "queue" / "lua"
 PRODUCER, OPERATOR, WORKER, READER = "emo-producer", "emo-operator", "emo-worker", "emo-reader"
 USERS = (PRODUCER, OPERATOR, WORKER, READER)
-OPERATORS_SCRIPTS = ("cancel", "halt", "lanes", "replay", "seal", "submit")
+OPERATORS_SCRIPTS = ("cancel", "halt", "lanes", "replay", "seal", "sift", "submit")
 KEYS = Keys("emo")
 # In a script, in the words of each server.
 FORBIDDEN = r"permission|can't run this command|can't access at least one of the keys"
@@ -202,11 +203,16 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     cancellations = Cancellations(client, keys=KEYS, result_ttl_seconds=60, results_maxlen=9)
     assert cancellations.cancel("cancelled").verdict is Cancel.CANCELLED
     streams.finish([(each, DEAD) for each in begun])
+    pauses = Pauses(client, KEYS)
+    assert pauses.pause(Lane.HIGH)
+    assert set(Lanes(client, keys=KEYS).look().paused_seconds) == {Lane.HIGH}
+    assert pauses.resume(Lane.HIGH)
     assert Lanes(client, keys=KEYS).look().dead == 2
     letters = DeadLetters(client, keys=KEYS, max_backlog=10)
     assert len(letters) == 2
     purged, replayed = letters.select(Selection(newer_than_seconds=60))
     assert letters.find("replayed") == replayed
+    assert [cause.letters for cause in letters.summary(Selection())] == [2]
     letters.replay(replayed.entry)
     assert letters.purge([purged.entry]) == 1
     driver, batching = Driver(client), Batching(KEYS, Ends())
