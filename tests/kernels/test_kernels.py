@@ -156,7 +156,7 @@ def test_attention(
     monkeypatch.setattr(spans_module, "_INTERPRETED_KEYS", block)
     # On a GPU a block is 64 slots, whatever is asked for.
     long = (400,) * DEVICE.type.count("cuda")
-    layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 1, 120, 3, 40, *long), tail=9)
+    layout = TapeLayout(gap=12, extra_tokens=10, frames=(30, 1, 80, 3, 40, *long), tail=9)
     qkv = drawn(layout.slots, 3, heads, width)
     spans = torch.from_numpy(layout.spans()).to(DEVICE)
     slope = 0.7 * torch.tensor(slopes(heads), device=DEVICE)
@@ -172,7 +172,8 @@ def test_attention(
     assert found.isfinite().all()
 
 
-OVERFLOWING = TapeLayout(gap=12, extra_tokens=10, frames=(30, 40, 50), tail=9)
+# The middle one stands in three blocks of 32, the first and the last of them with a neighbour.
+OVERFLOWING = TapeLayout(gap=12, extra_tokens=10, frames=(12, 30, 12), tail=9)
 
 
 def attention_that_may_overflow(qkv: Tensor) -> Tensor:
@@ -215,7 +216,7 @@ def test_attention_where_values_overflow(dtype: torch.dtype, part: str, bad: flo
     qkv, expected = finite_attention(dtype)
     qkv = qkv.clone()
     before, middle, after = OVERFLOWING.attention_slots()
-    qkv[middle.start + 30, ["query", "key", "value"].index(part), 0, 3] = bad
+    qkv[middle.stop - 1, ["query", "key", "value"].index(part), 0, 3] = bad
     found = attention_that_may_overflow(qkv)
     for slots in (before, after):
         assert torch.equal(found[slots], expected[slots])
