@@ -209,7 +209,7 @@ def test_attention_is_the_same_wherever_a_segment_lies(
     assert torch.equal(*found)
 
 
-OVERFLOWING = TapeLayout(gap=12, extra_tokens=10, frames=(20, 40, 20), tail=9)
+OVERFLOWING = TapeLayout(gap=12, extra_tokens=10, frames=(12, 40, 12), tail=9)
 
 
 @cache
