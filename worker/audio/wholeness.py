@@ -108,7 +108,7 @@ def is_by_chance(form: str, heard: Heard) -> bool:
     """Whether so little came of a track that its file is some other, or has hardly any of it."""
     decoded_packets = heard.num_packets - heard.failed_packets
     most = _MOST_BESIDE_FAILED if heard.failed_packets else _MOST_BY_CHANCE
-    is_short = form in _TOLD_BY_SYNC_WORDS and decoded_packets <= most
+    is_short = form in _TOLD_BY_SYNC_WORDS and 0 < decoded_packets <= most
     return is_short or heard.failed_packets > _MOST_FAILED * heard.num_packets
 
 
