@@ -136,19 +136,32 @@ class EntryReader:
                     found[entry] = came[entry]
         return found
 
-    def ids(self, stream: str, first: str, last: str) -> list[str]:
-        """Some ids of entries in that range that can be read, in order.
-
-        From one that is oversized on, none: only in a pending list can it be named.
-        """
+    def named(self, stream: str, first: str, last: str) -> dict[str, bool]:
+        """Some ids of entries in that range, in order, and whether each is oversized."""
         try:
             reply = self._range(stream, first, last)
         except ReplyTooLarge:
-            return []
-        return [entry.decode() for entry, listed in reply if not is_oversized(listed)]
+            return self._named_one_by_one(stream, first, last)
+        return {entry.decode(): is_oversized(listed) for entry, listed in reply}
 
-    def _range(self, stream: str, first: str, last: str) -> Any:
-        return self._client.execute_command(_XRANGE, stream, first, last, "COUNT", CHUNK)
+    def _named_one_by_one(self, stream: str, first: str, last: str) -> dict[str, bool]:
+        found: dict[str, bool] = {}
+        start: str | None = first
+        while start is not None and len(found) < CHUNK:
+            try:
+                reply = self._range(stream, start, last, 1)
+            except ReplyTooLarge as error:
+                entry, oversized = error.first.decode(), True
+            else:
+                if not reply:
+                    break
+                entry, oversized = reply[0][0].decode(), is_oversized(reply[0][1])
+            found[entry] = oversized
+            start = after(entry)
+        return found
+
+    def _range(self, stream: str, first: str, last: str, count: int = CHUNK) -> Any:
+        return self._client.execute_command(_XRANGE, stream, first, last, "COUNT", count)
 
     def _read(
         self, lanes: Sequence[Lane], count: int, block_seconds: float | None = None

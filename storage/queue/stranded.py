@@ -31,13 +31,15 @@ class Stranded:
         stream, found = self._keys.lane(lane), 0
         for _ in range(_PAGES):
             last = self._last_delivered(stream)
-            entries = self._reader.ids(stream, self._from[lane], last) if last else []
+            entries = self._reader.named(stream, self._from[lane], last) if last else {}
             if not entries:
                 self._from[lane] = _FROM_THE_START
                 break
-            self._from[lane] = after(entries[-1]) or _FROM_THE_START
+            self._from[lane] = after(list(entries)[-1]) or _FROM_THE_START
+            states = ((entry, "oversized" * large) for entry, large in entries.items())
             found += self._adopt(
-                keys=[stream], args=[self._keys.prefix, GROUP, lane.value, *entries]
+                keys=[stream],
+                args=[self._keys.prefix, GROUP, lane.value, *(x for each in states for x in each)],
             )
         return found
 

@@ -21,7 +21,14 @@ _LIST = ord("*")
 
 
 class ReplyTooLarge(RedisError):
-    """A reply was announced that is larger than any should be. Its connection is closed."""
+    """A reply was announced that is larger than any should be. Its connection is closed.
+
+    `first` is the first string in it: of one entry its id, whatever the entry holds.
+    """
+
+    def __init__(self, message: str, first: bytes = b"") -> None:
+        super().__init__(message)
+        self.first = first
 
 
 class _BoundedBuffer(SocketBuffer):
@@ -29,36 +36,41 @@ class _BoundedBuffer(SocketBuffer):
 
     _left_bytes = MAX_REPLY_BYTES
     _left_parts = MAX_REPLY_PARTS
+    _first: bytes | None = None
 
     def begin_reply(self) -> None:
         """All that was asked for is allowed anew."""
         self._left_bytes, self._left_parts = MAX_REPLY_BYTES, MAX_REPLY_PARTS
+        self._first = None
 
     def read(self, length: int, *args: Any, **options: Any) -> bytes:
         """So many bytes. Raises ReplyTooLarge before it waits for them."""
         self._left_bytes -= length
         if self._left_bytes < 0:
-            raise ReplyTooLarge(f"the reply holds more than {MAX_REPLY_BYTES} bytes")
+            message = f"the reply holds more than {MAX_REPLY_BYTES} bytes"
+            raise ReplyTooLarge(message, self._first or b"")
         found: bytes = super().read(length, *args, **options)
+        if self._first is None:
+            self._first = found
         return found
 
     def readline(self, *args: Any, **options: Any) -> bytes:
         """The head of the next part. Raises ReplyTooLarge."""
         self._left_parts -= 1
         if self._left_parts < 0:
-            raise _too_many()
+            raise self._too_many()
         # Most are here already: half of the time of a reply is spent on its lines.
         line: bytes = self._buffer.readline()
         while not line.endswith(_LINE_END):
             self._read_from_socket(*args, **options)
             line += self._buffer.readline()
         if line[0] == _LIST and int(line[1:-2]) > self._left_parts:
-            raise _too_many()
+            raise self._too_many()
         return line[:-2]
 
-
-def _too_many() -> ReplyTooLarge:
-    return ReplyTooLarge(f"the reply has more than {MAX_REPLY_PARTS} parts")
+    def _too_many(self) -> ReplyTooLarge:
+        message = f"the reply has more than {MAX_REPLY_PARTS} parts"
+        return ReplyTooLarge(message, self._first or b"")
 
 
 class _Bounded:

@@ -4,6 +4,8 @@
 -- oldest}, consumers}, each consumer as {name, pending, idle_ms, oldest}; the oldest as entry ids,
 -- or ''; what is next to be delivered is not looked at, as it may be oversized; delayed and dead as {count, sampled, high, normal, bulk}.
 local prefix, group, sample = ARGV[1], ARGV[2], ARGV[3]
+-- A letter is read whole: of large ones there are fewer in the sample.
+local SAMPLE_BYTES = 1024 * 1024
 local delayed, dead = prefix .. ':delayed', prefix .. ':dead'
 
 local function group_of(stream)
@@ -49,8 +51,13 @@ for i, job in ipairs(redis.call('ZRANGE', delayed, 0, sample - 1)) do
   local lane = redis.pcall('HGET', delayed .. ':' .. job, '_lane')
   waiting[i] = type(lane) == 'string' and lane or ''
 end
-for i, letter in ipairs(redis.call('XREVRANGE', dead, '+', '-', 'COUNT', sample)) do
+local from, left_bytes = '+', SAMPLE_BYTES
+for i = 1, sample do
+  local letter = left_bytes > 0 and redis.call('XREVRANGE', dead, from, '-', 'COUNT', 1)[1]
+  if not letter then break end
   letters[i] = field(letter[2], '_lane') or ''
+  for _, part in ipairs(letter[2]) do left_bytes = left_bytes - #part end
+  from = '(' .. letter[1]
 end
 return {
   now_ms(), lanes,

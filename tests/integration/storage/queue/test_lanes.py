@@ -150,3 +150,15 @@ def test_a_lane_of_the_wrong_type_is_an_error(client: Any, lanes: Lanes) -> None
     client.set("emo:jobs", "spoilt")
     with pytest.raises(redis.ResponseError, match="emo:jobs must be a stream"):
         lanes.look()
+
+
+def test_of_large_letters_fewer_are_looked_at(client: Any, keys: Keys) -> None:
+    """A look holds the server up for a megabyte of them, not for a hundred."""
+    for number in range(10):
+        big = "x" * (512 * 1024)
+        client.xadd("emo:dead", {"job": str(number), "_lane": "bulk", "key": big})
+    seen = Lanes(client, keys=keys).look()
+    assert (seen.dead, seen.dead_estimated) == (10, True)
+    assert [each.dead for each in seen.lanes] == [0, 0, 10]
+    client.xtrim("emo:dead", maxlen=2, approximate=False)
+    assert Lanes(client, keys=keys).look().dead_estimated is False

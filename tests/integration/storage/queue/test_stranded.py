@@ -1,12 +1,16 @@
 """Entries whose consumer somebody deleted."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from storage.queue.entries import Verdict
-from storage.queue.reader import CHUNK
+from storage.queue.reader import CHUNK, MAX_ENTRY_BYTES
+from storage.redis.bounds import MAX_REPLY_BYTES, ReplyTooLarge
 from storage.wire.messages import Lane
+from tests.integration.storage.queue.test_oversized import OVERSIZED, add_of
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 
 
@@ -55,6 +59,38 @@ def test_all_pages_are_looked_at(client: Any, worker: Worker) -> None:
     lost = two.read(CHUNK)
     client.xgroup_delconsumer("emo:jobs", "workers", "two")
     assert one.stranded.adopt() == len(lost)
+
+
+@pytest.mark.parametrize("add", OVERSIZED.values(), ids=OVERSIZED)
+def test_one_that_is_oversized_is_found_with_those_behind_it(
+    client: Any, worker: Worker, add: Callable[[Any, str], str]
+) -> None:
+    """It is named by the beginning of its reply, not read, and ends; the others run."""
+    one, two = worker("one", 60), worker("two", 60)
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "before"})
+    bad = add(client, "emo:jobs")
+    client.xadd("emo:jobs", {"key": "a.wav", "job": "behind", "note": "9-9"})
+    with suppress(ReplyTooLarge):
+        one.read(100)
+    client.xgroup_delconsumer("emo:jobs", "workers", "one")
+    assert two.stranded.adopt() == 3
+    assert two.stranded.adopt() == 0
+    found = two.reclaim(10)
+    assert found.refused == 1
+    assert result(client, bad)["error_code"] == "invalid_job"
+    assert {each.job_id for each in two.begin(found.deliveries)} == {"before", "behind"}
+
+
+def test_large_entries_that_fill_no_reply_together_are_found(client: Any, worker: Worker) -> None:
+    """Each may be read, and a page of them is more than a reply may hold."""
+    one, two = worker("one", 60), worker("two", 60)
+    add, count = add_of(MAX_ENTRY_BYTES - 64), MAX_REPLY_BYTES // MAX_ENTRY_BYTES + 1
+    for _ in range(count):
+        add(client, "emo:jobs")
+    for _ in range(count):
+        one.read(1)
+    client.xgroup_delconsumer("emo:jobs", "workers", "one")
+    assert two.stranded.adopt() == count
 
 
 def test_without_a_group_nothing_is_stranded(client: Any, worker: Worker) -> None:
