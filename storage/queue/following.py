@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from storage.queue.entries import Delivery
 from storage.queue.reader import delivery, entry_number
-from storage.queue.steps import Call, Command, Give, Pause, Steps
+from storage.queue.steps import Command, Give, Pause, Steps
 from storage.redis.connection import RedisError, ReplyTooLarge, is_outage, stream_entries
 from storage.wire.messages import Keys, Lane, Status, default_entry, has_ended, may_be_given
 
@@ -104,11 +104,7 @@ class Following:
 
     def _last_event(self) -> Steps[str]:
         words = ("XREVRANGE", self._keys.results, "+", "-", "COUNT", 1)
-        try:
-            newest = yield Command(words)
-        except ReplyTooLarge:
-            return str((yield Call("event", [self._keys.results], ["+", "-"])).decode())
-        return str(newest[0][0].decode()) if newest else _FROM_THE_START
+        return (yield from _first_id(words)) or _FROM_THE_START
 
     def _read(self, last: str, block_ms: int) -> Steps[list[tuple[str, dict[str, str]]]]:
         """The events after `last`; waits for one. One that is oversized comes without fields."""
@@ -122,8 +118,18 @@ class Following:
                 (entry.decode(), fields_as_text(fields))
                 for _, (entry, fields) in stream_entries(reply)
             ]
-        entry = yield Call("event", [self._keys.results], [f"({last}", "+"])
-        return [(entry.decode(), {})] if entry else []
+        words = ("XRANGE", self._keys.results, f"({last}", "+", "COUNT", 1)
+        entry = yield from _first_id(words)
+        return [(entry, {})] if entry else []
+
+
+def _first_id(words: Sequence[str | int]) -> Steps[str | None]:
+    """The id of the one entry that is asked for, however large it is; None where there is none."""
+    try:
+        found = yield Command(words)
+    except ReplyTooLarge as error:
+        return error.first.decode()
+    return str(found[0][0].decode()) if found else None
 
 
 def peek(keys: Keys, lane: Lane, entry: str) -> Steps[Delivery | None]:

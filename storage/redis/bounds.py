@@ -47,8 +47,7 @@ class _BoundedBuffer(SocketBuffer):
         """So many bytes. Raises ReplyTooLarge before it waits for them."""
         self._left_bytes -= length
         if self._left_bytes < 0:
-            message = f"the reply holds more than {MAX_REPLY_BYTES} bytes"
-            raise ReplyTooLarge(message, self._first or b"")
+            raise _too_many_bytes(self._first)
         found: bytes = super().read(length, *args, **options)
         if self._first is None:
             self._first = found
@@ -58,19 +57,23 @@ class _BoundedBuffer(SocketBuffer):
         """The head of the next part. Raises ReplyTooLarge."""
         self._left_parts -= 1
         if self._left_parts < 0:
-            raise self._too_many()
+            raise _too_many_parts(self._first)
         # Most are here already: half of the time of a reply is spent on its lines.
         line: bytes = self._buffer.readline()
         while not line.endswith(_LINE_END):
             self._read_from_socket(*args, **options)
             line += self._buffer.readline()
         if line[0] == _LIST and int(line[1:-2]) > self._left_parts:
-            raise self._too_many()
+            raise _too_many_parts(self._first)
         return line[:-2]
 
-    def _too_many(self) -> ReplyTooLarge:
-        message = f"the reply has more than {MAX_REPLY_PARTS} parts"
-        return ReplyTooLarge(message, self._first or b"")
+
+def _too_many_bytes(first: bytes | None) -> ReplyTooLarge:
+    return ReplyTooLarge(f"the reply holds more than {MAX_REPLY_BYTES} bytes", first or b"")
+
+
+def _too_many_parts(first: bytes | None) -> ReplyTooLarge:
+    return ReplyTooLarge(f"the reply has more than {MAX_REPLY_PARTS} parts", first or b"")
 
 
 class _Bounded:
@@ -115,25 +118,30 @@ class _AsyncBounded:
 
     _left_bytes = MAX_REPLY_BYTES
     _left_parts = MAX_REPLY_PARTS
+    _first: bytes | None = None
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """The next reply. Raises ReplyTooLarge."""
         self._left_bytes, self._left_parts = MAX_REPLY_BYTES, MAX_REPLY_PARTS
+        self._first = None
         return await super().read_response(*args, **options)  # type: ignore[misc]
 
     async def _read(self, length: int) -> Any:
         self._left_bytes -= length
         if self._left_bytes < 0:
-            raise ReplyTooLarge(f"the reply holds more than {MAX_REPLY_BYTES} bytes")
-        return await super()._read(length)  # type: ignore[misc]
+            raise _too_many_bytes(self._first)
+        found = await super()._read(length)  # type: ignore[misc]
+        if self._first is None:
+            self._first = found
+        return found
 
     async def _readline(self) -> Any:
         self._left_parts -= 1
         if self._left_parts < 0:
-            raise _too_many()
+            raise _too_many_parts(self._first)
         line = await super()._readline()  # type: ignore[misc]
         if line[:1] == b"*" and int(line[1:]) > self._left_parts:
-            raise _too_many()
+            raise _too_many_parts(self._first)
         return line
 
 
