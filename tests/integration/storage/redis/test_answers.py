@@ -112,7 +112,9 @@ def test_a_heartbeat_waits_for_a_quarter_of_the_lease(
     model = SimpleNamespace(
         name="tiny", revision="r1", device="cpu", dtype="float32", untrained=True, config=config
     )
-    worker = Worker(settings, cast(Engine, SimpleNamespace(model=model, tape_slots=1509)))
+    worker = Worker(
+        settings, cast(Engine, SimpleNamespace(model=model, tape_slots=1509, gpu_uuid=None))
+    )
     try:
         worker._leases.hold([Delivery(Lane.NORMAL, "1-0", 1, ())])
         began = time.monotonic()
