@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+import torch
 
 from tests.kernels.test_graphs import SHORT
 from tests.support.cuda_stub import CudaStub, cuda_stub, out_of_memory
@@ -61,6 +62,18 @@ def test_every_rung_is_the_reference(checkpoint: str, stub: CudaStub, tmp_path: 
     assert engine.slots_run == 128 + 288 + 288
     assert engine.device_seconds > 0
     assert 0 < engine.slots_used < engine.slots_run
+
+
+@pytest.mark.usefixtures("stub")
+def test_one_thread_is_left_to_the_cpu(model: Model) -> None:
+    """A tape that is copied by all cores is not there sooner, and takes each of them as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        warm(engine_of(model))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_two_tapes_are_on_their_way_and_not_three(stub: CudaStub, model: Model) -> None:

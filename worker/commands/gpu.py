@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import typer
 from rich.console import Console, Group
 from rich.live import Live
@@ -52,25 +53,32 @@ _Page = list[tuple[GpuReading, Work | None, Verdict]]
 
 def _pages(gpus: Gpus, url: str | None, expected: float | None, seconds: float) -> Iterator[_Page]:
     """A look each `seconds`; the worker's part is what it did in between."""
+    psutil.cpu_percent()  # of the time since
     last = look(url) if url else None
     while True:
         time.sleep(seconds if last else 0.0)
         now = look(url) if url else None
         work = between(last, now) if last and now else None
-        read = gpus.all()
-        yield [_judged(gpu, now, work, expected, alone=len(read) == 1) for gpu in read]
+        busy = psutil.cpu_percent() / 100
+        yield list(_judged(gpus.all(), now, work, expected, busy))
         if not last:
             time.sleep(seconds)
         last = now
 
 
 def _judged(
-    reading: GpuReading, now: Look | None, work: Work | None, expected: float | None, *, alone: bool
-) -> tuple[GpuReading, Work | None, Verdict]:
+    readings: Sequence[GpuReading],
+    now: Look | None,
+    work: Work | None,
+    expected: float | None,
+    machine_busy: float,
+) -> Iterator[tuple[GpuReading, Work | None, Verdict]]:
     """A worker's account is of the GPU that it names; of the only one where it names none."""
-    its = now is not None and (now.gpu == reading.uuid or (now.gpu is None and alone))
-    done = work if its else None
-    return reading, done, verdict(reading, done, expected)
+    alone = len(readings) == 1
+    for reading in readings:
+        its = now is not None and (now.gpu == reading.uuid or (now.gpu is None and alone))
+        done = work if its else None
+        yield reading, done, verdict(reading, done, expected, machine_busy)
 
 
 def _show(pages: Iterator[_Page], *, watch: bool, as_json: bool) -> None:
@@ -133,6 +141,7 @@ def _work(work: Work | None) -> Iterator[tuple[str, str]]:
     yield "seconds of audio a second", f"{work.audio_seconds_a_second:,.0f}"
     yield "jobs a second", f"{work.jobs_a_second:,.1f}"
     yield "jobs in flight", f"{work.in_flight:,}"
+    yield "its process", f"{work.cores:.1f} cores"
 
 
 def _verdict(found: Verdict) -> Sequence[tuple[str, str]]:

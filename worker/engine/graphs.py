@@ -120,6 +120,9 @@ def prepared(model: Model) -> GpuNetwork:
             "need 8.0, an Ampere GPU"
         )
     torch.cuda.set_device(model.device)
+    # What is left to the CPU is a copy of each tape. By all cores it is made no sooner, and takes
+    # each of them as long.
+    torch.set_num_threads(1)
     return GpuNetwork(model)
 
 

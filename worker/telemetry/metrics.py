@@ -1,6 +1,6 @@
 """Every metric of the worker, in one place; docs/metrics.md is made from it."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from worker.telemetry.gpu_metrics import GpuMetrics
 
@@ -149,6 +149,7 @@ class Metrics:
             registry=self.registry,
         )
 
+        ProcessCollector(registry=self.registry)
         self.gpu = GpuMetrics()
         self.registry.register(self.gpu)
 

@@ -19,6 +19,8 @@ _MEMORY_FULL = 0.97
 _LITTLE_MEMORY = 0.10
 _ALWAYS = 0.99
 _OF_BENCH = 0.85
+_CORES_TAKEN = 0.9
+_ONE_PYTHON = 0.9  # cores; its threads take turns at one, but for what they do without its lock
 _COOLING = "look at its cooling: nvidia-smi -q -d TEMPERATURE,PERFORMANCE"
 _HEAT = ("heat", "heat, by the hardware", "power brake", "the hardware")
 
@@ -43,16 +45,22 @@ class Verdict:
 
 
 def verdict(
-    gpu: GpuReading, work: Work | None = None, bench_audio_seconds: float | None = None
+    gpu: GpuReading,
+    work: Work | None = None,
+    bench_audio_seconds: float | None = None,
+    machine_busy: float = 0.0,
 ) -> Verdict:
     """Judge a GPU by what the driver says, and by what the worker on it did, if one is known.
 
-    `bench_audio_seconds` is the seconds of audio a second that `worker bench engine` found here.
+    `bench_audio_seconds` is the seconds of audio a second that `worker bench engine` found here;
+    `machine_busy` the share of this machine's cores that was taken, by whomever.
     """
-    return next(_found(gpu, work, bench_audio_seconds))
+    return next(_found(gpu, work, bench_audio_seconds, machine_busy))
 
 
-def _found(gpu: GpuReading, work: Work | None, bench: float | None) -> Iterator[Verdict]:
+def _found(
+    gpu: GpuReading, work: Work | None, bench: float | None, machine_busy: float
+) -> Iterator[Verdict]:
     """All that is to be said, what weighs most first."""
     hot = [reason for reason in gpu.held_down_by if reason in _HEAT]
     if hot:
@@ -65,10 +73,12 @@ def _found(gpu: GpuReading, work: Work | None, bench: float | None) -> Iterator[
             "fit are cut short",
             "give the worker a GPU of its own, or lower EMO_TAPE_SLOTS",
         )
-    yield from _by_work(gpu, work, bench) if work else _by_driver(gpu)
+    yield from _by_work(gpu, work, bench, machine_busy) if work else _by_driver(gpu)
 
 
-def _by_work(gpu: GpuReading, work: Work, bench: float | None) -> Iterator[Verdict]:
+def _by_work(
+    gpu: GpuReading, work: Work, bench: float | None, machine_busy: float
+) -> Iterator[Verdict]:
     share = f"the device works on tapes {work.device_share:.0%} of the time"
     if work.sick:
         why = "the worker takes no jobs: it found this machine at fault"
@@ -76,7 +86,7 @@ def _by_work(gpu: GpuReading, work: Work, bench: float | None) -> Iterator[Verdi
     if work.device_share < _IDLE and not work.in_flight:
         yield Verdict(State.IDLE, f"no job is in flight; {_holders(gpu)}")
     if work.device_share < STARVED and work.in_flight:
-        yield Verdict(State.UNDER_FED, share, _what_feeds(work))
+        yield Verdict(State.UNDER_FED, share, _what_feeds(work, machine_busy))
     if work.tape_fill is not None and work.tape_fill < _FULL_TAPES and work.device_share > BUSY:
         yield Verdict(
             State.UNDER_FED,
@@ -117,8 +127,12 @@ def _by_driver(gpu: GpuReading) -> Iterator[Verdict]:
 _MORE_DECODERS = "raise EMO_DECODE_PROCESSES and EMO_FETCH_THREADS, or start a second worker on it"
 
 
-def _what_feeds(work: Work) -> str:
-    """The setting of the stage before infer that has the most to do."""
+def _what_feeds(work: Work, machine_busy: float) -> str:
+    """What keeps the stages before infer from giving more."""
+    if machine_busy > _CORES_TAKEN:
+        return f"{machine_busy:.0%} of this machine's cores is taken: it needs more of them"
+    if work.cores > _ONE_PYTHON:
+        return f"start a second worker on it: this one takes {work.cores:.1f} cores, all it can"
     before = {name: share for name, share in work.stage_shares.items() if name != "infer"}
     slowest = max(before, key=lambda name: before[name], default="")
     return {

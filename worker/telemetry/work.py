@@ -29,7 +29,8 @@ class Work:
     """Rates of a worker over some seconds. Shares are of the time, or of a tape's slots.
 
     `tape_fill` and `clips_a_tape` are None where no tape ended; `in_flight` is the number of jobs
-    held at the second look; `stage_shares` of each stage the threads that it kept busy, on average.
+    held at the second look; `stage_shares` of each stage the threads that it kept busy, on average;
+    `cores` those that its process took, decode processes apart.
     """
 
     seconds: float
@@ -40,6 +41,7 @@ class Work:
     jobs_a_second: float
     in_flight: int
     stage_shares: Mapping[str, float]
+    cores: float
     sick: bool
 
 
@@ -87,5 +89,6 @@ def between(first: Look, second: Look) -> Work:
         jobs_a_second=rate("emostream_jobs_ended_total"),
         in_flight=int(second.counters.get("emostream_jobs_in_flight", 0.0)),
         stage_shares={name: rate(f"emostream_stage_seconds_sum:{name}") for name in _STAGES},
+        cores=rate("process_cpu_seconds_total"),
         sick=second.counters.get("emostream_sick", 0.0) > 0,
     )

@@ -185,6 +185,7 @@ def work(**changed: object) -> Work:
         "jobs_a_second": 400.0,
         "in_flight": 200,
         "stage_shares": {"fetch": 1.0, "decode": 3.0, "normalize": 0.5, "infer": 1.0},
+        "cores": 0.5,
         "sick": False,
     }
     return Work(**{**usual, **changed})  # type: ignore[arg-type]  # as they are named
@@ -211,6 +212,7 @@ STARVED = {"device_share": 0.4, "in_flight": 9}
         ({"utilization": 1.0}, STARVED, State.UNDER_FED, "EMO_DECODE_PROCESSES"),
         ({}, {**STARVED, "stage_shares": {"fetch": 9.0, "decode": 1.0}}, State.UNDER_FED, "FETCH"),
         ({}, {**STARVED, "stage_shares": {"normalize": 1.0}}, State.UNDER_FED, "second worker"),
+        ({}, {**STARVED, "cores": 1.4}, State.UNDER_FED, "second worker on it: this one takes 1.4"),
         ({}, {"device_share": 0.4, "in_flight": 0}, State.HEALTHY, "nothing more is waiting"),
         ({}, {"device_share": 0.8}, State.HEALTHY, "below the usual"),
         ({}, {"device_share": 0.0, "in_flight": 0, "tape_fill": None}, State.IDLE, "no job"),
@@ -228,6 +230,12 @@ def test_verdicts(
     assert found.state is state
     assert said in f"{found.reason}; {found.change}"
     assert bool(found.change) == (state not in {State.HEALTHY, State.IDLE})
+
+
+def test_a_machine_without_a_core_left() -> None:
+    """More workers or processes would give nothing."""
+    found = verdict(reading(), work(**STARVED, cores=1.4), machine_busy=0.97)
+    assert (found.state, "97% of this machine's cores" in found.change) == (State.UNDER_FED, True)
 
 
 def test_looks_at_what_is_no_worker(metrics_server: Serve) -> None:
@@ -257,7 +265,9 @@ def test_what_a_worker_did_between_two_looks(card: Card, metrics_server: Serve) 
     second = look(url)
     assert second.gpu == nvml.UUID
     found = between(first._replace(at=0.0), second._replace(at=2.0))
+    assert 0 <= found.cores < 10
     assert found == Work(
+        cores=found.cores,
         seconds=2.0,
         device_share=0.75,
         tape_fill=0.9,
