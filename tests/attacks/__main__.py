@@ -5,12 +5,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.attacks import entries, unfit
+from tests.attacks import clients, entries, unfit
 from tests.chaos.checks import Check, table
 
 ATTACKS: Mapping[str, Callable[[Path], list[Check]]] = {
     "oversized": entries.oversized,
     "sealed": entries.sealed,
+    "slow-clients": clients.slow_clients,
     "full-spool": unfit.full_spool,
     "lost-store": unfit.lost_store,
     "absent-store": unfit.absent_store,

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from storage.redis.connection import connect
-from storage.redis.embedded import EmbeddedRedis
+from storage.redis.embedded import EmbeddedRedis, free_port
 from storage.wire.messages import Status
 from tests.support.audio_files import encode, tone
 from tests.support.polling import until
 from tests.support.stages import float_wav
 from tests.support.worker_process import worker_process
+from worker.telemetry.work import look
 
 RATE_HZ = 16_000
 SECONDS = 4.0
@@ -43,14 +44,24 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def metrics_port() -> int:
+    """Where the worker's metrics are."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
 def run(
-    redis_server: EmbeddedRedis, store: Path, tmp_path_factory: pytest.TempPathFactory
+    redis_server: EmbeddedRedis,
+    store: Path,
+    metrics_port: int,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Run]:
     """Enqueue a job by plain XADD, and wait for its hash."""
     outputs = tmp_path_factory.mktemp("outputs")
     with connect(redis_server.url, name="test") as client:
         client.flushall()
-        with worker_process(outputs, redis_server.url, store):
+        metrics = f"127.0.0.1:{metrics_port}"
+        with worker_process(outputs, redis_server.url, store, EMO_METRICS_ADDRESS=metrics):
 
             def ended(job: str) -> dict[str, str] | None:
                 found = client.hgetall(f"emo:result:{job}")
@@ -103,6 +114,24 @@ def test_channels_leave_the_top_as_it_is(run: Run) -> None:
         one = run("call.wav", channel=str(number))
         assert same(channel["scores"], json.loads(one["scores"]))
         assert "channels" not in one
+
+
+def test_segments_are_one_fetch_and_one_decode(run: Run, metrics_port: int) -> None:
+    """However many of them there are in a recording."""
+
+    def runs() -> dict[str, float]:
+        counted = look(f"http://127.0.0.1:{metrics_port}/metrics").counters
+        stages = ("fetch", "decode", "normalize")
+        return {
+            stage: counted.get(f"emostream_stage_seconds_count:{stage}", 0.0) for stage in stages
+        }
+
+    before = runs()
+    turns = [{"start_s": number / 40, "end_s": number / 40 + 1} for number in range(100)]
+    result = run("call.wav", segments=json.dumps(turns))
+    assert result["status"] == "done"
+    assert len(json.loads(result["segments"])) == 100
+    assert runs() == {stage: count + 1 for stage, count in before.items()}
 
 
 def test_many_segments_come_from_an_object_and_go_to_one(run: Run) -> None:
