@@ -20,8 +20,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """In CI no server may be missing; and programs are ended by Ctrl-C, wherever tests run."""
+    controls = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if not controls:  # it runs no test, and needs no torch
+        import torch  # noqa: PLC0415 (as it says)
+
+        # Read when Triton is imported: without a GPU, an interpreter runs the kernels.
+        if not torch.cuda.is_available():
+            os.environ.setdefault("TRITON_INTERPRET", "1")
     # A shell's background jobs ignore it, and so would all that they start.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -72,9 +72,7 @@ def test_each_part_prints_a_report_that_can_be_kept(part: Part, tmp_path: Path) 
             assert (result.what, result.model) == ("dir, wav", "stand-in")
             assert result.jobs_per_second > 0
             assert {"worker", "decode processes", "Redis"} == set(result.cpu_ms)
-            assert {"intake", "fetch", "decode", "normalize", "infer", "settle"} <= set(
-                result.thread_ms
-            )
+            assert {"intake", "fetch", "decode", "infer", "settle"} <= set(result.thread_ms)
             assert 0 <= result.lock_held <= 1
         case Part.END_TO_END:
             assert isinstance(result, EndToEndReport)

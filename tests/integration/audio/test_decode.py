@@ -21,6 +21,7 @@ from storage.errors import (
     StageTimeout,
 )
 from storage.objects.blob import Blob
+from storage.objects.local_files import is_audio
 from tests.support.audio_files import (
     ample_limits,
     encode,
@@ -153,11 +154,7 @@ KNOWN: dict[str, Callable[[], bytes]] = FORMATS | {
     "chain of two rates": lambda: vorbis(SECONDS) + vorbis(1.0, 44_100),
     "joined wav": lambda: wav(pcm16(tone(SECONDS))) * 2,
     "joined mp3": lambda: mp3(SECONDS) + id3_with_cover(b"title", b"") + mp3(SECONDS),
-    **{
-        path.name: path.read_bytes
-        for path in SAMPLES.iterdir()
-        if path.suffix not in (".py", ".md")
-    },
+    **{path.name: path.read_bytes for path in SAMPLES.iterdir() if is_audio(path)},
 }
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from storage.errors import InvalidJob
 from storage.objects.blob import Blob
+from storage.objects.local_files import is_audio
 from tests.support.audio_files import ample_limits, tone
 from tests.support.worker_process import ROOT
 from worker.audio import speech
@@ -23,9 +24,7 @@ from worker.audio.speech import SpeechDetector
 from worker.audio.turns import SpeechOptions
 from worker.clip import SAMPLE_RATE_HZ, Samples
 
-CLIPS = sorted(
-    path for path in (ROOT / "samples").iterdir() if path.suffix not in {".md", ".py", ".pyc"}
-)
+CLIPS = sorted(path for path in (ROOT / "samples").iterdir() if is_audio(path))
 STEP = SAMPLE_RATE_HZ // 100
 QUIET = 1e-4  # 40 dB below the loudest moment
 PAUSE_SECONDS = 0.45  # shorter ones the network may hear or not
