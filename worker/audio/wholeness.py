@@ -18,12 +18,13 @@ from av.container import InputContainer
 from storage.errors import NotAudio
 from worker.audio.extent import MATROSKA, MP4, declared_end, is_audio, is_fragmented
 from worker.audio.mp3 import find_count
+from worker.audio.musepack import num_samples
 from worker.audio.riff import read_header
 from worker.audio.slack import slack_seconds
 from worker.warning import AudioWarning
 
 LENGTH_OF_TRACK = (
-    *("aiff", "ape", "au", "flac", "mpc", "mpc8", "nistsphere", "tta", "wv"),
+    *("aiff", "ape", "au", "flac", "mpc", "nistsphere", "tta", "wv"),
     MP4,
 )
 # How far the time stamps of frames may be apart where nothing is missing. Others do not say: they
@@ -155,6 +156,9 @@ def _declared_seconds(fd: int, container: InputContainer, stream: AudioStream) -
         seconds = None if stream.duration is None else stream.duration * tick or None
     elif form == "flv":
         seconds = flv_seconds(fd)
+    elif form == "mpc8":
+        count = num_samples(fd)
+        seconds = None if count is None else count / stream.codec_context.sample_rate
     elif form == MATROSKA:
         seconds = parse_seconds(stream.metadata.get("DURATION", ""))  # of mkvmerge and FFmpeg
         if seconds is None and container.duration is not None and len(container.streams) == 1:

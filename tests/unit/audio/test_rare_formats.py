@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.support.audio_files import encode, tone, video
 from tests.support.handmade_audio import dsf, int16, mpc7, shorten, sphere
 from tests.unit.audio.test_wholeness import DAMAGED, TRAILING_DATA, TRUNCATED, decode
+from worker.audio.musepack import num_samples
 
 SECONDS = 4.0
 
@@ -100,3 +102,49 @@ def test_a_live_flash_recording_states_no_length(said: float) -> None:
     at = data.index(b"duration\0") + len(b"duration\0")
     live = data[:at] + np.array(said, ">f8").tobytes() + data[at + 8 :]
     assert decode(live)[1] == ()
+
+
+MUSEPACK = (Path(__file__).parents[2] / "data" / "formats" / "speech.mpc").read_bytes()
+# Of its stream header: how many samples there are, 38,400.
+COUNT = slice(12, 15)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.7])
+def test_a_hole_in_musepack_of_version_8(place: float) -> None:
+    """What follows in its block is lost."""
+    data = bytearray(MUSEPACK)
+    middle, length = int(place * len(data)), len(data) // 10
+    data[middle : middle + length] = np.random.default_rng(1).bytes(length)
+    seconds, warnings = decode(bytes(data))
+    assert seconds < 0.9
+    assert warnings == (TRUNCATED,)
+
+
+def test_musepack_of_version_8_that_promises_more() -> None:
+    """FFmpeg counts its blocks alone, of up to two seconds and more."""
+    assert decode(MUSEPACK)[1] == ()
+    assert MUSEPACK[COUNT] == bytes([0x82, 0xAC, 0x00])
+    more = bytearray(MUSEPACK)
+    more[COUNT] = bytes([0x84, 0xD8, 0x00])  # twice as many
+    assert decode(bytes(more))[1] == (TRUNCATED,)
+
+
+@pytest.mark.parametrize(
+    ("data", "count"),
+    [
+        (MUSEPACK, 38_400),
+        (MUSEPACK[:13], None),
+        (MUSEPACK[:12] + b"\xff" * 40, None),
+        (MUSEPACK[:12] + b"\0" * 40, None),
+        (b"MPCKRG" + MUSEPACK[6:], None),
+        (b"", None),
+    ],
+)
+def test_samples_that_musepack_of_version_8_states(
+    data: bytes, count: int | None, tmp_path: Path
+) -> None:
+    """Of a header that is there, and of ones that are not, are cut, or have no end."""
+    file = tmp_path / "a.mpc"
+    file.write_bytes(data)
+    with file.open("rb") as opened:
+        assert num_samples(opened.fileno()) == count
