@@ -1,6 +1,8 @@
 """A stand-in for NVIDIA's management library, compiled here; readings come from a file."""
 
+import atexit
 import ctypes
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -28,6 +30,7 @@ BUSY = {
 def library() -> Path:
     """A directory that holds it as `libnvidia-ml.so.1`."""
     made = Path(mkdtemp(prefix="nvml-"))
+    atexit.register(shutil.rmtree, made)
     source = Path(__file__).with_name("nvml_stub.c")
     command = ["gcc", "-shared", "-fPIC", "-Wall", "-Wno-unused-parameter", "-O1"]
     subprocess.run([*command, "-o", made / "libnvidia-ml.so.1", source], check=True)

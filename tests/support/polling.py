@@ -11,7 +11,7 @@ Found = TypeVar("Found")
 def until(condition: Callable[[], Found], timeout_seconds: float = TIMEOUT_SECONDS) -> Found:
     """What the condition gives, as soon as that is true.
 
-    The one sleep of the tests: between two looks at a process that cannot tell us.
+    Sleeps between two looks at a process that cannot tell us.
     """
     deadline = time.monotonic() + timeout_seconds
     while not (found := condition()):
