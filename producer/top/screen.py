@@ -41,12 +41,13 @@ def screen(snapshot: Snapshot, *, width: int, height: int | None = None) -> Rend
     shown = first(workers, room)
     table = [workers_table(shown, width)] if shown else []
     none = [] if shown else [Text("no worker has said anything lately", style=TROUBLE)]
-    return Group(
+    parts: list[RenderableType] = [
         _headline(snapshot, narrow=narrow),
         *(Text(), _lanes(snapshot.lanes, narrow=narrow), *noted),
         *(Text(), *table, *none, *_more(snapshot.fleet.total - len(shown), "workers"), *told),
         *(Text(), *failures),
-    )
+    ]
+    return Group(*parts)
 
 
 def away(error: Exception) -> RenderableType:
