@@ -1,4 +1,4 @@
-"""`/metrics`, `/healthz` and `/readyz` over HTTP."""
+"""`/metrics`, `/livez` and `/readyz` over HTTP; `/healthz` is another name of `/livez`."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -16,8 +16,8 @@ _IDLE_SECONDS = 10
 class HealthServer:
     """Answers probes and scrapes on threads of its own, however many clients are slow.
 
-    `healthy` says whether the process does its work; `ready` whether it takes jobs. A client that
-    says nothing for `idle_seconds` is cut off.
+    `alive` says whether the process gets on with its work, `ready` whether it takes jobs. A client
+    that says nothing for `idle_seconds` is cut off.
     """
 
     def __init__(
@@ -25,12 +25,12 @@ class HealthServer:
         address: str,
         metrics: Metrics,
         *,
-        healthy: Callable[[], bool],
+        alive: Callable[[], bool],
         ready: Callable[[], bool],
         idle_seconds: int = _IDLE_SECONDS,
     ) -> None:
         scrape = make_wsgi_app(metrics.registry)
-        probes = {"/healthz": healthy, "/readyz": ready}
+        probes = {"/livez": alive, "/healthz": alive, "/readyz": ready}
 
         def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
             path = environ.get("PATH_INFO", "")
@@ -38,7 +38,7 @@ class HealthServer:
                 return cast(Iterable[bytes], scrape(environ, start))
             if path not in probes:
                 start("404 Not Found", [("Content-Type", "text/plain")])
-                return [b"ask for /metrics, /healthz or /readyz\n"]
+                return [b"ask for /metrics, /livez or /readyz\n"]
             ok = probes[path]()
             start("200 OK" if ok else "503 Service Unavailable", [("Content-Type", "text/plain")])
             return [b"ok\n" if ok else b"no\n"]
