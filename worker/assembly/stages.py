@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from storage.objects.store import ObjectSource
+from storage.serving.bounded_server import MOST_CONNECTIONS
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
 from worker.audio.room import Spool
@@ -20,7 +21,6 @@ from worker.stages.decode import Decode
 from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
 from worker.stages.normalize import Normalize
-from worker.telemetry.bounded_server import MOST_CONNECTIONS
 from worker.telemetry.metrics import Metrics
 
 # Of a decode process: its socket, its handle, its spool file, and what it has decoded.

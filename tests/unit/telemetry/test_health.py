@@ -16,8 +16,8 @@ import pytest
 from structlog.testing import capture_logs
 from waitress.trigger import trigger
 
+from storage.serving.bounded_server import MOST_CONNECTIONS
 from tests.support.polling import TIMEOUT_SECONDS, until
-from worker.telemetry.bounded_server import MOST_CONNECTIONS
 from worker.telemetry.health import HealthServer
 from worker.telemetry.metrics import Metrics
 
