@@ -87,7 +87,7 @@ class Worker:
         guard = Guard(self._breaker)
         progress = Progress()
         results = Results(
-            guard.unless_open(stores.outputs.put),
+            guard.unless_open(progress.moving(stores.outputs.put)),
             output_prefix=settings.output_prefix,
             describe=engine.model.described,
             untrained=engine.model.untrained,
@@ -119,6 +119,7 @@ class Worker:
             lease_seconds=settings.lease_seconds,
             stalled=self._assembly.pipeline.stalled,
             metrics=self.metrics,
+            progress=progress,
         )
         self._intake = Intake(
             self._streams,

@@ -19,6 +19,12 @@ from storage.wire.messages import Keys, pairs
 KEEP_LEASES = 3  # after its last word a worker is gone
 MOST_WORKERS = 1000
 
+_LEASE = "EMO_LEASE_SECONDS"
+_OF_BEFORE = {
+    *("period_s", "clips_per_s", "audio_s_per_s", "latency_ms", "queue_ms", "tape_fill"),
+    *("device_share", "cores", "stage_shares", "gpu_uuid"),
+}
+
 Value = str | int | float
 _T = TypeVar("_T")
 
@@ -33,6 +39,7 @@ class State(StrEnum):
     REDIS_AWAY = "redis_away"  # it could not take jobs when it wrote this
     STUCK = "stuck"  # a stage ends nothing: see /livez
     DRAINING = "draining"
+    SILENT = "silent"  # said of it: it has missed two of its words, and may be dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,8 @@ class Worker:
     slots, `stage_shares` each stage's threads that were busy on average, `cores` what its process
     took without its decode processes. `done` and `not_done` count jobs since its start.
     `state` is one of `State`, unless a newer worker has others; `sickness` says why it takes
-    nothing. `settings` are those that all workers under one prefix should agree on.
+    nothing. Of one that is silent no rates, times and shares are told, nor its GPU: they were of
+    before. `settings` are those that all workers under one prefix should agree on.
     """
 
     name: str
@@ -151,10 +159,15 @@ def _worker(now_ms: int, name: bytes, *flat: bytes) -> Worker:
     """What a hash says; anyone with the rights may have written something else into it."""
     told = _Told({_text(key): _text(value) for key, value in pairs(flat).items()})
     told_at_ms = told.whole("told_at_ms")
+    silent_seconds = max(0, now_ms - (told_at_ms or now_ms)) / 1000
+    lease_seconds = _or_none(float, told.mapping("settings", str).get(_LEASE, ""))
+    silent = lease_seconds is not None and silent_seconds > lease_seconds / 2
+    if silent:
+        told = _Told({name: text for name, text in told.items() if name not in _OF_BEFORE})
     return Worker(
         name=_text(name),
-        silent_seconds=max(0, now_ms - (told_at_ms or now_ms)) / 1000,
-        state=told.text("state"),
+        silent_seconds=silent_seconds,
+        state=State.SILENT.value if silent else told.text("state"),
         sickness=told.text("sickness"),
         host=told.text("host"),
         pid=told.whole("pid"),

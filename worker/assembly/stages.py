@@ -109,7 +109,7 @@ def assemble(
         ),
         budget=budget,
         max_wait_seconds=settings.max_wait_seconds,
-        # An object is written for each array of a job.
+        # Of one object that is written: a job may have several.
         settle_patience_seconds=3 * settings.fetch_timeout_seconds + PATIENCE_SECONDS,
         progress=progress,
         observe=metrics.observe_stage,

@@ -74,7 +74,8 @@ class Spool:
     ) -> None:
         self.directory = directory
         self.limit_bytes = limit_bytes
-        # Told by whoever waits for room: None before, and the bytes of all its room when it has it.
+        # Told by whoever decodes long audio: None while it waits for room, and the bytes of all
+        # that it has room for as it gets more; in isolation, of all that has come.
         self.told: Callable[[int | None], None] = lambda total_bytes: None
         self._clock = clock
         self._used_bytes = 0

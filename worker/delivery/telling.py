@@ -16,6 +16,8 @@ from storage.redis.connection import RedisError
 from worker.fitness.breaker import Breaker
 from worker.telemetry.account import Account
 
+_AGAIN_SECONDS = 1.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -89,11 +91,13 @@ class Telling:
         return (State.READY if self._connected() else State.REDIS_AWAY), ""
 
     def _run(self) -> None:
+        wait_seconds = self._period_seconds
         while True:
-            self._new.wait(self._period_seconds)
+            self._new.wait(wait_seconds)
             self._new.clear()
             if self._stopped:
                 return
+            wait_seconds = self._period_seconds
             try:
                 self.tell()
                 self._failing = False
@@ -101,6 +105,9 @@ class Telling:
                 if not self._failing:  # once an outage
                     log.warning("worker.not_told", error=str(error))
                 self._failing = True
+                wait_seconds = min(
+                    wait_seconds, _AGAIN_SECONDS
+                )  # or it looks dead when Redis is back
             except Exception:
                 log.exception("worker.not_told")
 

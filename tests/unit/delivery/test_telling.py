@@ -126,6 +126,17 @@ def test_it_outlives_errors(error: Exception, said: int) -> None:
     assert [entry["event"] for entry in logs] == ["worker.not_told"] * said
 
 
+def test_it_speaks_again_soon_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of a long lease more, and readers would take it for dead."""
+    monkeypatch.setattr("worker.delivery.telling._AGAIN_SECONDS", 0.01)
+    host = Host(lease_seconds=3600)
+    host.heard.errors = [RedisConnectionError("reset")] * 3
+    with capture_logs():
+        host.telling.start()
+        until(lambda: host.heard.told)
+        host.telling.stop(TIMEOUT_SECONDS)
+
+
 def test_rates_are_those_of_the_time_between_two_words(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,9 @@ def test_a_stage_with_other_calls_that_end_is_alive(
     assert running.pipeline.stuck() == []
     second.set()
     other.join()
+    clock.now += PATIENCE
+    assert running.pipeline.stuck() == []  # one has ended within that time
+    clock.now += 1
     assert running.pipeline.stuck() == ["work"]
     with capture_logs() as logs:
         liveness = Liveness(running.pipeline.stuck)
@@ -188,6 +191,42 @@ def test_waiting_for_memory_is_no_work(clock: Clock, progress: Progress, bench: 
     assert running.pipeline.stuck() == []
     gate.set()
     assert running.pipeline.join(TIMEOUT_SECONDS)
+
+
+def test_what_waits_for_one_that_hangs_does_not_excuse_it(progress: Progress, clock: Clock) -> None:
+    """It holds the memory that they wait for: none of them gets on, ever."""
+    waits, gate = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        progress.begin("work", PATIENCE)
+        progress.waits()
+        waits.set()
+        gate.wait(TIMEOUT_SECONDS)
+        progress.end()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert waits.wait(TIMEOUT_SECONDS)
+    clock.now += 100 * PATIENCE
+    assert progress.stuck() == []
+    progress.begin("work", PATIENCE)  # and hangs
+    clock.now += PATIENCE + 1
+    assert progress.stuck() == ["work"]
+    progress.end()
+    gate.set()
+    waiting.join()
+
+
+def test_each_object_that_is_written_is_a_sign_of_life(progress: Progress, clock: Clock) -> None:
+    """A job may have many, and a store be slow."""
+    put = progress.moving(lambda key, data: len(data))
+    progress.begin("settle", PATIENCE)
+    for _ in range(5):
+        clock.now += PATIENCE
+        assert put("key", b"data") == 4
+        assert progress.stuck() == []
+    clock.now += PATIENCE + 1
+    assert progress.stuck() == ["settle"]
 
 
 def test_waiting_for_the_spool_is_no_work(tmp_path: Path) -> None:

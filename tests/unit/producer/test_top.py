@@ -135,6 +135,13 @@ def test_what_is_not_known_is_a_dash() -> None:
     assert set(row[2:-2]) == {"-"}
 
 
+def test_a_worker_that_is_silent_is_said_to_be() -> None:
+    """It may be dead, and counts as none that takes jobs."""
+    lines = shown(snapshot([worker("dead", state="silent", silent_seconds=40.0, **SILENT)]), 80)
+    assert lines[0].startswith("0 of 1 workers take jobs")
+    assert "dead: has said nothing for 40s: it may be dead" in lines
+
+
 def test_workers_together() -> None:
     """Rates add up; times are means of the jobs, tapes of the time that they took."""
     busy = worker(clips_a_second=30.0, latency_ms=100.0, tape_fill=0.9, device_share=0.6)

@@ -1,5 +1,6 @@
 """What workers say of themselves, on every server: told, read, trimmed and gone."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from producer.client import Client, Contract, Fleet
 from storage.queue.steps import Driver
-from storage.queue.workers import Value, Words, Workers
+from storage.queue.workers import State, Value, Words, Workers
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
 from tests.support.polling import until
@@ -124,3 +125,47 @@ def test_a_full_server_is_told_too(client: Any, keys: Keys) -> None:
     finally:
         client.config_set("maxmemory", 0)
     assert [each.state for each in look(client, keys).workers] == ["redis_away"]
+
+
+def test_a_worker_that_missed_two_words_is_silent(client: Any, keys: Keys) -> None:
+    """As one that was killed: it stays for a while, but no figures of before do."""
+    words(client, keys).tell({**TOLD, "settings": '{"EMO_LEASE_SECONDS":"30.0"}'})
+    (worker,) = look(client, keys).workers
+    assert (worker.state, worker.clips_a_second) == ("ready", 1.5)
+    told_at_ms = int(client.hget(keys.worker("one"), "told_at_ms"))
+    client.hset(keys.worker("one"), "told_at_ms", told_at_ms - 16_000)
+    (worker,) = look(client, keys).workers
+    assert worker.state == State.SILENT
+    assert worker.silent_seconds >= 16
+    assert (worker.clips_a_second, worker.gpu, worker.stage_shares) == (None, None, {})
+    assert (worker.host, worker.in_flight) == ("host", 3)
+    for lease in ("soon", "", "nan"):
+        settings = f'{{"EMO_LEASE_SECONDS":"{lease}"}}'
+        client.hset(keys.worker("one"), "settings", settings)
+        assert look(client, keys).workers[0].state == "ready"
+
+
+@pytest.mark.parametrize("field", ["x" * 20_000, "many"])
+def test_what_is_too_large_to_be_a_workers_hides_no_other(
+    client: Any, keys: Keys, field: str
+) -> None:
+    """Replies are bounded: one hash that somebody wrote could keep all from being read."""
+    words(client, keys).tell(TOLD)
+    words(client, keys, "huge").tell(TOLD)
+    names = [field] if len(field) > 9 else [f"{field}-{number}" for number in range(200)]
+    client.hset(keys.worker("huge"), mapping=dict.fromkeys(names, "x"))
+    assert [each.name for each in look(client, keys).workers] == ["one"]
+
+
+def test_a_thousand_workers_are_read_at_once(client: Any, keys: Keys) -> None:
+    """With all that each tells; the server is busy for less than a tenth of a second."""
+    settings = json.dumps({f"EMO_SETTING_{number}": "x" * 30 for number in range(30)})
+    gpu = {f"gpu_{number}": "0.123456" for number in range(14)}
+    told: dict[str, Value] = {**TOLD, **gpu, "settings": settings}
+    for number in range(1000):
+        words(client, keys, f"worker-{number}").tell(told)
+    client.slowlog_reset()
+    client.config_set("slowlog-log-slower-than", 100_000)
+    fleet = look(client, keys)
+    assert (len(fleet.workers), fleet.total) == (1000, 1000)
+    assert client.slowlog_get() == []
