@@ -39,15 +39,13 @@ def screen(snapshot: Snapshot, *, width: int, height: int | None = None) -> Rend
         taken += min(most, len(snapshot.causes))
         room = max(_LEAST_WORKERS, height - _AROUND_LINES - taken)
     shown = first(workers, room)
-    table = [workers_table(shown, width)] if shown else []
-    none = [] if shown else [Text("no worker has said anything lately", style=TROUBLE)]
-    parts: list[RenderableType] = [
-        _headline(snapshot, narrow=narrow),
-        *(Text(), _lanes(snapshot.lanes, narrow=narrow), *noted),
-        *(Text(), *table, *none, *_more(snapshot.fleet.total - len(shown), "workers"), *told),
-        *(Text(), *failures),
-    ]
-    return Group(*parts)
+    table: list[RenderableType] = [workers_table(shown, width)] if shown else []
+    if not shown:
+        table.append(Text("no worker has said anything lately", style=TROUBLE))
+    table += _more(snapshot.fleet.total - len(shown), "workers")
+    lanes: list[RenderableType] = [_lanes(snapshot.lanes, narrow=narrow), *noted]
+    headline = _headline(snapshot, narrow=narrow)
+    return Group(headline, Text(), *lanes, Text(), *table, *told, Text(), *failures)
 
 
 def away(error: Exception) -> RenderableType:
