@@ -44,12 +44,12 @@ def recent_ends(keys: Keys, most: int = MOST_EVENTS) -> Steps[Recent]:
         fields = fields_as_text(raw)
         status, at_ms = fields.get("status", ""), _at_ms(entry)
         ends[status] += 1
-        if status != Status.DONE and status != Status.CANCELLED:
+        if status not in (Status.DONE, Status.CANCELLED):
             code = fields.get("error_code") or status
             jobs[code] += 1
             last.setdefault(code, (fields.get("job", ""), at_ms))
     failures = [RecentFailure(code, count, *last[code]) for code, count in jobs.most_common()]
-    return Recent(_at_ms(found[-1][0]) if found else None, ends, failures)
+    return Recent(_at_ms(found[-1][0]) if found else None, dict(ends), failures)
 
 
 def _at_ms(entry: bytes) -> int:
