@@ -18,7 +18,7 @@ _FAILURES = 8
 _FIXED_LINES = 16  # of all but workers and failures
 _GB = 1e9
 _TROUBLE = {State.SICK, State.STORE_AWAY, State.REDIS_AWAY, State.STUCK}
-_OF_STATE = {State.READY: "green", State.WARMING: "yellow", State.DRAINING: "yellow"}
+_OF_STATE = {"ready": "green", "warming": "yellow", "draining": "yellow"}
 
 Column = tuple[str, Callable[[Worker], str], bool]  # heading, value, whether for wide ones alone
 
@@ -107,9 +107,8 @@ def _workers(fleet: Fleet, *, wide: bool, rows: int | None) -> Iterator[Renderab
     for heading, _, _ in chosen:
         table.add_column(heading, justify="right", no_wrap=True)
     for worker in shown:
-        style = "red" if worker.state in _TROUBLE else _OF_STATE.get(_state(worker), "")
         state = cell(worker.state)
-        state.stylize(style)
+        state.stylize("red" if worker.state in _TROUBLE else _OF_STATE.get(worker.state, ""))
         table.add_row(cell(worker.name), state, *(cell(value(worker)) for _, value, _ in chosen))
     yield table
     if fleet.total > len(shown):
@@ -150,10 +149,6 @@ def _table(first: str) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column(first, overflow="ellipsis")  # gives way where it is narrow
     return table
-
-
-def _state(worker: Worker) -> State | None:
-    return State(worker.state) if worker.state in list(State) else None
 
 
 def _whole(value: int | None) -> str:

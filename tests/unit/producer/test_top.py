@@ -16,11 +16,20 @@ from storage.queue.workers import Fleet, Gpu, Worker
 from storage.terminal.text import json_line
 from storage.wire.messages import Lane
 
-NOTHING = {"gpu": None, "stage_shares": {}, "settings": {}}
+NOTHING: dict[str, Any] = {"gpu": None, "stage_shares": {}, "settings": {}}
 GPU = Gpu(
-    **{"name": "NVIDIA A10", "uuid": "GPU-1", "utilization": 0.93, "memory_used_bytes": 6 * 10**9},
-    **{"memory_total_bytes": 24 * 10**9, "watts": 140.0, "limit_watts": 150.0, "mhz": 1500},
-    **{"most_mhz": 1695, "celsius": 64, "held_down_by": [], "verdict": "under-fed"},
+    name="NVIDIA A10",
+    uuid="GPU-1",
+    utilization=0.93,
+    memory_used_bytes=6 * 10**9,
+    memory_total_bytes=24 * 10**9,
+    watts=140.0,
+    limit_watts=150.0,
+    mhz=1500,
+    most_mhz=1695,
+    celsius=64,
+    held_down_by=[],
+    verdict="under-fed",
     reason="the device works on tapes 60% of the time",
     change="raise EMO_DECODE_PROCESSES",
 )
@@ -35,10 +44,20 @@ def worker(name: str = "host-17-c98c22c4", **told: Any) -> Worker:
 
 
 BUSY = worker(
-    **{"state": "ready", "in_flight": 151, "done": 1_290_871, "not_done": 1012, "cores": 0.62},
-    **{"clips_a_second": 210.41, "audio_seconds_a_second": 12_020.7, "latency_ms": 4120.0},
-    **{"tape_fill": 0.93, "device_share": 0.98, "memory_bytes": 1_288_490_188, "gpu": GPU},
-    **{"device": "cuda:0", "dtype": "bfloat16"},
+    state="ready",
+    in_flight=151,
+    done=1_290_871,
+    not_done=1012,
+    cores=0.62,
+    clips_a_second=210.41,
+    audio_seconds_a_second=12_020.7,
+    latency_ms=4120.0,
+    tape_fill=0.93,
+    device_share=0.98,
+    memory_bytes=1_288_490_188,
+    gpu=GPU,
+    device="cuda:0",
+    dtype="bfloat16",
 )
 
 
