@@ -85,7 +85,7 @@ _COLUMNS: Sequence[Column] = (
     ("latency", lambda one: _milliseconds(one.latency_ms), False),
     ("tapes", lambda one: _share(one.tape_fill), False),
     ("device", lambda one: _share(one.device_share), False),
-    ("cores", lambda one: _figure(one.cores), True),
+    ("cores", lambda one: "-" if one.cores is None else f"{one.cores:.1f}", True),
     ("memory", lambda one: _gigabytes(one.memory_bytes), True),
     ("runs on", lambda one: f"{one.device} {one.dtype}", True),
     ("GPU busy", lambda one: _share(one.gpu.utilization if one.gpu else None), True),
