@@ -7,7 +7,7 @@ from storage.wire.messages import Keys
 
 
 def webhooks_waiting(client: redis.Redis, keys: Keys) -> int:
-    """Those in the stream; 0 where there is none, or nothing that is a stream. Raises RedisError."""
+    """Those in the stream; 0 where there is none. Raises RedisError."""
     try:
         return int(client.xlen(keys.webhooks))
     except ResponseError as error:
