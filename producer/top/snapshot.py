@@ -1,16 +1,55 @@
 """All that the live view shows, as it was at one moment."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from producer.show_lanes import overview_told
 from storage.queue.lanes import Lanes, Overview
-from storage.queue.recent import Recent, recent_ends
+from storage.queue.recent import End, RecentEnds
 from storage.queue.steps import Driver
 from storage.queue.workers import Fleet, Workers
 from storage.redis.connection import Client
 from storage.wire.messages import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """What jobs failed of lately: an error code, how often, and the last of them."""
+
+    code: str
+    jobs: int
+    last_job: str
+    last_ago_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """The newest ends of jobs, over so many seconds; failures by cause, the most frequent first."""
+
+    seconds: float
+    ends: Mapping[str, int]
+    failures: Sequence[Failures]
+
+    @classmethod
+    def of(cls, ends: Sequence[End]) -> Self:
+        """What they tell, the newest first."""
+        failed = [end for end in ends if end.failed]
+        last = {_cause(end): end for end in reversed(failed)}
+        causes = Counter(map(_cause, failed)).most_common()
+        return cls(
+            max((end.ago_seconds for end in ends), default=0.0),
+            dict(Counter(end.status for end in ends)),
+            [
+                Failures(code, jobs, last[code].job_id, last[code].ago_seconds)
+                for code, jobs in causes
+            ],
+        )
+
+
+def _cause(end: End) -> str:
+    return end.error_code or end.status
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +102,21 @@ class Looks:
     """Takes snapshots, each of three looks at Redis. Thread-safe as redis-py's client is."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
-        self._keys = keys
         self._lanes = Lanes(client, keys=keys)
         self._driver = Driver(client)
         self._workers = Workers(keys)
+        self._recent = RecentEnds(client, keys)
 
     def look(self) -> Snapshot:
         """How it all is now. Raises RedisError."""
         return Snapshot(
             self._lanes.look(),
             self._driver.run(self._workers.look()),
-            self._driver.run(recent_ends(self._keys)),
+            Recent.of(self._recent.look()),
         )
 
 
-def _mean(weighted: Any) -> float | None:
+def _mean(weighted: Iterable[tuple[float | None, float]]) -> float | None:
     """The mean of (value, weight), without those that are None."""
     known = [(value, weight) for value, weight in weighted if value is not None]
     total = sum(weight for _, weight in known)

@@ -7,9 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.show import age
-from producer.top.snapshot import Snapshot
+from producer.top.snapshot import Recent, Snapshot
 from storage.queue.lanes import Overview
-from storage.queue.recent import Recent
 from storage.queue.workers import Fleet, Gpu, State, Worker
 from storage.terminal.text import cell
 
@@ -29,7 +28,7 @@ def page(snapshot: Snapshot, *, width: int, height: int | None = None) -> Group:
     rows = None if height is None else max(3, height - _FIXED_LINES - len(failures))
     parts: list[RenderableType] = [_headline(snapshot), Text(), _lanes(snapshot.lanes), Text()]
     parts += [*_workers(snapshot.fleet, wide=width >= _WIDE, rows=rows), Text()]
-    parts += _failures(snapshot.recent, snapshot.fleet.at_ms)
+    parts += _failures(snapshot.recent)
     return Group(*parts)
 
 
@@ -127,20 +126,19 @@ def _gpu(gpu: Gpu) -> str:
     return f"{told}: {gpu.reason}; {gpu.change}" if gpu.change else told
 
 
-def _failures(recent: Recent, now_ms: int) -> Iterator[RenderableType]:
+def _failures(recent: Recent) -> Iterator[RenderableType]:
     ended = sum(recent.ends.values())
     if not recent.failures:
         yield Text(f"none of the last {ended:,} jobs failed" if ended else "no job has ended yet")
         return
-    since = age((now_ms - (recent.since_ms or now_ms)) / 1000)
-    yield Text(f"failures among the last {ended:,} jobs, in {since}:")
+    yield Text(f"failures among the last {ended:,} jobs, in {age(recent.seconds)}:")
     table = Table(box=None, pad_edge=False)
     table.add_column("cause", no_wrap=True)
     for column in ("jobs", "last"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("job", overflow="ellipsis")
     for one in recent.failures[:_FAILURES]:
-        ago = age((now_ms - one.last_at_ms) / 1000)
+        ago = age(one.last_ago_seconds)
         table.add_row(cell(one.code), f"{one.jobs:,}", ago, cell(one.last_job))
     yield table
 

@@ -1,56 +1,57 @@
-"""What happened lately, by the newest events: how many jobs ended, and what failed of what."""
+"""What ended last, by the events: rates and failures where nobody has counted them."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import redis
 
 from storage.queue.following import fields_as_text
-from storage.queue.steps import Command, Steps
-from storage.redis.connection import ReplyTooLarge
-from storage.wire.messages import Keys, Status
+from storage.redis.bounds import ReplyTooLarge
+from storage.wire.messages import Keys, Status, has_ended
 
-MOST_EVENTS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class RecentFailure:
-    """What jobs failed of lately: an error code, how often, and the last of them."""
-
-    code: str
-    jobs: int
-    last_job: str
-    last_at_ms: int
+MOST = 1000  # events that are looked at
+_LETTERS = (Status.FAILED, Status.DEAD, Status.EXPIRED)
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
-    """The newest events, at most so many as were asked for: since when, and what they tell."""
+class End:
+    """The end of one job, `ago_seconds` by the clock of Redis."""
 
-    since_ms: int | None
-    ends: Mapping[str, int]
-    failures: Sequence[RecentFailure]
+    job_id: str
+    status: str
+    error_code: str
+    ago_seconds: float
 
-
-def recent_ends(keys: Keys, most: int = MOST_EVENTS) -> Steps[Recent]:
-    """What the newest events tell, the most frequent failure first; in one round trip."""
-    try:
-        found = yield Command(("XREVRANGE", keys.results, "+", "-", "COUNT", most))
-    except ReplyTooLarge:
-        return Recent(None, {}, [])  # somebody writes events by hand
-    ends: Counter[str] = Counter()
-    jobs: Counter[str] = Counter()
-    last: dict[str, tuple[str, int]] = {}
-    for entry, raw in found:
-        fields = fields_as_text(raw)
-        status, at_ms = fields.get("status", ""), _at_ms(entry)
-        ends[status] += 1
-        if status not in (Status.DONE, Status.CANCELLED):
-            code = fields.get("error_code") or status
-            jobs[code] += 1
-            last.setdefault(code, (fields.get("job", ""), at_ms))
-    failures = [RecentFailure(code, count, *last[code]) for code, count in jobs.most_common()]
-    return Recent(_at_ms(found[-1][0]) if found else None, dict(ends), failures)
+    @property
+    def failed(self) -> bool:
+        """Whether it ended without a result that somebody wanted."""
+        return self.status in _LETTERS
 
 
-def _at_ms(entry: bytes) -> int:
-    return int(entry.partition(b"-")[0])
+class RecentEnds:
+    """Looks at the newest events. Thread-safe as redis-py's client is."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client: Any = client
+        self._keys = keys
+
+    def look(self) -> Sequence[End]:
+        """The last thousand ends, the newest first; none where an event is oversized."""
+        seconds, microseconds = self._client.time()
+        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        try:
+            found = self._client.xrevrange(self._keys.results, count=MOST)
+        except ReplyTooLarge:
+            return []
+        told = [(int(entry.partition(b"-")[0]), fields_as_text(fields)) for entry, fields in found]
+        return [
+            End(
+                fields.get("job", ""),
+                fields["status"],
+                fields.get("error_code", ""),
+                max(0, now_ms - at_ms) / 1000,
+            )
+            for at_ms, fields in told
+            if has_ended(fields)
+        ]

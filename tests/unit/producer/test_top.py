@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from producer.top import view
-from producer.top.snapshot import Snapshot
+from producer.top.snapshot import Failures, Recent, Snapshot
 from storage.queue.lanes import LaneState, Overview
-from storage.queue.recent import Recent, RecentFailure
+from storage.queue.recent import End
 from storage.queue.workers import Fleet, Gpu, Worker
 from storage.terminal.text import json_line
 from storage.wire.messages import Lane
@@ -63,13 +63,13 @@ BUSY = worker(
 
 def snapshot(
     workers: Sequence[Worker] = (BUSY,),
-    failures: Sequence[RecentFailure] = (),
+    failures: Sequence[Failures] = (),
     **lanes: Any,
 ) -> Snapshot:
     """Lanes with a million jobs, those workers, and a second of failures."""
     states = [LaneState(lane, 1_000_000, 256, 12, 2, 4.0, 6.0, []) for lane in Lane]
     overview = Overview(states, 36, 6, delayed_estimated=True, dead_estimated=False)
-    recent = Recent(1000, {"done": 900, "failed": 100}, failures)
+    recent = Recent(1.0, {"done": 900, "failed": 100}, failures)
     return Snapshot(replace(overview, **lanes), Fleet(workers, len(workers), 2000), recent)
 
 
@@ -83,7 +83,7 @@ def shown(state: Snapshot, width: int = 80, height: int | None = None) -> list[s
 @pytest.mark.parametrize("width", [80, 160])
 def test_all_figures_are_whole(width: int) -> None:
     """On 80 and 160 columns no heading and no figure is cut, however large."""
-    failing = [RecentFailure("storage_unavailable", 12_345, "x" * 200, 1500)]
+    failing = [Failures("storage_unavailable", 12_345, "x" * 200, 0.5)]
     lines = shown(snapshot([BUSY, worker("n" * 60, state="store_away")], failing), width)
     text = "\n".join(lines)
     assert max(map(len, lines)) <= width
@@ -132,7 +132,7 @@ def test_pauses_are_told() -> None:
 
 def test_an_idle_queue_says_so() -> None:
     """Nobody there, and nothing has happened."""
-    state = replace(snapshot([]), recent=Recent(None, {}, []))
+    state = replace(snapshot([]), recent=Recent.of([]))
     text = "\n".join(shown(state))
     assert "no worker has spoken lately" in text
     assert "no job has ended yet" in text
@@ -143,7 +143,7 @@ def test_what_others_wrote_cannot_steer_the_terminal() -> None:
     evil = "\x1b[31m\u202e"
     state = snapshot(
         [worker(evil, state=evil, sickness=evil, gpu=replace(GPU, verdict=evil))],
-        [RecentFailure(evil, 1, evil, 1)],
+        [Failures(evil, 1, evil, 1.0)],
     )
     for width in (80, 160):
         assert "\x1b" not in "\n".join(shown(state, width)).replace("\\x1b", "")
@@ -158,3 +158,20 @@ def test_an_outage_shows_no_figure() -> None:
         "Redis does not answer; trying again",
         "refused",
     ]
+
+
+def test_failures_are_counted_by_cause() -> None:
+    """The most frequent first, with the last job of each; who was cancelled has not failed."""
+    ends = [
+        End("cancelled", "cancelled", "", 1.0),
+        End("last", "failed", "not_audio", 2.0),
+        End("dead", "dead", "internal", 3.0),
+        End("late", "expired", "", 4.0),
+        End("first", "failed", "not_audio", 5.0),
+        End("done", "done", "", 9.0),
+    ]
+    found = Recent.of(ends)
+    assert found.seconds == 9
+    assert found.ends == {"cancelled": 1, "failed": 2, "dead": 1, "expired": 1, "done": 1}
+    assert found.failures[0] == Failures("not_audio", 2, "last", 2.0)
+    assert {each.code: each.jobs for each in found.failures[1:]} == {"internal": 1, "expired": 1}
