@@ -221,12 +221,12 @@ class InferLoop:
         clips = len({id(piece.owner) for piece in pieces})
         done = self._former.deliver(pieces, outputs)
         for task, whole in done:
-            task.milliseconds["infer"] = 1000 * (finished_at - task.inferring_since)
-            self._conclude(task, whole, clips)
+            self._conclude(task, whole, clips, finished_at)
         self.inferring -= len(done)
         self._hand_on([cast(Task, task) for task, _ in done])
 
-    def _conclude(self, task: Any, outputs: list[Any], clips: int) -> None:
+    def _conclude(self, task: Any, outputs: list[Any], clips: int, finished_at: float) -> None:
+        task.milliseconds["infer"] = 1000 * (finished_at - task.inferring_since)
         task.batch_clips = clips
         try:
             for output in outputs:
