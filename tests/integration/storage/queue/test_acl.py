@@ -242,6 +242,7 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
 
 def test_a_monitor_can_do_its_work(users: Users) -> None:
     """All that the exporter and `top` look at, with every kind of thing there."""
+    check_server(users[MONITOR], KEYS.prefix)
     worker = users.streams()
     for job in ("dies", "retried", "runs"):
         users[PRODUCER].xadd(KEYS.lane(Lane.NORMAL), {"key": "a.wav", "job": job, "batch": "b"})
