@@ -92,7 +92,9 @@ def frame_of(samples: bytes, layout: str, sample_rate_hz: int) -> AudioFrame:
     return frame
 
 
-def _picked(piece: bytes, lanes: int, chosen: list[int]) -> "array[float]":  # it takes no parameter when it runs, in 3.11
+def _picked(
+    piece: bytes, lanes: int, chosen: list[int]
+) -> "array[float]":  # it takes no parameter when it runs, in 3.11
     """Of samples in all lanes those in the chosen ones."""
     samples = array("f", piece)
     if len(chosen) == lanes:
