@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> None:
     """Take the place of `worker.audio.child`."""
     socket_fd, parent_pid, memory_bytes, part_bytes = map(int, arguments)
     others = attempts_on(parent_pid)
+    name = ""
     with socket.socket(fileno=socket_fd) as connection:
         refused = prepare(parent_pid, memory_bytes, part_bytes)
         send(connection, encode(Ready(refused)))

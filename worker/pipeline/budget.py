@@ -20,10 +20,10 @@ class ByteBudget:
     """Admits objects while there is room for them, in the order they come. Thread-safe.
 
     A job is charged once, before its body is fetched: its size plus `decoded_bytes`, the most that
-    decoding it leaves in memory, plus `frames_bytes` where it wants its frames, and what peaks and a
-    preview may take. Once it is decoded, what that did not take comes back. So no later stage ever waits for bytes that another job
-    holds, and nothing can lock up. An object larger than the whole budget is admitted when it is
-    alone.
+    decoding it leaves in memory, plus `frames_bytes` where it wants its frames, and what peaks and
+    a preview may take. Once it is decoded, what that did not take comes back. So no later stage
+    ever waits for bytes that another job holds, and nothing can lock up. An object larger than the
+    whole budget is admitted when it is alone.
     """
 
     def __init__(

@@ -192,7 +192,7 @@ def test_what_is_no_number_is_no_audio_as_ever(decode: DecodeFor) -> None:
     samples = tone(0.5)
     for value in (np.nan, np.inf, -np.inf, 1e38, 1e-42):
         samples[100:3_000] = value
-        recording, made = decode(float_wav(samples))
+        _, made = decode(float_wav(samples))
         assert made.peaks
         assert made.preview
     samples[100:3_000] = np.nan
