@@ -214,6 +214,8 @@ def served(files: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _content(path: str, files: Mapping[str, bytes]) -> bytes | None:
+    if path == "/favicon.ico":
+        return b""
     if path == "/":
         return PAGE.read_bytes()
     name = Path(path).name
