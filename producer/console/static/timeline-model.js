@@ -30,6 +30,11 @@ function turn(one, channel) {
   };
 }
 
+/** Whether it is somewhere; a hash may have been written by anyone. */
+function isSound(one) {
+  return Number.isFinite(one.start) && one.end > one.start;
+}
+
 /** Neighbours with one label as one: the items of a timeline are windows, not turns. */
 function runsOf(items) {
   const runs = [];
@@ -51,12 +56,12 @@ function runsOf(items) {
 function itemsOf(told, channel, duration) {
   const segments = listOf(told.segments);
   if (segments) {
-    const items = segments.map((one) => turn(one, channel));
+    const items = segments.map((one) => turn(one, channel)).filter(isSound);
     return { items, runs: items, kind: "segments" };
   }
   const timeline = listOf(told.timeline);
   if (timeline) {
-    const items = timeline.map((one) => turn(one, channel));
+    const items = timeline.map((one) => turn(one, channel)).filter(isSound);
     return { items, runs: runsOf(items), kind: "timeline" };
   }
   if (!told.label) {
@@ -81,8 +86,7 @@ function byStart(a, b) {
 /** Finds what is said at a moment: where several overlap, what began last; null for nothing. */
 class Spans {
   constructor(items) {
-    this.items = items
-      .filter((one) => Number.isFinite(one.start) && one.end > one.start).sort(byStart);
+    this.items = [...items].sort(byStart);
     let reach = 0;
     this.reach = this.items.map((one) => (reach = Math.max(reach, one.end)));
   }
