@@ -66,9 +66,8 @@ def conversation(seconds: float, seed: int = 1) -> list[Said]:
         share = at / seconds
         moods = ["neutral", "happy", "surprised"]
         if channel:
-            moods = (
-                ["neutral", "sad", "angry"] if share < 0.3 else ["angry", "disgusted", "fearful"]
-            )
+            moods = ["angry", "disgusted", "fearful"]
+            moods = ["neutral", "sad", "angry"] if share < 0.3 else moods
             moods = ["happy", "neutral", "other"] if share > 0.7 else moods
         label = moods[int(rng.choice(3, p=[0.6, 0.25, 0.15]))]
         score = round(float(rng.uniform(0.3, 0.98)), 4)
@@ -158,22 +157,24 @@ def made(wanted: Sequence[str] = (), *, hour: float = 3_600) -> dict[str, bytes]
             for name, (result, heard) in cases(hour).items():
                 if wanted and name not in wanted:
                     continue
+                told = dict(result)
                 if heard is not None:
-                    sides = heard()
-                    keys = {"peaks_key": f"{name}.peaks.dat", "preview_key": f"{name}.preview.mp3"}
-                    result |= keys
-                    renditions = Renditions(RENDERED)
-                    layout = "stereo" if len(sides) > 1 else "mono"
-                    data = encode(
-                        sides, _RATE_HZ, container="wav", codec="pcm_s16le", layout=layout
-                    )
-                    processes.decode(Blob.from_bytes(data), "each", renditions)
-                    files[f"/{keys['peaks_key']}"] = renditions.peaks
-                    files[f"/{keys['preview_key']}"] = bytes(renditions.preview)
-                files[f"/{name}.json"] = json.dumps(result).encode()
+                    told["peaks_key"], told["preview_key"] = f"{name}.dat", f"{name}.mp3"
+                    peaks, preview = _rendered(processes, heard())
+                    files |= {f"/{name}.dat": peaks, f"/{name}.mp3": preview}
+                files[f"/{name}.json"] = json.dumps(told).encode()
         finally:
             processes.close()
     return files
+
+
+def _rendered(processes: DecodeProcesses, sides: NDArray[np.float32]) -> tuple[bytes, bytes]:
+    """Peaks and preview."""
+    layout = "stereo" if len(sides) > 1 else "mono"
+    data = encode(sides, _RATE_HZ, container="wav", codec="pcm_s16le", layout=layout)
+    renditions = Renditions(RENDERED)
+    processes.decode(Blob.from_bytes(data), "each", renditions)
+    return renditions.peaks, bytes(renditions.preview)
 
 
 @contextmanager
@@ -232,13 +233,13 @@ def _content(path: str, files: Mapping[str, bytes]) -> bytes | None:
     return files.get(path)
 
 
-def main(wait: Callable[[], object] = threading.Event().wait) -> None:
+def main() -> None:
     """Serve all cases until it is interrupted."""
     with served(made()) as (address, _):
         for name in cases(60):
             print(f"{address}/?case={name}")
         print("with &dark or &lang=zh besides")
-        wait()
+        threading.Event().wait()
 
 
 if __name__ == "__main__":

@@ -152,9 +152,8 @@ def test_by_keyboard(show: Open) -> None:
     width = page.evaluate("timeline.stage.spacer.offsetWidth")
     page.keyboard.press("+")
     page.keyboard.press("+")
-    assert page.evaluate("timeline.stage.spacer.offsetWidth") == pytest.approx(
-        2.56 * width, rel=0.01
-    )
+    wider = page.evaluate("timeline.stage.spacer.offsetWidth")
+    assert wider == pytest.approx(2.56 * width, rel=0.01)
     expect(page.locator(".et-overview")).to_be_visible()
     page.keyboard.press("0")
     assert page.evaluate("timeline.stage.spacer.offsetWidth") == width

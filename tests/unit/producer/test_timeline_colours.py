@@ -11,8 +11,8 @@ from tests.support.timeline_site import LABELS, STATIC
 
 Colour = NDArray[np.float64]
 
-# Linear RGB as others see it. Source: Machado, Oliveira and Fernandes 2009, "A physiologically-based
-# model for simulation of color vision deficiency", severity 1.
+# Linear RGB as others see it. Source: Machado, Oliveira and Fernandes 2009, "A
+# physiologically-based model for simulation of color vision deficiency", severity 1.
 SEEN = {
     "all": np.eye(3),
     "no red": [
