@@ -96,9 +96,10 @@ function row(texts, one, { play, extra }) {
   const when = element("button", { type: "button", class: "et-when" },
     element("span", { class: "et-hidden" }, `${texts.play}: ${texts.from} `),
     clock(one.start),
-    element("span", { "aria-hidden": "true" }, " – "),
-    element("span", { class: "et-hidden" }, ` ${texts.to} `),
-    clock(one.end));
+    element("span", { class: "et-until" },
+      element("span", { "aria-hidden": "true" }, " – "),
+      element("span", { class: "et-hidden" }, ` ${texts.to} `),
+      clock(one.end)));
   when.addEventListener("click", () => play(one));
   const meter = element("span", { class: "et-meter", "aria-hidden": "true" },
     element("span", { style: `width: ${100 * one.score}%; background: var(--et-${cssName(one.label)})` }));
