@@ -10,8 +10,9 @@ import structlog
 from rq.exceptions import DeserializationError
 
 from producer.client import Client, Contract
+from producer.control.context import Context, Part
 from producer.control.jobs import ControlJob, ControlQueue, NotListed, jobs_of
-from producer.control.parts import PARTS, Context, Part
+from producer.control.parts import PARTS
 from producer.control.settings import ControlSettings
 from producer.control.worker import ControlScheduler, ControlWorker
 from storage.errors import JobError
