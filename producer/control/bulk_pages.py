@@ -13,6 +13,8 @@ from producer.control.settings import ControlSettings
 from storage.errors import InvalidJob, JobError
 from storage.queue.bulks import OPEN, Bulk, Bulks, BulkStatus
 
+Refused = dict[str, dict[str, str]]
+
 log = structlog.get_logger(__name__)
 
 
@@ -94,12 +96,10 @@ class BulkPages:
         elif taken == len(rows):
             self._sources.keep(bulk.id, cursor, source)
 
-    def _jobs(
-        self, rows: list[Row], bulk: Bulk
-    ) -> tuple[dict[int, Job], dict[str, dict[str, str]]]:
+    def _jobs(self, rows: list[Row], bulk: Bulk) -> tuple[dict[int, Job], Refused]:
         """The rows' jobs by their numbers, and what is wrong with others by their cursors."""
         jobs: dict[int, Job] = {}
-        refused: dict[str, dict[str, str]] = {}
+        refused: Refused = {}
         for number, row in enumerate(rows):
             if row.fields is None:
                 fault = row.fault

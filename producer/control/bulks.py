@@ -21,7 +21,7 @@ from storage.queue.bulks import Bulk, Bulks, BulkStatus
 from storage.wire.messages import Keys, Lane
 
 SEND = "bulk.send_page"
-_RETRY_SECONDS = (2, 10)
+_RETRY_SECONDS = (0, 5)
 _LOOK_SECONDS = 1.0
 _STORE_SECONDS = 20.0  # less than a job of rq's may take
 _ON_ITS_WAY = (JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED)
