@@ -67,6 +67,17 @@ class Control:
         """Where it is."""
         return self.bulk(bulk).status
 
+    def abandon(self) -> list[str]:
+        """Begin what is next in rq's queue, and do nothing more of it; what rq calls that."""
+        client: Any = self.client.connection
+        taken = client.lmove("rq:queue:emo", "rq:queue:emo:intermediate")
+        job = self.queue.fetch_job(taken.decode())
+        assert job is not None
+        worker = ControlWorker(self.queue, Event(), failed=self._failed)
+        worker.prepare_execution(job)
+        worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        return [entry.decode() for entry in client.zrange("rq:wip:emo", 0, -1)]
+
     def _failed(self, job: Any, kind: type[BaseException], error: BaseException, _: Any) -> bool:
         self.failures.append(f"{kind.__name__}: {error}")
         return True
@@ -74,6 +85,19 @@ class Control:
     def close(self) -> None:
         """Close its connections."""
         self.client.close()
+
+
+class Until(Event):
+    """Is set as soon as something is so."""
+
+    def __init__(self, so: Callable[[], bool]) -> None:
+        super().__init__()
+        self._so = so
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Look, a while after the last time."""
+        super().wait(0.05)
+        return self._so()
 
 
 def files(directory: Path, count: int, *, width: int = 5) -> list[str]:

@@ -195,18 +195,10 @@ def test_a_page_of_a_dead_control_is_sent_by_the_next(
     files(store / "a", 150)
     control.submit("b", "a/")
     control.feeder.give_out()
-    taken = client.lmove("rq:queue:emo", "rq:queue:emo:intermediate")
-    job = control.queue.fetch_job(taken.decode())
-    assert job is not None
-    from rq import SimpleWorker  # noqa: PLC0415 (a worker of rq's, as it is)
-
-    worker = SimpleWorker([control.queue], connection=client, serializer=control.queue.serializer)
-    worker.prepare_execution(job)
-    worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
+    (entry,) = control.abandon()
     after = Control(redis_server.url, store)
     after.round()
     assert after.bulk("b").page == 0
-    (entry,) = client.zrange("rq:wip:emo", 0, -1)
     client.zadd("rq:wip:emo", {entry: 1})
     after.run()
     assert after.status("b") is BulkStatus.DONE

@@ -1,13 +1,9 @@
-"""`python -m producer control` as people start it, and what strangers may make it run."""
+"""Control's jobs of rq: what strangers may make it run, and that it goes on."""
 
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -21,64 +17,7 @@ from producer.control.jobs import ControlJob, ControlQueue, jobs_of
 from producer.control.worker import ControlScheduler, ControlWorker
 from storage.redis.connection import Client
 from storage.redis.embedded import EmbeddedRedis
-from tests.support.control import files
-from tests.support.polling import until
-
-ROOT = Path(__file__).resolve().parents[3]
-KEYS = 10_000
-MOST_RSS_KB = 150_000
-
-
-@contextmanager
-def program(
-    server: EmbeddedRedis, store: Path, **variables: str
-) -> Iterator[subprocess.Popen[str]]:
-    """A running control."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("EMO_")},
-        **{"EMO_REDIS_URL": server.url, "EMO_STORE": f"file://{store}", **variables},
-    }
-    command = [sys.executable, "-m", "producer", "control"]
-    with subprocess.Popen(
-        command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True
-    ) as running:
-        try:
-            yield running
-        finally:
-            running.kill()
-
-
-def test_ten_thousand_keys_though_killed_at_half(
-    client: Any, redis_server: EmbeddedRedis, tmp_path: Path
-) -> None:
-    """Without a worker: each key once, and never more than 150 MB; SIGTERM ends it with 0."""
-    store = tmp_path / "store"
-    files(store / "calls", KEYS)
-    submitted = CliRunner().invoke(
-        app,
-        ["bulk", "submit", "--prefix", "calls/", "--id", "big"],
-        env={"EMO_REDIS_URL": redis_server.url},
-    )
-    assert submitted.output == "big\n"
-    room = {"EMO_BULK_LANE_JOBS": str(2 * KEYS)}
-    with program(redis_server, store, **room) as killed:
-        until(lambda: client.xlen("emo:jobs:bulk") >= KEYS // 2, 60)
-        killed.kill()
-    assert KEYS // 2 <= client.xlen("emo:jobs:bulk") < KEYS
-    for entry in client.zrange("rq:wip:emo", 0, -1):
-        client.zadd("rq:wip:emo", {entry: 1})  # as if the 40 seconds of a page were over
-    with program(redis_server, store, **room) as resumed:
-        until(lambda: client.hget("emo:bulk:big", "status") == b"done", 60)
-        status = Path(f"/proc/{resumed.pid}/status").read_text()
-        (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
-        resumed.terminate()
-        assert resumed.wait(10) == 0
-        assert resumed.stderr
-        events = [json.loads(line)["event"] for line in resumed.stderr]
-    sent = [fields[b"key"] for _, fields in client.xrange("emo:jobs:bulk")]
-    assert (len(sent), len(set(sent))) == (KEYS, KEYS)
-    assert int(peak) < MOST_RSS_KB
-    assert [events[0], events[-1]] == ["control.ready", "control.stopped"]
+from tests.support.control import Until
 
 
 @pytest.fixture
@@ -183,23 +122,11 @@ def test_a_try_that_raised_is_tried_again_when_it_is_due(
     assert work(queue) == ["RuntimeError: no"] * 2
     queue.send("note", "late", job_id="late", after_seconds=1)
     assert client.zcard("rq:scheduled:emo") == 2
-    scheduler, stop = ControlScheduler(queue, client), _Stop(lambda: len(queue) == 2)
+    scheduler, stop = ControlScheduler(queue, client), Until(lambda: len(queue) == 2)
     scheduler(stop)
     assert work(queue) == ["RuntimeError: no"]
     assert ran == ["late"]
     assert client.exists("rq:scheduler-lock:emo") == 0
-
-
-class _Stop(Event):
-    """Is set as soon as something is so."""
-
-    def __init__(self, so: Any) -> None:
-        super().__init__()
-        self._so = so
-
-    def wait(self, timeout: float | None = None) -> bool:
-        super().wait(0.05)
-        return bool(self._so())
 
 
 def test_a_worker_ends_within_a_second(queue: ControlQueue) -> None:
