@@ -11,7 +11,8 @@ import typer
 
 from producer import show
 from producer.client import Client
-from producer.control.manifest import Format, ManifestError, format_of, unused_columns
+from producer.control.manifest import ManifestError, unused_columns
+from producer.export.formats import Format, UnknownFormat, format_of
 from producer.program import (
     EXIT_SETTINGS,
     AsJson,
@@ -39,12 +40,6 @@ from storage.wire.channels import MIX
 from storage.wire.messages import Keys, Lane, Want, parse_want, require_compatible
 
 _MANIFESTS = "manifests/"
-_TYPES = {
-    Format.CSV: "text/csv",
-    Format.JSONL: "application/x-ndjson",
-    Format.PARQUET: "application/vnd.apache.parquet",
-}
-
 bulk = typer.Typer(no_args_is_help=True, help="Bulks: very many jobs of one list; see control.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="The bulk's id.")]
 
@@ -91,7 +86,7 @@ def submit(
         require_compatible(wanted, parts)
         if manifest is not None:
             written = written or format_of(manifest)
-    except (InvalidJob, ManifestError) as error:
+    except (InvalidJob, UnknownFormat) as error:
         fail(str(error), status=EXIT_SETTINGS)
     client = client_of(chosen)
     bulks = _bulks(client, chosen)
@@ -218,7 +213,7 @@ def _place(manifest: str, written: Format, name: str, chosen: SharedSettings) ->
     if unused:
         tell(f"{manifest}: not used: {', '.join(unused)}")
     key = f"{_MANIFESTS}{name}/{path.name}"
-    outputs_of(chosen).put_file(key, path, content_type=_TYPES[written])
+    outputs_of(chosen).put_file(key, path, content_type=written.content_type)
     return {"manifest": key, "store": "output", "format": written.value, "uploaded": True}
 
 
