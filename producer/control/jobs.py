@@ -67,7 +67,7 @@ class ControlJob(Job):
 
 
 class _Executions(ExecutionRegistry):
-    """Who runs a job, or did: rq's raises for a dead worker's, and so fails what came to its end."""
+    """Who runs a job, or did: rq's raises for a dead worker, and so fails what is done."""
 
     def get_executions(self, start: int = 0, end: int = -1) -> list[Execution]:
         """Those that rq still knows."""
