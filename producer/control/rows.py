@@ -19,7 +19,7 @@ from storage.objects.local_files import AUDIO_SUFFIXES
 from storage.objects.store import ManagedStore
 from storage.queue.bulks import Bulk
 
-MOST_MANIFEST_BYTES = 4 * 1024**3
+MOST_MANIFEST_BYTES = 1024**3
 _OPEN = 16  # sources that are kept open, each for its next page
 _COPIED_BYTES = 1024**2
 Stores = Callable[[str], ManagedStore]  # by `audio` or `output`

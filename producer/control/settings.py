@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from storage.redis.url import Kind, parse_redis_url
 from storage.settings import Count, SharedSettings
 
-_MOST_PAGE_KEYS = 5000  # what can be submitted within one job of rq's, with a wide margin
+_MOST_PAGE_KEYS = 2000  # looked up and sent within one job of rq's, with a wide margin
 
 
 class ControlSettings(SharedSettings):

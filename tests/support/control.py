@@ -12,6 +12,7 @@ from producer.control.jobs import ControlQueue, jobs_of
 from producer.control.settings import ControlSettings
 from producer.control.worker import ControlWorker
 from storage.queue.bulks import Bulk, Bulks, BulkStatus
+from storage.redis.connection import connect
 from storage.wire.messages import Keys, Lane
 
 
@@ -23,9 +24,8 @@ class Control:
         self.settings = ControlSettings(**given)
         self.client = Client(url, Contract.of(self.settings), name="test-control")
         self.functions: dict[str, Callable[..., Any]] = {}
-        self.queue = ControlQueue(
-            self.settings.prefix, self.client.connection, job_class=jobs_of(self.functions)
-        )
+        self._rq = connect(self.settings.rq_url, name="test-control")
+        self.queue = ControlQueue(self.settings.prefix, self._rq, job_class=jobs_of(self.functions))
         self.bulks = Bulks(self.client.connection, Keys(self.settings.prefix))
         self.pages = BulkPages(
             self.settings, self.client, self.bulks, store_by_name(self.settings), Event()
@@ -69,7 +69,7 @@ class Control:
 
     def abandon(self) -> list[str]:
         """Begin what is next in rq's queue, and do nothing more of it; what rq calls that."""
-        client: Any = self.client.connection
+        client: Any = self._rq
         taken = client.lmove("rq:queue:emo", "rq:queue:emo:intermediate")
         job = self.queue.fetch_job(taken.decode())
         assert job is not None
@@ -85,6 +85,7 @@ class Control:
     def close(self) -> None:
         """Close its connections."""
         self.client.close()
+        self._rq.close()
 
 
 class Until(Event):
