@@ -5,8 +5,11 @@ from typing import Annotated
 import typer
 
 from producer.commands.batch import batch
+from producer.commands.bulk import bulk
 from producer.commands.cancel import cancel
+from producer.commands.control import control
 from producer.commands.dead import dead
+from producer.commands.export import export, purge_uploads
 from producer.commands.follow import status, wait
 from producer.commands.lanes import lanes
 from producer.commands.submit import submit
@@ -15,11 +18,13 @@ from producer.program import fail
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-for command in (submit, status, wait, cancel):
+for command in (submit, status, wait, cancel, control, export):
     app.command()(command)
+app.command("purge-uploads")(purge_uploads)
 app.add_typer(lanes, name="lanes")
 app.add_typer(dead, name="dead")
 app.add_typer(batch, name="batch")
+app.add_typer(bulk, name="bulk")
 
 
 @app.command()

@@ -1,0 +1,8 @@
+"""What control consists of; a further part is one more name in `PARTS`."""
+
+from collections.abc import Callable, Sequence
+
+from producer.control.bulks import bulks
+from producer.control.context import Context, Part
+
+PARTS: Sequence[Callable[[Context], Part]] = (bulks,)
