@@ -33,5 +33,6 @@ end
 redis.call('ZREM', delayed, job)
 redis.call('DEL', waiting)
 if batch then batches().join(at, key, batch) end
+if fields and not foreign then keep_callback(key, fields) end
 conclude(at, key, job, { status = 'cancelled', fields = {} })
 return { 'CANCELLED', status or 'queued' }

@@ -1,6 +1,26 @@
 -- Joined in front of every script, behind `batch`: how jobs end.
 
--- Makes the hash of a job terminal and tells it in one event. `at` holds prefix, group, ttl_ms,
+local MOST_OF_A_URL = 2048
+
+-- Every script that can end a job checks this first, before any write of its own.
+local function must_be_settleable(prefix)
+  must_be(prefix .. ':results', 'stream')
+  must_be(prefix .. ':dead', 'stream')
+  claim_stream(prefix, prefix .. ':webhooks')
+end
+
+-- Keeps in a job's hash where its end is to be told, if its fields name what can be called: see
+-- storage/wire/callback.py. Whoever first writes the hash does. `first` is where the fields begin.
+local function keep_callback(key, fields, first)
+  local url = field(fields, 'callback', first)
+  local called = url and #url <= MOST_OF_A_URL and string.match(url, '^https?://([!-~]+)$')
+  if called and string.find(string.match(called, '^[^/?#]*'), '^[%w._:%[%]-]+$') then
+    redis.call('HSET', key, '_callback', url)
+  end
+end
+
+-- Makes the hash of a job terminal and tells it in one event, and in one more to be sent where the hash
+-- has a callback. `at` holds prefix, group, ttl_ms,
 -- results_maxlen; `ending` holds status, the result's `fields`, and for a dead letter its `reason`,
 -- `owner` and `lane`; `letter` is then the job's payload. The caller has claimed the job's batch.
 local function conclude(at, key, job, ending, letter)
@@ -10,8 +30,10 @@ local function conclude(at, key, job, ending, letter)
     unpack(ending.fields))
   -- Of a job that is done, or not wanted, the error of an earlier attempt is history.
   local internal = (ending.status == 'done' or ending.status == 'cancelled') and { 'error_code', 'error' } or {}
+  local callback
   for _, name in ipairs(redis.call('HKEYS', key)) do
     if string.sub(name, 1, 1) == '_' then internal[#internal + 1] = name end
+    if name == '_callback' then callback = redis.call('HGET', key, name) end
   end
   for first = 1, #internal, MOST_AT_ONCE do
     local last = math.min(#internal, first + MOST_AT_ONCE - 1)
@@ -45,6 +67,11 @@ local function conclude(at, key, job, ending, letter)
   end
   append(at.prefix, at.prefix .. ':results', 'MAXLEN', '~', at.results_maxlen, '*',
     'finished_at_ms', finished, unpack(event))
+  -- Never trimmed: each waits until it is delivered.
+  if callback then
+    append(at.prefix, at.prefix .. ':webhooks', '*', 'callback', callback,
+      'finished_at_ms', finished, unpack(event))
+  end
   if batch then batches().ended(at, batch, job, ending.status, known[4]) end
 end
 
@@ -73,6 +100,7 @@ local function settle(at, stream, id, job, ending)
   take_off(stream, at.group, id)
   if TERMINAL[status] then return 'ALREADY' end
   if batch then batches().join(at, key, batch) end
+  if fields then keep_callback(key, fields) end
   conclude(at, key, job, ending, ending.reason and fields)
   return 'SETTLED'
 end

@@ -24,6 +24,7 @@ local function finish(stream, id, count, job, ending)
   if known[2] and (known[2] ~= id or known[3] ~= ending.lane) then return 'FENCED' end
   if TERMINAL[known[1]] then return 'ALREADY' end
   if batch then batches().join(at, key, batch) end
+  if fields then keep_callback(key, fields) end
   conclude(at, key, job, ending, ending.reason and fields)
   return 'SETTLED'
 end
