@@ -127,7 +127,11 @@ class Webhooks:
             if "no such key" not in str(error) and not is_group_missing(error):
                 raise
             return {}
-        return {one["name"].decode("utf-8", "replace"): one["pending"] for one in found if one["pending"]}
+        return {
+            one["name"].decode("utf-8", "replace"): one["pending"]
+            for one in found
+            if one["pending"]
+        }
 
     def take(self, consumer: str, *, most: int, idle_seconds: float = 0.0) -> list[Webhook]:
         """Take over what that consumer has had for so long. What cannot be read is dropped."""
@@ -170,7 +174,11 @@ def settle_as(script: Any, keys: Keys, owner: str, settled: Sequence[Settled]) -
         word
         for one in settled
         for word in (
-            one.webhook.entry, one.webhook.count, one.fate.value, one.detail, one.next_count,
+            one.webhook.entry,
+            one.webhook.count,
+            one.fate.value,
+            one.detail,
+            one.next_count,
         )
     ]
     reply = script(

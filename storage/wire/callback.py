@@ -51,10 +51,13 @@ def parse_callback(url: str) -> Callback:
     number = int(port) if port else _DEFAULT_PORTS[scheme]
     if not 1 <= number <= _HIGHEST_PORT:
         raise InvalidJob(f"field 'callback': {port} is no port")
+    name = host.strip("[]").rstrip(".").lower()
+    if not name:
+        raise InvalidJob("field 'callback': names no host")
     path = target or "/"
     return Callback(
         secure=scheme == "https",
-        host=host.strip("[]").rstrip(".").lower(),
+        host=name,
         port=number,
         target=path if path.startswith("/") else f"/{path}",
     )

@@ -1,4 +1,4 @@
-"""Ends of jobs with a callback: each is told in `emo:webhooks` once, in the step that ends the job."""
+"""Ends of jobs with a callback: each is told in `emo:webhooks` once, by the step that ends it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +54,11 @@ def test_an_end_is_told_once(client: Any, worker: Worker, ending: Ending) -> Non
     (event,) = told(client)
     shown = {"error_code": ending.fields["error_code"]} if ending is not DONE else DONE.fields
     assert event == {
-        "job": "call.4711", "run": "1", "status": ending.status.value, "callback": URL, **shown,
+        "job": "call.4711",
+        "run": "1",
+        "status": ending.status.value,
+        "callback": URL,
+        **shown,
     }
     assert not any(name.startswith("_") for name in result(client, "call.4711"))
 
@@ -62,7 +66,14 @@ def test_an_end_is_told_once(client: Any, worker: Worker, ending: Ending) -> Non
 def test_a_job_without_a_callback_tells_nothing(client: Any, worker: Worker) -> None:
     """Nor does one whose callback cannot be called: it fails, and nobody could be told."""
     one = worker()
-    cannot = ["", "ftp://h/", "https://", "https://u:p@h/", "https://h/ x", "http://h/" + "a" * 2048]
+    cannot = [
+        "",
+        "ftp://h/",
+        "https://",
+        "https://u:p@h/",
+        "https://h/ x",
+        "http://h/" + "a" * 2048,
+    ]
     for url in cannot:
         client.xadd("emo:jobs", {"key": "a.wav", "callback": url})
     client.xadd("emo:jobs", {"key": "a.wav"})
