@@ -25,6 +25,7 @@ DUE = "due"  # has what is to be sent now, by whichever sender
 RETRYING = "retrying"  # has what waits for its next attempt
 ASIDE = "aside:"  # and a host: has what is beyond what one sender holds for that host
 _AT_ONCE = 100
+_SETTLED_AT_ONCE = 500
 _LETTERS_AT_ONCE = 200
 
 
@@ -152,7 +153,13 @@ class Webhooks:
 
     def settle(self, settled: Sequence[Settled]) -> list[bool]:
         """Say what became of them; False for each that is no longer ours."""
-        return settle_as(self._settle, self._keys, self._owner, settled)
+        return [
+            done
+            for first in range(0, len(settled), _SETTLED_AT_ONCE)
+            for done in settle_as(
+                self._settle, self._keys, self._owner, settled[first : first + _SETTLED_AT_ONCE]
+            )
+        ]
 
     def reap(self, *, idle_seconds: float, leaving: bool = False) -> None:
         """Remove consumers that have nothing and have been silent; and ourselves, when leaving."""
@@ -168,8 +175,6 @@ class Webhooks:
 
 def settle_as(script: Any, keys: Keys, owner: str, settled: Sequence[Settled]) -> list[bool]:
     """What `Webhooks.settle` does, in the name of any consumer."""
-    if not settled:
-        return []
     args = [
         word
         for one in settled

@@ -50,8 +50,8 @@ def new_owner() -> str:
 class Dispatcher:
     """One sender. `run` is called once.
 
-    `send` makes an attempt, `retry_later(entry, attempt, seconds)` has one released then; it may
-    raise anything, and the webhook is then another's a lease later. `concurrency` attempts are
+    `send` makes an attempt, `retry_later(entry, attempt, seconds)` has one released then; where it
+    raises anything, the same attempt is made again a lease later. `concurrency` attempts are
     made at once, `host_concurrency` of them to one host.
     """
 
@@ -168,7 +168,7 @@ class Dispatcher:
             if webhook is not None:
                 self._deliver(webhook)
             elif self._hosts.is_aside(host) and not self._stopping.is_set():
-                self._place(self._webhooks.take(ASIDE + host, most=_MOST_OF_ONE_HOST))
+                self._take_aside(host)
         except RedisError as error:
             if not is_group_missing(error):
                 self._is_away(error)
@@ -177,6 +177,12 @@ class Dispatcher:
         if self._hosts.end_turn(host) and not self._stopping.is_set():
             self._pool.submit(self._turn, host)
 
+    def _take_aside(self, host: str) -> None:
+        found = self._webhooks.take(ASIDE + host, most=_MOST_OF_ONE_HOST)
+        self._place(found)
+        if found:
+            self._give_turns(host, self._hosts.has_aside(host))
+
     def _deliver(self, webhook: Webhook) -> None:
         try:
             attempt = self._send(webhook)
@@ -184,13 +190,14 @@ class Dispatcher:
             log.exception("webhooks.failed")
             attempt = Attempt(False, "a fault of ours: see the log")
         try:
-            settled = self._judge(webhook, attempt)
             # What was delivered is said when Redis is back; a lease may have run out by then.
-            self._insist(lambda: self._webhooks.settle([settled]))
+            if settled := self._judge(webhook, attempt):
+                self._insist(lambda: self._webhooks.settle([settled]))
         finally:
             self._hosts.drop([webhook])
 
-    def _judge(self, webhook: Webhook, attempt: Attempt) -> Settled:
+    def _judge(self, webhook: Webhook, attempt: Attempt) -> Settled | None:
+        """What became of it; None where that cannot be said, and a lease will tell."""
         about = {"job": webhook.job, "host": host_of(webhook), "attempt": webhook.count}
         if attempt.delivered:
             log.debug("webhook.delivered", **about)
@@ -200,7 +207,11 @@ class Dispatcher:
             log.error("webhook.given_up", why=attempt.why, **about)
             return Settled(webhook, Fate.DEAD, attempt.why)
         # First to the scheduler: where we die between the two, a lease tells that it is left.
-        self._retry_later(webhook.entry, webhook.count + 1, wait)
+        try:
+            self._retry_later(webhook.entry, webhook.count + 1, wait)
+        except Exception as error:
+            log.error("webhooks.not_scheduled", error=str(error), **about)
+            return None
         log.warning("webhook.failed", why=attempt.why, again_seconds=round(wait), **about)
         return Settled(webhook, Fate.HAND, RETRYING, webhook.count + 1)
 
