@@ -6,6 +6,7 @@ from bench.chart import chart
 from bench.gpu.report import markdown as gpu_markdown
 from bench.report import markdown
 from bench.result import read_results
+from producer.control.settings import ControlSettings
 from storage.settings import table
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import catalogue
@@ -28,6 +29,12 @@ The producer reads those up to and including `EMO_RESULTS_MAXLEN`. How the model
 variables of its own, which [model.md](model.md) explains.
 
 {table}
+
+## Control
+
+`python -m producer control` reads those that the producer does, `EMO_LOG_LEVEL`, and these:
+
+{control}
 """
 
 _METRICS = """\
@@ -62,8 +69,11 @@ def pages() -> dict[Path, str]:
         ),
         **{path.with_suffix(".svg"): chart(result) for path, result in results.items()},
         ROOT / "docs" / "settings.md": _SETTINGS.format(
-            note=_NOTE.format(source="worker/settings.py and storage/settings.py"),
+            note=_NOTE.format(
+                source="worker/settings.py, storage/settings.py and producer/control/settings.py"
+            ),
             table=table(WorkerSettings),
+            control=table(ControlSettings, beside=WorkerSettings),
         ),
         ROOT / "docs" / "metrics.md": _METRICS.format(
             note=_NOTE.format(source="worker/telemetry/metrics.py"), table=catalogue()

@@ -23,7 +23,7 @@ _LARGEST_JOB_BYTES = 1024**2  # larger entries are not read at all
 _SHOULD = re.compile(r"^(?:Input|String) should\b")
 # What may be told of a URL that cannot be understood: where its password begins, nobody knows.
 _SCHEME = re.compile(r"(?:rediss?(?:\+sentinel|\+cluster)?|unix|s3s?|file|https?)://")
-_URLS = {"redis_url", "store", "output_store"}
+_URLS = {"redis_url", "control_redis_url", "store", "output_store"}
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -66,6 +66,11 @@ class SharedSettings(BaseSettings):
         description="Where the audio objects are: `s3://host:port/bucket`, `s3s://…` for TLS, or "
         "`file:///directory`.",
     )
+    output_store: str = Field(
+        "",
+        description="Where `.npy` outputs, manifests and exports go, as `EMO_STORE`; empty for the "
+        "same store.",
+    )
     s3_access_key: str = Field("", description="Access key of the object store.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the object store.")
     s3_region: str = Field("us-east-1", description="Region of the object store.")
@@ -90,7 +95,7 @@ class SharedSettings(BaseSettings):
             parse_redis_url(value)  # connects to nothing
         return value
 
-    @field_validator("store", "output_store", check_fields=False)
+    @field_validator("store", "output_store")
     @classmethod
     def _store_url(cls, value: str) -> str:
         if value:
@@ -168,10 +173,13 @@ def unknown_variables(kind: type[SharedSettings], environ: Mapping[str, str]) ->
     return sorted(name for name in environ if name.startswith(ENV_PREFIX) and name not in known)
 
 
-def table(kind: type[SharedSettings]) -> str:
-    """The settings as a Markdown table, for docs/settings.md."""
+def table(kind: type[SharedSettings], *, beside: type[SharedSettings] | None = None) -> str:
+    """The settings as a Markdown table, for docs/settings.md; without those of `beside`."""
     rows = ["| variable | default | what |", "| --- | --- | --- |"]
+    known = beside.model_fields if beside else {}
     for name, field in kind.model_fields.items():
+        if name in known:
+            continue
         default = field.default
         shown = default.get_secret_value() if isinstance(default, SecretStr) else default
         text = f"`{shown}`" if shown not in ("", None) else ""

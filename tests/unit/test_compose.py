@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from producer.control.settings import ControlSettings
 from storage.redis.url import parse_redis_url
 from storage.settings import load, unknown_variables
 from worker.settings import WorkerSettings
@@ -62,12 +63,16 @@ def test_follows_the_compose_specification() -> None:
 
 
 def test_variables_are_known_settings() -> None:
-    """Every EMO_ variable is a setting of the worker, so that a typing error cannot go unseen."""
+    """Every EMO_ variable is a setting, so that a typing error cannot go unseen."""
     used: set[str] = set()
     for file in ["compose.yaml", "Dockerfile", "deploy/compose.env.example", "docs/docker.md"]:
         used |= set(re.findall(r"\bEMO_[A-Z0-9_]+", (ROOT / file).read_text("utf-8")))
     assert used
-    assert unknown_variables(WorkerSettings, dict.fromkeys(used, "")) == []
+    unknown = [
+        set(unknown_variables(kind, dict.fromkeys(used, "")))
+        for kind in (WorkerSettings, ControlSettings)
+    ]
+    assert set.intersection(*unknown) == set()
 
 
 @pytest.mark.parametrize("name", WORKERS)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate import pages
+from producer.control.settings import ControlSettings
 from storage.errors import JobError
 from storage.settings import variable
 from worker.settings import WorkerSettings
@@ -52,7 +53,9 @@ def test_every_page_is_in_the_index(page: Path) -> None:
 @every_page
 def test_named_settings_exist(page: Path) -> None:
     """Every EMO_ variable that a page names is a setting."""
-    known = {variable(name) for name in WorkerSettings.model_fields}
+    known = {
+        variable(name) for kind in (WorkerSettings, ControlSettings) for name in kind.model_fields
+    }
     assert set(re.findall(r"\bEMO_[A-Z0-9_]*[A-Z0-9]", _text(page))) <= known
 
 
