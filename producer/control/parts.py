@@ -1,4 +1,4 @@
-"""What control consists of; a further part is one more line in `PARTS`."""
+"""What a part of control is made from, and what it brings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +25,3 @@ class Part:
 
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     threads: Sequence[Callable[[Event], None]] = ()
-
-
-PARTS: Sequence[Callable[[Context], Part]] = ()

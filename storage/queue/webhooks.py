@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.exceptions import ResponseError
@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 from storage.queue.following import fields_as_text
 from storage.queue.scripts import load_script
 from storage.redis.bounds import ReplyTooLarge
-from storage.redis.connection import is_group_missing, stream_entries
+from storage.redis.connection import RedisError, is_group_missing, stream_entries
 from storage.wire.messages import Keys
 
 SENDERS = "senders"  # the consumer group
@@ -192,12 +192,29 @@ def settle_as(script: Any, keys: Keys, owner: str, settled: Sequence[Settled]) -
     return [bool(one) for one in reply]
 
 
+class NotYet(RedisError):
+    """The attempt before is not over; say it again later."""
+
+
 def release(client: redis.Redis, keys: Keys, entry: str, count: int) -> bool:
-    """Have a webhook sent now that waits for that attempt; False where it waits no more."""
-    waiting = Webhook(entry, count, {})
+    """Have a webhook sent now that waits for that attempt; False where it waits no more.
+
+    Raises NotYet where its sender has not put it down: it may be about to.
+    """
+    waiting, asking = Webhook(entry, count, {}), cast(Any, client)
     script = load_script(client, "webhook_settle")
     (done,) = settle_as(script, keys, RETRYING, [Settled(waiting, Fate.HAND, DUE, count)])
-    return done
+    if done:
+        return True
+    try:
+        found = asking.xpending_range(keys.webhooks, SENDERS, entry, entry, 1)
+    except ResponseError as error:
+        if not is_group_missing(error):
+            raise
+        return False
+    if found and found[0]["times_delivered"] == count - 1:
+        raise NotYet(f"webhook {entry}: attempt {count - 1} is not over")
+    return False
 
 
 class WebhookLetters:

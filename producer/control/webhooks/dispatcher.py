@@ -10,7 +10,7 @@ import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
@@ -65,7 +65,7 @@ class Dispatcher:
         concurrency: int,
         host_concurrency: int,
         lease_seconds: float = 60.0,
-        grace_seconds: float = 8.0,
+        grace_seconds: float = 4.0,
         wait: Callable[[int, float | None], float | None] = wait_seconds,
     ) -> None:
         self._webhooks = webhooks
@@ -79,6 +79,7 @@ class Dispatcher:
         self._hosts = Hosts(
             at_once=host_concurrency, most=_MOST_HELD, most_of_one=_MOST_OF_ONE_HOST
         )
+        self._turns: SimpleQueue[str | None] = SimpleQueue()  # of hosts; None is the end
         self._stopping = threading.Event()
         self._away = False
         self._renew_at = self._look_at = self._sweep_at = 0.0
@@ -86,7 +87,10 @@ class Dispatcher:
     def run(self, stopping: threading.Event) -> None:
         """Work until told to stop; then give back what nobody has begun to send."""
         self._stopping = stopping
-        self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="webhook")
+        # At the end of the process nobody waits for them: a lease tells what they left.
+        for number in range(self._concurrency):
+            name = f"webhook-{number}"
+            threading.Thread(target=self._take_turns, name=name, daemon=True).start()
         grouped = False
         try:
             while not stopping.is_set():
@@ -159,7 +163,11 @@ class Dispatcher:
 
     def _give_turns(self, host: str, turns: int) -> None:
         for _ in range(turns):
-            self._pool.submit(self._turn, host)
+            self._turns.put(host)
+
+    def _take_turns(self) -> None:
+        while (host := self._turns.get()) is not None:
+            self._turn(host)
 
     def _turn(self, host: str) -> None:
         """Send one, and let other hosts have their turns before the next."""
@@ -175,7 +183,7 @@ class Dispatcher:
         except Exception:
             log.exception("webhooks.failed")
         if self._hosts.end_turn(host) and not self._stopping.is_set():
-            self._pool.submit(self._turn, host)
+            self._turns.put(host)
 
     def _take_aside(self, host: str) -> None:
         found = self._webhooks.take(ASIDE + host, most=_MOST_OF_ONE_HOST)
@@ -244,4 +252,5 @@ class Dispatcher:
             self._webhooks.reap(idle_seconds=_SILENT_SECONDS, leaving=True)
         except RedisError as error:
             self._is_away(error)  # what we had is another's a lease later
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for _ in range(self._concurrency):
+            self._turns.put(None)
