@@ -11,6 +11,7 @@ from producer.commands.dead import dead
 from producer.commands.follow import status, wait
 from producer.commands.lanes import lanes
 from producer.commands.submit import submit
+from producer.commands.webhooks import webhooks
 from producer.program import fail
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ for command in (submit, status, wait, cancel, control):
 app.add_typer(lanes, name="lanes")
 app.add_typer(dead, name="dead")
 app.add_typer(batch, name="batch")
+app.add_typer(webhooks, name="webhooks")
 
 
 @app.command()

@@ -228,6 +228,11 @@ class WebhookLetters:
     def __len__(self) -> int:
         return int(self._client.xlen(self._keys.dead_webhooks))
 
+    def now_ms(self) -> int:
+        """The time by the clock of Redis."""
+        seconds, microseconds = self._client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     def waiting(self) -> int:
         """How many are not delivered yet, and not given up on."""
         return int(self._client.xlen(self._keys.webhooks))
