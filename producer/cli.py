@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from producer.commands.batch import batch
+from producer.commands.bulk import bulk
 from producer.commands.cancel import cancel
 from producer.commands.control import control
 from producer.commands.dead import dead
@@ -22,6 +23,7 @@ for command in (submit, status, wait, cancel, control):
 app.add_typer(lanes, name="lanes")
 app.add_typer(dead, name="dead")
 app.add_typer(batch, name="batch")
+app.add_typer(bulk, name="bulk")
 app.add_typer(webhooks, name="webhooks")
 
 

@@ -1,6 +1,6 @@
 """`python -m producer control`: what is slow and beside the lanes, by rq.
 
-`program.py` runs the parts that it lists. A part is made once, from a `Context`, and brings
+`program.py` runs the parts that `parts.py` lists. A part is made once, from a `Context`, and brings
 
 - `functions`: what may be run as a job of rq, by a name of its own such as `bulk.page`. Nothing
   else is ever run, whatever is written into `rq:*`: a job holds such a name and JSON, no pickle.

@@ -10,15 +10,14 @@ import structlog
 from rq.exceptions import DeserializationError
 
 from producer.client import Client, Contract
+from producer.control.context import Context, Part
 from producer.control.jobs import ControlJob, ControlQueue, NotListed, jobs_of
-from producer.control.parts import Context, Part
+from producer.control.parts import PARTS
 from producer.control.settings import ControlSettings
-from producer.control.webhooks.part import webhooks
 from producer.control.worker import ControlScheduler, ControlWorker
 from storage.errors import JobError
 from storage.redis.connection import RedisError, UnfitServer, check_server, connect
 
-PARTS: Sequence[Callable[[Context], Part]] = (webhooks,)
 NAME = "emostream-control"
 _AGAIN_SECONDS = 2.0  # after a fault, or while Redis is away
 _JOIN_SECONDS = 5.0

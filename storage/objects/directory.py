@@ -4,8 +4,9 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from storage.errors import (
@@ -17,7 +18,10 @@ from storage.errors import (
     StorageUnavailable,
 )
 from storage.objects.blob import Blob, write_all
+from storage.objects.store import StoredObject
+from storage.objects.walk import TEMPORARY, walk
 
+_COPIED_BYTES = 1024**2
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.EROFS}
 
@@ -67,6 +71,9 @@ class DirectoryStore:
         bucket: str | None = None,
     ) -> None:
         """See `ObjectStore.put`. Makes the directories on the way; readers never see a part."""
+        self._put(key, [data], bucket)
+
+    def _put(self, key: str, data: Iterable[bytes | memoryview], bucket: str | None) -> None:
         where = f"{self._root}: key {key!r}"
         _refuse_bucket(bucket)
         _refuse_escape(key, where)
@@ -87,6 +94,46 @@ class DirectoryStore:
                 opened.callback(os.close, directory)
                 _require_below(root, directory, where)
             _replace(directory, name, data)
+
+    def put_file(
+        self, key: str, path: Path, *, content_type: str, bucket: str | None = None
+    ) -> None:
+        """See `ManagedStore.put_file`."""
+        with path.open("rb") as file:
+            self._put(key, iter(partial(file.read, _COPIED_BYTES), b""), bucket)
+
+    def list(
+        self, prefix: str, *, after: str = "", bucket: str | None = None
+    ) -> Iterator[StoredObject]:
+        """See `ManagedStore.list`. Symlinks to directories are not followed."""
+        _refuse_bucket(bucket)
+        _refuse_escape(prefix, f"{self._root}: prefix {prefix!r}")
+        with self._opened_root():
+            pass  # what is not mounted is not empty
+        with _translated(f"{self._root}: prefix {prefix!r}", missing=StorageUnavailable):
+            yield from walk(self._root, os.fsencode(prefix), os.fsencode(after))
+
+    def delete(self, key: str, *, bucket: str | None = None) -> None:
+        """See `ManagedStore.delete`. A directory that held nothing else goes with it."""
+        where = f"{self._root}: key {key!r}"
+        _refuse_bucket(bucket)
+        _refuse_escape(key, where)
+        parent, _, name = key.rpartition("/")
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        with (
+            self._opened_root() as root,
+            suppress(ObjectNotFound),
+            _translated(where, missing=ObjectNotFound),
+        ):
+            directory = os.open(parent or ".", flags, dir_fd=root)
+            try:
+                _require_below(root, directory, where)
+                os.unlink(name, dir_fd=directory)
+            finally:
+                os.close(directory)
+            if parent:
+                with suppress(OSError):  # it holds more
+                    os.rmdir(parent, dir_fd=root)
 
     def check(self) -> None:
         """See `ObjectStore.check`."""
@@ -181,13 +228,14 @@ def _path(fd: int) -> str:
     return os.readlink(f"/proc/self/fd/{fd}")
 
 
-def _replace(directory: int, name: str, data: bytes | memoryview) -> None:
+def _replace(directory: int, name: str, data: Iterable[bytes | memoryview]) -> None:
     """Write `data` to a file beside `name`, then rename it."""
-    temporary = f".emostream-{secrets.token_hex(8)}"
+    temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     out = os.open(temporary, flags, 0o666, dir_fd=directory)
     try:
-        write_all(out, data)
+        for part in data:
+            write_all(out, part)
         os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         os.unlink(temporary, dir_fd=directory)

@@ -72,6 +72,7 @@ class Keys:
         self.dead = f"{prefix}:dead"
         self.healed = f"{prefix}:healed"
         self.batches = f"{prefix}:batches"
+        self.bulks = f"{prefix}:bulks"
         self.paused = f"{prefix}:paused"
         self.webhooks = f"{prefix}:webhooks"
         self.dead_webhooks = f"{prefix}:webhooks:dead"
@@ -92,6 +93,14 @@ class Keys:
     def failures(self, batch: str) -> str:
         """The list of a batch's jobs that failed, the newest first."""
         return f"{self.prefix}:batch-failures:{batch}"
+
+    def bulk(self, bulk: str) -> str:
+        """The hash that says how far a bulk is."""
+        return f"{self.prefix}:bulk:{bulk}"
+
+    def bulk_refused(self, bulk: str) -> str:
+        """The list of a bulk's rows that no job could be made of, the newest first."""
+        return f"{self.prefix}:bulk-refused:{bulk}"
 
     def result(self, job_id: str) -> str:
         """The hash that holds a job's state and result."""

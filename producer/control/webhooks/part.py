@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from producer.control.parts import Context, Part
+from producer.control.context import Context, Part
 from producer.control.webhooks.destinations import Destinations, parse_hosts
 from producer.control.webhooks.dispatcher import Dispatcher, new_owner
 from producer.control.webhooks.message import parse_secrets
