@@ -31,7 +31,7 @@ def bulks(context: Context) -> Part:
     """The part."""
     found = Bulks(context.client.connection, Keys(context.settings.prefix))
     sent = Event()
-    stores = _stores(context.settings)
+    stores = store_by_name(context.settings)
     pages = BulkPages(context.settings, context.client, found, stores, sent)
     feeder = Feeder(context.settings, found, context.queue, pages.end, sent)
     return Part({SEND: pages.send}, [feeder.feed])
@@ -98,8 +98,8 @@ class Feeder:
         return f"bulk-{hashlib.sha256(named).hexdigest()[:32]}-{bulk.page}"
 
 
-def _stores(settings: ControlSettings) -> Callable[[str], ManagedStore]:
-    """The stores that bulks read, each opened when it is first asked for."""
+def store_by_name(settings: ControlSettings) -> Callable[[str], ManagedStore]:
+    """The stores that bulks read, `audio` and `output`, each opened when first asked for."""
 
     @cache
     def opened(which: str) -> ManagedStore:

@@ -149,7 +149,7 @@ class _CsvRows:
                 yield Row(lines.cursor, name, fault=fault)
                 continue
             named = zip(self.columns, cells, strict=False)
-            yield Row(lines.cursor, name, {column: cell for column, cell in named if cell})
+            yield Row(lines.cursor, name, dict(named))
 
 
 def _json_rows(file: BinaryIO, cursor: str) -> Iterator[Row]:
@@ -186,8 +186,7 @@ def _parquet_rows(file: BinaryIO, cursor: str) -> Iterator[Row]:
             for fields in batch.to_pylist():
                 number += 1
                 if number > before:
-                    given = {name: value for name, value in fields.items() if value is not None}
-                    yield Row(str(number), f"row {number}", given)
+                    yield Row(str(number), f"row {number}", fields)
 
 
 def _parquet(file: BinaryIO) -> Any:

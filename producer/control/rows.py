@@ -102,7 +102,11 @@ def job_of(row: Row, bulk: Bulk, *, max_job_bytes: int) -> Job:
     Its id is made of the bulk's and of all that the row says, unless it has one: the same row is
     the same job, however often it is sent.
     """
-    fields = {name: value for name, value in (row.fields or {}).items() if name in JOB_FIELDS}
+    fields = {
+        name: value
+        for name, value in (row.fields or {}).items()
+        if name in JOB_FIELDS and value not in (None, "")
+    }
     key = fields.get("key")
     if not isinstance(key, str) or not key:
         raise InvalidJob("field 'key': missing; it names the audio object")

