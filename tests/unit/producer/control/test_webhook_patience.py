@@ -7,7 +7,7 @@ DAY_SECONDS = 86_400
 
 def test_attempts_last_for_a_day() -> None:
     """Soon at first, and never more than two hours apart."""
-    waits = []
+    waits: list[float] = []
     while (wait := wait_seconds(len(waits) + 1, chance=lambda: 0.5)) is not None:
         waits.append(wait)
     assert waits == sorted(waits)
