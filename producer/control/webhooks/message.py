@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from storage.queue.webhooks import Webhook
+from storage.wire.messages import JOB_ID
 
 _PREFIX = "whsec_"
 _SHORTEST_SECRET, _LONGEST_SECRET = 24, 64  # bytes, as the specification has it
@@ -44,6 +45,12 @@ def _secret(word: str) -> bytes:
             f"bytes: echo {_PREFIX}$(openssl rand -base64 32)"
         )
     return secret
+
+
+def is_whole(webhook: Webhook) -> bool:
+    """Whether it says of which run of which job it is."""
+    run = webhook.fields.get("run", "")
+    return bool(JOB_ID.fullmatch(webhook.job) and re.fullmatch(r"[0-9]{1,14}", run))
 
 
 def webhook_id(webhook: Webhook) -> str:

@@ -12,7 +12,7 @@ from datetime import UTC
 from http import HTTPStatus
 
 from producer.control.webhooks.destinations import Destinations, Place, Refused
-from producer.control.webhooks.message import body, headers
+from producer.control.webhooks.message import body, headers, is_whole
 from storage.errors import InvalidJob
 from storage.objects.bounded_http import BoundedResponse
 from storage.queue.webhooks import Webhook
@@ -67,6 +67,8 @@ class Sender:
 
     def send(self, webhook: Webhook) -> Attempt:
         """Make one attempt; raises nothing of the network's."""
+        if not is_whole(webhook):
+            return Attempt(False, "refused: no script of ours wrote it", final=True)
         try:
             callback = parse_callback(webhook.callback)
             places = self._destinations.places(callback)
