@@ -48,10 +48,10 @@ class ControlSettings(SharedSettings):
         15, description="A receiver has so long to answer, from connecting on."
     )
     webhook_concurrency: Annotated[int, Field(ge=1, le=_MOST_SENDERS)] = Field(
-        32, description="Webhooks that are sent at once."
+        64, description="Webhooks that are sent at once."
     )
     webhook_host_concurrency: Annotated[int, Field(ge=1, le=_MOST_SENDERS)] = Field(
-        4, description="Webhooks that are sent to one host at once."
+        8, description="Webhooks that are sent to one host at once."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level of what is logged."
