@@ -9,6 +9,7 @@ from producer.commands.bulk import bulk
 from producer.commands.cancel import cancel
 from producer.commands.control import control
 from producer.commands.dead import dead
+from producer.commands.export import export, purge_uploads
 from producer.commands.follow import status, wait
 from producer.commands.lanes import lanes
 from producer.commands.submit import submit
@@ -18,8 +19,9 @@ from producer.program import fail
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-for command in (submit, status, wait, cancel, control):
+for command in (submit, status, wait, cancel, control, export):
     app.command()(command)
+app.command("purge-uploads")(purge_uploads)
 app.add_typer(lanes, name="lanes")
 app.add_typer(dead, name="dead")
 app.add_typer(batch, name="batch")

@@ -40,10 +40,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 IfFull = Annotated[WhenFull, typer.Option(help="What to do where EMO_MAX_BACKLOG is reached.")]
 
 
-def settings() -> SharedSettings:
-    """The settings; exits with 2 where they are wrong."""
+def settings(*, redis: bool = True) -> SharedSettings:
+    """The settings; exits with 2 where they are wrong, or name no Redis that is needed."""
     try:
-        return load(SharedSettings, required=("redis_url",))
+        return load(SharedSettings, required=("redis_url",) if redis else ())
     except InvalidSettings as error:
         fail(*error.problems, status=EXIT_SETTINGS)
 

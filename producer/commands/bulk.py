@@ -11,7 +11,8 @@ import typer
 
 from producer import show
 from producer.client import Client
-from producer.control.manifest import Format, ManifestError, format_of, unused_columns
+from producer.control.manifest import ManifestError, unused_columns
+from producer.export.formats import Format, UnknownFormat, format_of
 from producer.program import (
     EXIT_SETTINGS,
     AsJson,
@@ -35,16 +36,11 @@ from storage.terminal.options import (
     parts_of,
 )
 from storage.terminal.text import json_line, say, tell
+from storage.wire.callback import parse_callback
 from storage.wire.channels import MIX
 from storage.wire.messages import Keys, Lane, Want, parse_want, require_compatible
 
 _MANIFESTS = "manifests/"
-_TYPES = {
-    Format.CSV: "text/csv",
-    Format.JSONL: "application/x-ndjson",
-    Format.PARQUET: "application/vnd.apache.parquet",
-}
-
 bulk = typer.Typer(no_args_is_help=True, help="Bulks: very many jobs of one list; see control.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="The bulk's id.")]
 
@@ -68,6 +64,9 @@ def submit(
     lane: Annotated[Lane, typer.Option(help="Which lane to use.")] = Lane.BULK,
     want: Annotated[str, typer.Option(help="embedding,frames,timeline: besides scores.")] = "",
     bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
+    callback: Annotated[
+        str | None, typer.Option(help="URL that each end is told to.")
+    ] = None,
     channel: ChannelOption = MIX,
     segments: SegmentsOption = "",
     hop: HopOption = None,
@@ -89,9 +88,11 @@ def submit(
         parts = parts_of(channel, segments, hop, labels)
         wanted = parse_want(f"{want},{Want.TIMELINE}" if hop is not None else want)
         require_compatible(wanted, parts)
+        if callback is not None:
+            parse_callback(callback)
         if manifest is not None:
             written = written or format_of(manifest)
-    except (InvalidJob, ManifestError) as error:
+    except (InvalidJob, UnknownFormat) as error:
         fail(str(error), status=EXIT_SETTINGS)
     client = client_of(chosen)
     bulks = _bulks(client, chosen)
@@ -103,6 +104,8 @@ def submit(
         job = {"want": ",".join(sorted(wanted)), **parts.fields()}
         if bucket is not None:
             job["bucket"] = bucket
+        if callback is not None:
+            job["callback"] = callback
         if deadline_seconds is not None:
             job["deadline_ms"] = str(round(1000 * (time.time() + deadline_seconds)))
         source: dict[str, Any] = {"prefix": prefix, "every_name": every_name}
@@ -218,7 +221,7 @@ def _place(manifest: str, written: Format, name: str, chosen: SharedSettings) ->
     if unused:
         tell(f"{manifest}: not used: {', '.join(unused)}")
     key = f"{_MANIFESTS}{name}/{path.name}"
-    outputs_of(chosen).put_file(key, path, content_type=_TYPES[written])
+    outputs_of(chosen).put_file(key, path, content_type=written.content_type)
     return {"manifest": key, "store": "output", "format": written.value, "uploaded": True}
 
 

@@ -7,9 +7,9 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, BinaryIO, cast
 
+from producer.export.formats import Format
 from storage.wire.parts import FIELDS
 
 JOB_FIELDS = (
@@ -25,14 +25,6 @@ class ManifestError(Exception):
     """A manifest that cannot be read at all; the message says what to change."""
 
 
-class Format(StrEnum):
-    """How a manifest is written."""
-
-    CSV = "csv"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row: where to go on after it, what it is called, and its fields.
@@ -44,18 +36,6 @@ class Row:
     name: str
     fields: Mapping[str, Any] | None = None
     fault: str = ""
-
-
-def format_of(name: str) -> Format:
-    """By the ending of its name. Raises ManifestError."""
-    endings = {
-        **{".csv": Format.CSV, ".tsv": Format.CSV, ".parquet": Format.PARQUET},
-        **{".jsonl": Format.JSONL, ".ndjson": Format.JSONL, ".json": Format.JSONL},
-    }
-    for ending, found in endings.items():
-        if name.lower().endswith(ending):
-            return found
-    raise ManifestError(f"{name}: must end with {', '.join(endings)}")
 
 
 def unused_columns(file: BinaryIO, written: Format) -> list[str]:

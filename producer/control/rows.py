@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from producer.client import Job, new_job
-from producer.control.manifest import JOB_FIELDS, Format, ManifestError, Row, read
+from producer.control.manifest import JOB_FIELDS, ManifestError, Row, read
+from producer.export.formats import Format
 from storage.errors import InvalidJob
 from storage.objects.local_files import AUDIO_SUFFIXES
 from storage.objects.store import ManagedStore

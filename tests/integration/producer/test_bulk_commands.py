@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from producer.cli import app
-from producer.control.manifest import Format, ManifestError, format_of, read
+from producer.control.manifest import ManifestError, read
+from producer.export.formats import Format, format_of
 from storage.queue.bulks import BulkStatus
 from storage.redis.embedded import EmbeddedRedis
 from tests.support.control import Control, files

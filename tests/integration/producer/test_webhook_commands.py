@@ -1,11 +1,14 @@
 """Webhooks that were given up on, by the producers' commands."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from storage.queue.webhooks import WebhookLetters
+from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
 from tests.integration.producer.test_commands import Commands, producer
+from tests.support.control import Control, files
 
 __all__ = ["producer"]
 
@@ -73,3 +76,19 @@ def test_a_callback_is_sent_with_submit(producer: Commands, client: Any) -> None
     assert ran.exit_code == 2
     assert "field 'callback'" in ran.stderr
     assert client.xlen("emo:jobs") == 1
+
+
+def test_a_callback_is_sent_with_each_job_of_a_bulk(
+    producer: Commands, client: Any, redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """As with one of `submit`."""
+    files(tmp_path / "store" / "a", 3)
+    url, place = "https://hooks.example.org/x", f"file://{tmp_path}/store"
+    bulk = ("bulk", "submit", "--prefix", "a/")
+    assert producer(*bulk, "--callback", "ftp://h/", EMO_STORE=place).exit_code == 2
+    assert producer(*bulk, "--callback", url, EMO_STORE=place).exit_code == 0
+    control = Control(redis_server.url, tmp_path / "store")
+    control.round()
+    control.close()
+    sent = [fields[b"callback"].decode() for _, fields in client.xrange("emo:jobs:bulk")]
+    assert sent == [url] * 3
