@@ -64,9 +64,7 @@ def submit(
     lane: Annotated[Lane, typer.Option(help="Which lane to use.")] = Lane.BULK,
     want: Annotated[str, typer.Option(help="embedding,frames,timeline: besides scores.")] = "",
     bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
-    callback: Annotated[
-        str | None, typer.Option(help="URL that each end is told to.")
-    ] = None,
+    callback: Annotated[str | None, typer.Option(help="URL that each end is told to.")] = None,
     channel: ChannelOption = MIX,
     segments: SegmentsOption = "",
     hop: HopOption = None,
