@@ -55,12 +55,12 @@ def moment_ms(text: str) -> int:
 def export(
     *,
     since: Annotated[
-        int,
+        int | None,
         typer.Option("--from", parser=moment_ms, metavar="TIME", help="Ended then, or later."),
-    ] = 0,
+    ] = None,
     until: Annotated[
-        int, typer.Option("--to", parser=moment_ms, metavar="TIME", help="Ended before.")
-    ] = _FOREVER_MS,
+        int | None, typer.Option("--to", parser=moment_ms, metavar="TIME", help="Ended before.")
+    ] = None,
     batch: Annotated[str | None, typer.Option(help="Of this batch, or bulk, alone.")] = None,
     to_key: Annotated[
         str | None, typer.Option(help="Key in the output store: .parquet, .jsonl or .csv.")
@@ -83,8 +83,8 @@ def export(
     store = None if to_key is None else outputs_of(chosen)
     history = History(client_of(chosen).connection, Keys(chosen.prefix))
     try:
-        _tell_what_is_gone(history, since)
-        rows = rows_of(history.ends(since, until, batch))
+        _tell_what_is_gone(history, since or 0)
+        rows = rows_of(history.ends(since or 0, until or _FOREVER_MS, batch))
         if to_file is not None:
             count = write(rows, to_file, written)
         else:

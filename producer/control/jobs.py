@@ -6,12 +6,14 @@ its function a name that `functions` has.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from rq import Queue, Retry
 from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -50,6 +52,11 @@ class ControlJob(Job):
             raise NoSuchJobError(f"{self.id}: cannot be read: {error}") from error
 
     @property
+    def execution_registry(self) -> ExecutionRegistry:
+        """Who runs it, or did."""
+        return _Executions(self.id, connection=self.connection)
+
+    @property
     def func(self) -> Callable[..., Any]:
         """What it runs. Raises NotListed."""
         name = self.func_name
@@ -57,6 +64,18 @@ class ControlJob(Job):
         if found is None:
             raise NotListed(f"{str(name)[:100]!r} is none of {', '.join(self.functions)}")
         return found
+
+
+class _Executions(ExecutionRegistry):
+    """Who runs a job, or did: rq's raises for a dead worker's, and so fails what came to its end."""
+
+    def get_executions(self, start: int = 0, end: int = -1) -> list[Execution]:
+        """Those that rq still knows."""
+        known = []
+        for execution in self.get_execution_ids(start, end):
+            with suppress(ValueError):
+                known.append(Execution.fetch(execution, self.job_id, self.connection))
+        return known
 
 
 def jobs_of(functions: dict[str, Callable[..., Any]]) -> type[ControlJob]:

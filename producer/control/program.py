@@ -2,12 +2,13 @@
 
 import logging
 import signal
+import time
 from collections.abc import Callable, Sequence
 from threading import Event, Thread
 from typing import Any
 
 import structlog
-from rq.exceptions import DeserializationError
+from rq.exceptions import AbandonedJobError, DeserializationError
 
 from producer.client import Client, Contract
 from producer.control.context import Context, Part
@@ -21,6 +22,10 @@ from storage.redis.connection import RedisError, UnfitServer, check_server, conn
 NAME = "emostream-control"
 _AGAIN_SECONDS = 2.0  # after a fault, or while Redis is away
 _JOIN_SECONDS = 5.0
+_TELL_SECONDS = 60.0  # between two lines that say that Redis is away
+
+# Anything else is a fault of ours, and has a traceback.
+_EXPECTED = (JobError, RedisError, NotListed, DeserializationError, AbandonedJobError)
 
 log = structlog.get_logger(__name__)
 
@@ -104,11 +109,14 @@ def _serve(queue: ControlQueue, stop: Event) -> None:
 
 def _keep(run_part: Callable[[Event], None], stop: Event) -> None:
     """Run it until the end, again and again where it raises."""
+    tell_at = 0.0
     while not stop.is_set():
         try:
             run_part(stop)
         except RedisError as error:
-            log.error("control.part_waits", part=_name(run_part), error=str(error))
+            if time.monotonic() >= tell_at:
+                log.error("control.part_waits", part=_name(run_part), error=str(error))
+                tell_at = time.monotonic() + _TELL_SECONDS
         except Exception:
             log.exception("control.part_failed", part=_name(run_part))
         stop.wait(_AGAIN_SECONDS)
@@ -116,7 +124,7 @@ def _keep(run_part: Callable[[Event], None], stop: Event) -> None:
 
 def _failed(job: ControlJob, kind: type[BaseException], error: BaseException, _: Any) -> bool:
     """Log a try that raised; rq does the rest."""
-    expected = isinstance(error, (JobError, RedisError, NotListed, DeserializationError))
+    expected = isinstance(error, _EXPECTED)
     log.warning(
         "control.job_failed",
         job=job.id,

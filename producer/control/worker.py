@@ -12,7 +12,7 @@ from rq.scheduler import RQScheduler
 from rq.serializers import JSONSerializer
 
 from producer.control.jobs import JOB_SECONDS, ControlQueue
-from storage.redis.connection import Client
+from storage.redis.connection import Client, RedisError
 
 _MAINTENANCE_SECONDS = 10
 _WORKER_TTL_SECONDS = 60
@@ -22,10 +22,12 @@ _LOCK_LOOKS = 5  # seconds between two looks for who has the lock
 
 
 class ControlWorker(SimpleWorker):
-    """Runs the jobs of one queue until `stop` is set.
+    """Runs the jobs of one queue until `stop` is set, also while Redis is away.
 
     It takes no orders by Redis' channels, as rq's do, and leaves signals to the program.
     """
+
+    max_connection_wait_time = 5.0  # rq sleeps so long while Redis is away, deaf to `stop`
 
     def __init__(self, queue: ControlQueue, stop: Event, *, failed: Callable[..., bool]) -> None:
         """`failed` is told of each try that raised: the job, then what `sys.exc_info` has."""
@@ -52,6 +54,15 @@ class ControlWorker(SimpleWorker):
             if found is not None or timeout is None:
                 return found
         raise StopRequested
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Say that it lives. Raises StopRequested where Redis is away at the end."""
+        try:
+            super().heartbeat(timeout, pipeline)
+        except RedisError:
+            if self._stop.is_set():
+                raise StopRequested from None
+            raise
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Seconds after which a job whose worker is dead is anybody's: rq's own add a minute."""

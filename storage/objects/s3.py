@@ -10,6 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from minio import Minio
+from minio.datatypes import Object
 from minio.error import InvalidResponseError, S3Error
 from minio.helpers import check_bucket_name
 from urllib3 import BaseHTTPResponse
@@ -155,9 +156,11 @@ class S3Store:
         where = f"bucket {bucket!r}, prefix {prefix!r}"
         last = after.encode()
         with translated(where, prefix):
-            for found in self._client.list_objects(
+            check_bucket_name(bucket)
+            listed = self._client.list_objects(
                 bucket, prefix=prefix, recursive=True, start_after=after or None
-            ):
+            )
+            for found in _of_s3(listed, where):
                 key = found.object_name or ""
                 if key.encode() <= last:
                     raise StorageUnavailable(
@@ -214,6 +217,16 @@ class S3Store:
                     " object; look for a proxy in between"
                 )
             yield answer, answer.length
+
+
+def _of_s3(listed: Iterator[Object], where: str) -> Iterator[Object]:
+    """What is listed. Raises StorageUnavailable where the SDK cannot read the answer."""
+    try:
+        yield from listed
+    except (ValueError, TypeError) as error:
+        raise StorageUnavailable(
+            f"{where}: the answer is not S3's ({error}); check EMO_STORE"
+        ) from error
 
 
 def _read(answer: Answer, size: int) -> Blob:

@@ -128,7 +128,10 @@ def test_a_permanent_error_fails_the_job_at_once() -> None:
     """The reason is in the hash, and there is no second attempt."""
     desk = Desk()
     ending = desk.ending(error=NotAudio("no audio in it"))
-    assert ending == Ending(Status.FAILED, {"error_code": "not_audio", "error": "no audio in it"})
+    assert ending == Ending(
+        Status.FAILED,
+        {"key": "a.wav", "error_code": "not_audio", "error": "no audio in it"},
+    )
     assert desk.streams.retried == []
 
 
