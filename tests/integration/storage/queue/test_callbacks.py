@@ -10,10 +10,19 @@ from storage.queue.cancellation import Cancellations, Ends
 from storage.queue.dead import DeadLetters
 from storage.queue.entries import Ending, Outcome, Verdict
 from storage.queue.steps import Driver
+from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
 from storage.wire.messages import Job, Keys, Lane, Status
 from tests.integration.storage.queue.test_sealed import LAST
-from tests.support.stream_workers import DONE, Worker, begin_one, reclaim_one, result
+from tests.support.polling import until
+from tests.support.stream_workers import (
+    DONE,
+    Worker,
+    begin_one,
+    new_streams,
+    reclaim_one,
+    result,
+)
 
 URL = "https://hooks.example.org/ends?of=jobs"
 FAILED = Ending(Status.FAILED, {"error_code": "not_audio", "error": "a page"})
@@ -171,6 +180,14 @@ def lost(client: Any, one: Any, keys: Keys) -> None:
     assert one.retry(begun, delay_seconds=1, code="internal", message="x") is Outcome.GONE
 
 
+def forgotten(client: Any, one: Any, keys: Keys) -> None:
+    """The same, and its worker died: whoever takes over finds nothing."""
+    add(client)
+    client.xdel("emo:jobs", begin_one(one).delivery.entry)
+    other = new_streams(JobStreams, client, keys, "two", 0.001)
+    until(lambda: other.reclaim(9).gone)
+
+
 def lost_retry(client: Any, one: Any, keys: Keys) -> None:
     """Somebody deleted the fields of its retry."""
     add(client, job="x")
@@ -223,6 +240,7 @@ WAYS: list[tuple[Callable[[Any, Any, Keys], None], str]] = [
     (halted_in_flight, "cancelled"),
     (halted_retry, "cancelled"),
     (lost, "failed"),
+    (forgotten, "failed"),
     (lost_retry, "failed"),
     (without_hash, "done"),
     (crash_looped, "dead"),
@@ -240,6 +258,16 @@ def test_every_way_to_end_is_told_once(
     assert [(event["status"], event["callback"]) for event in told(client)] == [(status, URL)]
     ended = [fields[b"status"].decode() for _, fields in client.xrange("emo:results")]
     assert ended.count(status) >= 1
+
+
+@pytest.mark.parametrize(("end", "status"), WAYS, ids=[end.__name__ for end, _ in WAYS])
+def test_no_way_to_end_is_stopped_by_what_is_no_stream(
+    client: Any, keys: Keys, worker: Worker, end: Callable[..., None], status: str
+) -> None:
+    """It is put aside, and the end told."""
+    client.set("emo:webhooks", "somebody's")
+    end(client, worker("one", 60), keys)
+    assert [event["status"] for event in told(client)] == [status]
 
 
 def test_plain_xadd_that_is_cancelled_before_it_is_begun(client: Any, keys: Keys) -> None:
