@@ -13,6 +13,7 @@ from producer.commands.export import export, purge_uploads
 from producer.commands.follow import status, wait
 from producer.commands.lanes import lanes
 from producer.commands.submit import submit
+from producer.commands.webhooks import webhooks
 from producer.program import fail
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app.add_typer(lanes, name="lanes")
 app.add_typer(dead, name="dead")
 app.add_typer(batch, name="batch")
 app.add_typer(bulk, name="bulk")
+app.add_typer(webhooks, name="webhooks")
 
 
 @app.command()

@@ -36,6 +36,7 @@ from storage.terminal.options import (
     parts_of,
 )
 from storage.terminal.text import json_line, say, tell
+from storage.wire.callback import parse_callback
 from storage.wire.channels import MIX
 from storage.wire.messages import Keys, Lane, Want, parse_want, require_compatible
 
@@ -63,6 +64,7 @@ def submit(
     lane: Annotated[Lane, typer.Option(help="Which lane to use.")] = Lane.BULK,
     want: Annotated[str, typer.Option(help="embedding,frames,timeline: besides scores.")] = "",
     bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
+    callback: Annotated[str | None, typer.Option(help="URL that each end is told to.")] = None,
     channel: ChannelOption = MIX,
     segments: SegmentsOption = "",
     hop: HopOption = None,
@@ -84,6 +86,8 @@ def submit(
         parts = parts_of(channel, segments, hop, labels)
         wanted = parse_want(f"{want},{Want.TIMELINE}" if hop is not None else want)
         require_compatible(wanted, parts)
+        if callback is not None:
+            parse_callback(callback)
         if manifest is not None:
             written = written or format_of(manifest)
     except (InvalidJob, UnknownFormat) as error:
@@ -98,6 +102,8 @@ def submit(
         job = {"want": ",".join(sorted(wanted)), **parts.fields()}
         if bucket is not None:
             job["bucket"] = bucket
+        if callback is not None:
+            job["callback"] = callback
         if deadline_seconds is not None:
             job["deadline_ms"] = str(round(1000 * (time.time() + deadline_seconds)))
         source: dict[str, Any] = {"prefix": prefix, "every_name": every_name}

@@ -34,6 +34,7 @@ from storage.terminal.options import (
     parts_of,
 )
 from storage.terminal.text import say, tell
+from storage.wire.callback import parse_callback
 from storage.wire.channels import MIX
 from storage.wire.messages import (
     JOB_ID,
@@ -62,6 +63,7 @@ def submit(
     bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
     job: Annotated[str | None, typer.Option(help="Job id, for one name only.")] = None,
     batch: Annotated[str | None, typer.Option(help="Count the jobs in this batch.")] = None,
+    callback: Annotated[str | None, typer.Option(help="URL that each end is told to.")] = None,
     channel: ChannelOption = MIX,
     segments: SegmentsOption = "",
     hop: HopOption = None,
@@ -87,6 +89,8 @@ def submit(
         wanted = parse_want(f"{want},{Want.TIMELINE}" if hop is not None else want)
         require_compatible(wanted, parts)
         require_id("batch", batch)
+        if callback is not None:
+            parse_callback(callback)
     except InvalidJob as error:
         fail(str(error), status=EXIT_SETTINGS)
     deadline_ms = None
@@ -105,6 +109,7 @@ def submit(
                 bucket=bucket,
                 deadline_ms=deadline_ms,
                 want=wanted,
+                callback=callback,
                 batch=batch,
                 parts=parts,
             )

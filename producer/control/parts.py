@@ -4,5 +4,6 @@ from collections.abc import Callable, Sequence
 
 from producer.control.bulks import bulks
 from producer.control.context import Context, Part
+from producer.control.webhooks.part import webhooks
 
-PARTS: Sequence[Callable[[Context], Part]] = (bulks,)
+PARTS: Sequence[Callable[[Context], Part]] = (bulks, webhooks)

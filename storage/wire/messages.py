@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from storage.errors import InvalidJob
+from storage.wire.callback import parse_callback
 from storage.wire.parts import FIELDS, WHOLE, Parts, parse_parts
 
 GROUP = "workers"
@@ -18,7 +19,6 @@ JOB_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # What a job is called that was given no id: such an id cannot be given, or it would be another's.
 ENTRY_ID = re.compile(r"(?:high-|bulk-)?[0-9]{12,20}-[0-9]{1,20}")
 MAX_KEY_BYTES = 1024  # the limit of S3
-MAX_URL_CHARACTERS = 2048
 MAX_FIELDS = 1000  # more would not fit Lua's stack when the job is put back
 
 
@@ -79,6 +79,8 @@ class Keys:
         self.batches = f"{prefix}:batches"
         self.bulks = f"{prefix}:bulks"
         self.paused = f"{prefix}:paused"
+        self.webhooks = f"{prefix}:webhooks"
+        self.dead_webhooks = f"{prefix}:webhooks:dead"
         self.lanes = [self.lane(lane) for lane in Lane]
 
     def lane(self, lane: Lane) -> str:
@@ -264,9 +266,7 @@ def _milliseconds(fields: Mapping[bytes, bytes], name: str) -> int | None:
 
 
 def _url(fields: Mapping[bytes, bytes], name: str) -> str | None:
-    text = _text(fields, name)
-    if not text:
-        return None
-    if len(text) > MAX_URL_CHARACTERS or not re.fullmatch(r"https?://[^\s/]\S*", text):
-        raise InvalidJob(f"field {name!r}: not an http:// or https:// URL")
+    text = _text(fields, name) or None
+    if text:
+        parse_callback(text)
     return text

@@ -25,6 +25,15 @@ from storage.queue.scripts import SHARED
 from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
+from storage.queue.webhooks import (
+    DUE,
+    RETRYING,
+    Fate,
+    Settled,
+    WebhookLetters,
+    Webhooks,
+    release,
+)
 from storage.redis.connection import RedisError, check_server, connect, uptime_seconds
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Lane, Status
@@ -276,6 +285,38 @@ def test_control_can_do_its_work(users: Users, tmp_path: Path) -> None:
     control.close()
 
 
+def test_control_can_send_webhooks(users: Users) -> None:
+    """Also what a dead sender held, what is given up on, and where a stream is none."""
+    fields = {"callback": "https://h/", "job": "x", "run": "1", "status": "done"}
+    users[WORKER].xadd(KEYS.webhooks, fields)
+    users[PRODUCER].xadd("emo:jobs", {"key": "a.wav", "callback": "https://h/", "job": "y"})
+    streams = users.streams()
+    assert streams.finish([(begin_one(streams), DONE)]) == [Outcome.SETTLED]
+    client = users[CONTROL]
+    dead, sender = (Webhooks(client, keys=KEYS, owner=owner) for owner in ("dead", "one"))
+    dead.create_group()
+    assert len(dead.read(1, block_seconds=0.01)) == 1
+    held = [*sender.read(9, block_seconds=0.01), *sender.take("dead", most=9)]
+    assert [one.job for one in held] == ["y", "x"]
+    assert sender.hold(held) == []
+    assert sender.consumers() == {"one": 2}
+    users["admin"].set(KEYS.dead_webhooks, "somebody's")
+    first, second = held
+    assert sender.settle([Settled(first, Fate.DEAD, "HTTP 500")]) == [True]
+    assert sender.settle([Settled(second, Fate.HAND, RETRYING, 2)]) == [True]
+    assert release(client, KEYS, second.entry, 2)
+    assert not release(client, KEYS, second.entry, 2)
+    (due,) = sender.take(DUE, most=9)
+    assert sender.settle([Settled(due, Fate.DONE)]) == [True]
+    sender.reap(idle_seconds=0, leaving=True)
+    letters = WebhookLetters(users[OPERATOR], keys=KEYS)
+    (letter,) = letters.listed()
+    assert letters.replay([letter.entry]) == [True]
+    assert letters.waiting() == 1
+    assert (len(letters), letters.purge(["1-1"])) == (0, 0)
+    assert users["admin"].acl_log() == []
+
+
 def test_a_reader_can_look_a_result_up(guarded: EmbeddedRedis, users: Users) -> None:
     """As people do: with redis-cli."""
     users[WORKER].hset(KEYS.result("job"), "status", "done")
@@ -350,14 +391,20 @@ RQ_IS_NOT_FOR = [
     ("HGETALL", "rq:job:x"),
     ("LPUSH", "rq:queue:emo", "x"),
 ]
+# Control has webhooks from a group of a stream, and other streams with them but for selectors.
+NOT_FOR_CONTROL_WITH_SELECTORS = [
+    command
+    for command in NOT_FOR_PRODUCERS
+    if command[0] in ("XREADGROUP", "XCLAIM", "XACK", "XDEL", "XGROUP")
+]
 NOT_FOR_CONTROL = [
-    *NOT_FOR_PRODUCERS,
+    *(command for command in NOT_FOR_PRODUCERS if command not in NOT_FOR_CONTROL_WITH_SELECTORS),
     *DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS,
     ("HSET", "emo:paused", "high", "1"),
     ("PUBLISH", "rq:pubsub:x", "{}"),
 ]
 REFUSED = {
-    CONTROL: [command for command in FOR_ALL + NOT_FOR_CONTROL if command[0] != "XDEL"],
+    CONTROL: FOR_ALL + NOT_FOR_CONTROL,
     READER: FOR_ALL + NOT_FOR_READERS + RQ_IS_NOT_FOR,
     PRODUCER: FOR_ALL
     + NOT_FOR_PRODUCERS
@@ -390,6 +437,21 @@ def test_selectors_refuse_a_producer_more(guard: tuple[str, Path], users: Users)
                 users[PRODUCER].execute_command(*command)
         else:  # as docs/operations.md owns
             users[PRODUCER].execute_command(*command)
+
+
+def test_selectors_refuse_control_more(guard: tuple[str, Path], users: Users) -> None:
+    """It takes webhooks, and no jobs: with the file for servers from 7.0 on."""
+    users["admin"].xgroup_create("emo:jobs", "workers", mkstream=True)
+    users["admin"].xgroup_create("emo:jobs", "other")
+    for command in NOT_FOR_CONTROL_WITH_SELECTORS:
+        if guard[1] == SELECTORS_FILE:
+            with pytest.raises(NoPermissionError):
+                users[CONTROL].execute_command(*command)
+        else:  # as docs/operations.md owns
+            try:
+                users[CONTROL].execute_command(*command)
+            except ResponseError as error:
+                assert "BUSYGROUP" in str(error)
 
 
 def test_a_producer_cannot_end_a_workers_job(users: Users) -> None:
@@ -443,10 +505,14 @@ def test_the_file_is_refused_until_the_passwords_are_set(tmp_path: Path) -> None
             client.acl_load()
 
 
-def test_the_files_differ_in_the_producer_alone() -> None:
+def test_the_files_differ_in_the_producer_and_control_alone() -> None:
     """Whoever needs selectors gets the same other users."""
     lines, with_selectors = (
-        [line for line in file.read_text().splitlines() if f"user {PRODUCER} " not in line]
+        [
+            line
+            for line in file.read_text().splitlines()
+            if f"user {PRODUCER} " not in line and f"user {CONTROL} " not in line
+        ]
         for file in (ACL_FILE, SELECTORS_FILE)
     )
     assert lines == with_selectors
