@@ -2,7 +2,7 @@
 
 `program.py` runs the parts that `parts.py` lists. A part is made once, from a `Context`, and brings
 
-- `functions`: what may be run as a job of rq, by a name of its own such as `bulk.page`. Nothing
+- `functions`: what may be run as a job of rq, by a name such as `bulk.send_page`. Nothing
   else is ever run, whatever is written into `rq:*`: a job holds such a name and JSON, no pickle.
   `context.queue.send(name, *args, …)` has it run, at once or later, with tries again;
 - `threads`: what runs beside rq all the time. Each is called in a thread of its own, with an Event
