@@ -28,23 +28,33 @@ def overview(state: Overview) -> Group:
             age(lane.oldest_queued_seconds),
             age(lane.oldest_in_flight_seconds),
         )
-    every = _together(state)
+    every = together(state)
     table.add_row(
         "all",
         *(str(every[name]) for name in ("queued", "in_flight", "delayed", "dead")),
         age(every["oldest_queued_s"]),
         age(every["oldest_in_flight_s"]),
     )
+    told = [cell(line) for line in notes(state)]
+    return Group(table, Text(), _workers(state.lanes), *told)
+
+
+def notes(state: Overview) -> list[str]:
+    """What else is to be said of the lanes: those that are paused, or were put right."""
     told = [
-        cell(f"{lane.value}: paused for {age(seconds)}; `lanes resume {lane.value}` goes on")
+        f"{lane.value}: paused for {age(seconds)}; `lanes resume {lane.value}` goes on"
         for lane, seconds in state.paused_seconds.items()
     ]
-    told += [cell(f"{one.stream}: {one.what}, since its ids were used up") for one in state.healed]
-    return Group(table, Text(), _workers(state.lanes), *told)
+    return told + [f"{one.stream}: {one.what}, since its ids were used up" for one in state.healed]
 
 
 def overview_as_json(state: Overview) -> str:
     """The same as one line of JSON; each lane's consumers too."""
+    return json_line(overview_fields(state))
+
+
+def overview_fields(state: Overview) -> dict[str, object]:
+    """What that line holds."""
     lanes = {
         lane.lane.value: {
             "queued": lane.queued,
@@ -63,12 +73,10 @@ def overview_as_json(state: Overview) -> str:
     }
     estimated = {"delayed": state.delayed_estimated, "dead": state.dead_estimated}
     healed = [{"stream": one.stream, "what": one.what, "at_ms": one.at_ms} for one in state.healed]
-    return json_line(
-        {"lanes": lanes, "all": _together(state), "estimated": estimated, "healed": healed}
-    )
+    return {"lanes": lanes, "all": together(state), "estimated": estimated, "healed": healed}
 
 
-def _together(state: Overview) -> dict[str, float | None]:
+def together(state: Overview) -> dict[str, float | None]:
     """All lanes as one. Delayed and dead are counted here, also where the lanes' are estimates."""
 
     def oldest(ages: Iterable[float | None]) -> float | None:

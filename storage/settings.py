@@ -20,6 +20,7 @@ ENV_PREFIX = "EMO_"
 _LONGEST_TTL_SECONDS = 10 * 365 * 86_400
 _MOST_EVENTS = 10**12
 _LARGEST_JOB_BYTES = 1024**2  # larger entries are not read at all
+_HIGHEST_PORT = 65_535
 _SHOULD = re.compile(r"^(?:Input|String) should\b")
 # What may be told of a URL that cannot be understood: where its password begins, nobody knows.
 _SCHEME = re.compile(r"(?:rediss?(?:\+sentinel|\+cluster)?|unix|s3s?|file|https?)://")
@@ -160,6 +161,14 @@ def load(
     if problems or settings is None:
         raise InvalidSettings(problems)
     return settings
+
+
+def require_address(value: str) -> str:
+    """The value, which must be `host:port`. Raises ValueError."""
+    port = re.fullmatch(r".+:(\d{1,5})", value)
+    if not (port and int(port[1]) <= _HIGHEST_PORT):
+        raise ValueError("must be host:port")
+    return value
 
 
 def variable(field: str) -> str:

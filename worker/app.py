@@ -1,60 +1,44 @@
-"""The composition root: here the four stages stand in order, and everything gets its settings."""
+"""The composition root: here everything that a worker is gets its settings."""
 
 import os
 import queue
 import secrets
-import signal
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
-from storage.objects.store import ObjectSource
-from storage.queue.streams import JobStreams
-from storage.redis.connection import Client, connect, uptime_seconds
+from storage.queue.workers import State, Words
+from storage.redis.connection import connect, uptime_seconds
 from storage.redis.durability import weaknesses
-from storage.wire.messages import Keys
-from worker.audio.processes import DecodeProcesses
+from worker.assembly.stages import assemble
 from worker.audio.room import Spool
-from worker.audio.speech import SpeechDetector
-from worker.clip import SAMPLE_RATE_HZ
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.intake import Intake
 from worker.delivery.leases import Leases
 from worker.delivery.leaving import Leaving, within
 from worker.delivery.results import Results
 from worker.delivery.settle import Settle
+from worker.delivery.telling import Telling, about_worker
 from worker.engine.engine import Engine
 from worker.fitness.breaker import Breaker
-from worker.fitness.guard import UNGUARDED, Guard
+from worker.fitness.guard import Guard
 from worker.fitness.self_test import SelfTest
-from worker.pipeline.budget import ByteBudget
-from worker.pipeline.capacity import affordable_jobs, jobs_for
-from worker.pipeline.threads import Pipeline, SettleTasks, Stage
+from worker.pipeline.progress import Progress
 from worker.settings import WorkerSettings
-from worker.stages.decode import Decode
-from worker.stages.fetch import Fetch
-from worker.stages.infer import Infer
-from worker.stages.normalize import Normalize
-from worker.stores import open_stores
-from worker.telemetry.bounded_server import MOST_CONNECTIONS
+from worker.stores import open_stores, open_streams
+from worker.telemetry.account import Account
 from worker.telemetry.health import HealthServer
+from worker.telemetry.liveness import Liveness
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.trimmer import Trimmer
 
-EXIT_SECOND_SIGNAL = 130
 # What a drain takes at most beyond the grace period, with that of `Leaving`: see docs/delivery.md.
 _INTAKE_SECONDS = 2.0  # a blocking read takes one
 _CLOSE_SECONDS = 2.0
 _PULSE_STOP_SECONDS = 1.0
-# Of a decode process: its socket, its handle, its spool file, and what it has decoded.
-_DECODE_DESCRIPTORS = 4
-_FLOAT32_BYTES = 4
 _PULSE_SECONDS = 10.0  # the longest wait for the reply to a heartbeat
 
 log = structlog.get_logger(__name__)
@@ -65,78 +49,6 @@ class Stop(Enum):
 
     ASKED = auto()
     DEVICE_LOST = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Assembly:
-    """A pipeline and what it stands on. The pipeline is not started yet."""
-
-    pipeline: Pipeline
-    processes: DecodeProcesses
-
-    def close(self) -> None:
-        """End all stage threads and decode processes."""
-        self.pipeline.terminate()
-        self.processes.close()
-
-
-def assemble(
-    settings: WorkerSettings,
-    engine: Engine,
-    source: ObjectSource,
-    spool: Spool,
-    *,
-    settle: SettleTasks,
-    metrics: Metrics,
-    guard: Guard = UNGUARDED,
-    device_lost: Callable[[], None] = lambda: None,
-) -> Assembly:
-    """Fetch → decode → normalize → infer → settle, with the limits of the settings."""
-    infer = Infer(engine, worked=metrics.worked)
-    decoded_bytes = round(settings.window_seconds * SAMPLE_RATE_HZ * _FLOAT32_BYTES)
-    budget = ByteBudget(
-        settings.bytes_in_flight,
-        decoded_bytes=decoded_bytes,
-        frames_bytes=infer.most_frames_bytes,
-    )
-    limits = settings.audio_limits()
-    processes = DecodeProcesses(settings.decode_processes, limits, spool)
-    fetch = guard.unless_open(
-        Fetch(source, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
-    )
-    decode = Decode(processes, limits, SpeechDetector(settings.speech_options()))
-    normalize = Normalize(settings.window_seconds, max_audio_seconds=settings.max_audio_seconds)
-
-    pipeline = Pipeline(
-        [
-            Stage("fetch", fetch, settings.fetch_threads, settings.fetch_timeout_seconds),
-            Stage(
-                "decode",
-                guard(decode),
-                settings.decode_processes,
-                isolated=guard(decode.isolated),
-                holds=lambda recording: recording.held_bytes(decoded_bytes),
-            ),
-            Stage("normalize", normalize, threads=0),  # where it was decoded
-        ],
-        infer,
-        settle=settle,
-        capacity=affordable_jobs(
-            settings.jobs_in_flight or jobs_for(engine.tape_slots),
-            beside=settings.fetch_threads  # a connection each
-            + _DECODE_DESCRIPTORS * settings.decode_processes
-            + MOST_CONNECTIONS,
-        ),
-        budget=budget,
-        max_wait_seconds=settings.max_wait_seconds,
-        observe=metrics.observe_stage,
-        device_lost=device_lost,
-    )
-    metrics.in_flight.set_function(lambda: pipeline.in_flight)
-    metrics.bytes_in_flight.set_function(lambda: budget.used_bytes)
-    metrics.decode_confined.set_function(lambda: processes.confined)
-    metrics.spool_bytes.set_function(lambda: spool.used_bytes)
-    return Assembly(pipeline, processes)
 
 
 class Worker:
@@ -160,22 +72,24 @@ class Worker:
         if uuid := engine.gpu_uuid:
             self.metrics.gpu.watch(uuid)
         self._leases = Leases()
-        self._streams = self._job_streams(self._client)
-        self._leaving = Leaving(self._streams, self._leases, metrics=self.metrics)
+        self._streams = open_streams(settings, self._client, self._owner)
+        self._words = Words(
+            self._client,
+            self._streams.keys,
+            self._owner,
+            lease_seconds=settings.lease_seconds,
+        )
+        self._leaving = Leaving(self._streams, self._leases, self._words, metrics=self.metrics)
         stores = open_stores(settings)
         spool = Spool(Path(settings.spool_dir), settings.spool_bytes)
         test = SelfTest(check_spool=spool.check, stores=stores.probes)
         self._breaker = Breaker(test, metrics=self.metrics)
         guard = Guard(self._breaker)
+        progress = Progress()
         results = Results(
-            guard.unless_open(stores.outputs.put),
+            guard.unless_open(progress.moving(stores.outputs.put)),
             output_prefix=settings.output_prefix,
-            describe={
-                "model": engine.model.name,
-                "model_revision": engine.model.revision,
-                "device": str(engine.model.device),
-                "dtype": str(engine.model.dtype).removeprefix("torch."),
-            },
+            describe=engine.model.described,
             untrained=engine.model.untrained,
         )
         self._settle = Settle(
@@ -185,6 +99,7 @@ class Worker:
             max_attempts=settings.max_attempts,
             retry_seconds=settings.retry_seconds,
             metrics=self.metrics,
+            moved=progress.moved,
         )
         self._assembly = assemble(
             settings,
@@ -194,15 +109,17 @@ class Worker:
             settle=self._settle,
             metrics=self.metrics,
             guard=guard,
+            progress=progress,
             device_lost=lambda: self.stop(Stop.DEVICE_LOST),
         )
         self._trimmer = Trimmer()
         self._heartbeat = Heartbeat(
-            self._job_streams(self._pulse_client),
+            open_streams(settings, self._pulse_client, self._owner),
             self._leases,
             lease_seconds=settings.lease_seconds,
             stalled=self._assembly.pipeline.stalled,
             metrics=self.metrics,
+            progress=progress,
         )
         self._intake = Intake(
             self._streams,
@@ -214,6 +131,19 @@ class Worker:
             uptime_seconds=lambda: uptime_seconds(self._client),
             weaknesses=lambda: weaknesses(self._client),
             metrics=self.metrics,
+            progress=progress,
+        )
+        self._liveness = Liveness(self._assembly.pipeline.stuck)
+
+        self._telling = Telling(
+            self._words,
+            Account(self.metrics),
+            self._breaker,
+            about=about_worker(engine.model.described, settings.agreed())
+            | {"capacity": self._assembly.pipeline.capacity},
+            lease_seconds=settings.lease_seconds,
+            stuck=self._liveness.stuck,
+            connected=lambda: self._intake.connected,
         )
 
     def run(self) -> Stop:
@@ -223,6 +153,7 @@ class Worker:
         """
         pipeline = self._assembly.pipeline
         health = self._health_server()
+        self._telling.start()
         pipeline.start()
         self._heartbeat.start()
         self._trimmer.start()
@@ -231,8 +162,9 @@ class Worker:
         if health:
             health.start()  # bound before, but it answers only now
         log.info("worker.ready", owner=self._owner, capacity=pipeline.capacity)
+        self._telling.say(State.READY)
         reason = self._requests.get()
-
+        self._telling.say(State.DRAINING)
         grace = self._settings.grace_seconds if reason is Stop.ASKED else 0.0
         log.info("worker.draining", in_flight=pipeline.in_flight, grace_seconds=grace)
         ends_at = time.monotonic() + grace
@@ -248,6 +180,7 @@ class Worker:
         self._heartbeat.stop(_PULSE_STOP_SECONDS)
         self._trimmer.stop()
         self._breaker.stop()
+        self._telling.stop(_PULSE_STOP_SECONDS)
         self._leaving.leave()
         if health:
             health.stop()
@@ -259,39 +192,14 @@ class Worker:
         self.stopping = reason
         self._requests.put(reason)
 
-    def _job_streams(self, client: Client) -> JobStreams:
-        settings = self._settings
-        return JobStreams(
-            client,
-            owner=self._owner,
-            keys=Keys(settings.prefix),
-            lease_seconds=settings.lease_seconds,
-            result_ttl_seconds=settings.result_ttl_seconds,
-            results_maxlen=settings.results_maxlen,
-            max_crashes=settings.max_crashes,
-            max_job_bytes=settings.max_job_bytes,
-        )
-
     def _health_server(self) -> HealthServer | None:
         if not self._settings.metrics_address:
             return None
         return HealthServer(
             self._settings.metrics_address,
             self.metrics,
-            healthy=lambda: not self._assembly.pipeline.stalled(),
+            alive=self._liveness.alive,
             ready=lambda: (
                 self._intake.connected and not self._breaker.open and self.stopping is None
             ),
         )
-
-
-def drain_on_signals(worker: Worker) -> None:
-    """SIGTERM and SIGINT drain the worker; a second one ends the process at once, non-zero."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if worker.stopping is not None:
-            os._exit(EXIT_SECOND_SIGNAL)
-        worker.stop()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)

@@ -8,16 +8,23 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from storage.settings import Count, Seconds, SharedSettings, Size
+from storage.settings import Count, Seconds, SharedSettings, Size, require_address, variable
 from worker.audio.limits import SPOOL_BYTES, AudioLimits
 from worker.audio.turns import SHORT_TO_LONG, SHORTEST_MAX_SECONDS, SpeechOptions
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
-_HIGHEST_PORT = 65_535
 _LEAST_DECODE_BYTES = 256 * 1024**2  # half of it is libraries, which all share
 _MOST_DECODE_BYTES = 1024**3
 _MOST_DECODE_PROCESSES_CPU, _MOST_DECODE_PROCESSES_GPU = 16, 32
 _SHORTEST_WINDOW_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
+
+# What is a machine's, a place's or nobody's business: each worker has its own.
+_OWN = {
+    *("redis_url", "max_backlog", "device", "compute_threads", "require_durable_redis"),
+    *("tape_slots", "max_wait_seconds", "grace_seconds", "jobs_in_flight", "bytes_in_flight"),
+    *("fetch_threads", "decode_processes", "decode_memory_bytes", "spool_dir", "spool_bytes"),
+    *("metrics_address", "log_level"),
+}
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -177,11 +184,17 @@ class WorkerSettings(SharedSettings):
     ] = Field(30, description="`segments=speech`: longer turns are cut where they are quietest.")
     metrics_address: str = Field(
         "127.0.0.1:9464",
-        description="Where `/metrics`, `/healthz` and `/readyz` are served; empty for nowhere.",
+        description="Where `/metrics`, `/livez` and `/readyz` are served; empty for nowhere.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level of what is logged."
     )
+
+    def agreed(self) -> dict[str, str]:
+        """The variables that all workers under one prefix should agree on, with their values."""
+        own = {name for name in type(self).model_fields if name in _OWN or name.startswith("s3_")}
+        told = self.model_dump(mode="json", exclude=own)
+        return {variable(name): str(value) for name, value in told.items()}
 
     def audio_limits(self) -> AudioLimits:
         """What one file may cost to decode."""
@@ -223,10 +236,10 @@ class WorkerSettings(SharedSettings):
     @field_validator("metrics_address")
     @classmethod
     def _host_and_port(cls, value: str) -> str:
-        port = re.fullmatch(r".+:(\d{1,5})", value)
-        if value and not (port and int(port[1]) <= _HIGHEST_PORT):
-            raise ValueError("must be host:port, or empty")
-        return value
+        try:
+            return value and require_address(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or empty") from None
 
     @field_validator("tape_slots", "jobs_in_flight", mode="before")
     @classmethod

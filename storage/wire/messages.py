@@ -81,6 +81,7 @@ class Keys:
         self.paused = f"{prefix}:paused"
         self.webhooks = f"{prefix}:webhooks"
         self.dead_webhooks = f"{prefix}:webhooks:dead"
+        self.workers = f"{prefix}:workers"
         self.lanes = [self.lane(lane) for lane in Lane]
 
     def lane(self, lane: Lane) -> str:
@@ -106,6 +107,10 @@ class Keys:
     def bulk_refused(self, bulk: str) -> str:
         """The list of a bulk's rows that no job could be made of, the newest first."""
         return f"{self.prefix}:bulk-refused:{bulk}"
+
+    def worker(self, name: str) -> str:
+        """The hash in which a worker says how it is."""
+        return f"{self.prefix}:worker:{name}"
 
     def result(self, job_id: str) -> str:
         """The hash that holds a job's state and result."""

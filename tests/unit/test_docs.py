@@ -9,7 +9,10 @@ import pytest
 
 from docs.generate import pages
 from producer.control.settings import ControlSettings
+from producer.exporter.metrics import catalogue as of_the_queue
+from producer.exporter.settings import ExporterSettings
 from storage.errors import JobError
+from storage.serving.metrics_server import table
 from storage.settings import variable
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import catalogue
@@ -53,9 +56,8 @@ def test_every_page_is_in_the_index(page: Path) -> None:
 @every_page
 def test_named_settings_exist(page: Path) -> None:
     """Every EMO_ variable that a page names is a setting."""
-    known = {
-        variable(name) for kind in (WorkerSettings, ControlSettings) for name in kind.model_fields
-    }
+    kinds = (WorkerSettings, ControlSettings, ExporterSettings)
+    known = {variable(name) for kind in kinds for name in kind.model_fields}
     assert set(re.findall(r"\bEMO_[A-Z0-9_]*[A-Z0-9]", _text(page))) <= known
 
 
@@ -95,8 +97,8 @@ def test_log_events_are_documented() -> None:
 
 
 def test_named_metrics_exist() -> None:
-    """Every metric that the operator is told to watch is one that a worker has."""
-    known = set(re.findall(r"`(emostream_\w+)`", catalogue()))
+    """Every metric that the operator is told to watch is one that a worker has, or the exporter."""
+    known = set(re.findall(r"`(emostream_\w+)`", catalogue() + table(of_the_queue())))
     named = set(re.findall(r"`(emostream_\w+)`", _text(ROOT / "docs" / "operations.md")))
     assert named
     assert named <= known

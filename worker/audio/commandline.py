@@ -236,6 +236,7 @@ class _Isolated:
                             self._written_bytes += len(part)
                             self._spool.require_fitting(self._written_bytes)
                             write_all(self._output, part)
+                            self._spool.told(self._written_bytes)
                         else:
                             report.take(part)
             except subprocess.TimeoutExpired as error:

@@ -74,6 +74,9 @@ class Spool:
     ) -> None:
         self.directory = directory
         self.limit_bytes = limit_bytes
+        # Told by whoever decodes long audio: None while it waits for room, and the bytes of all
+        # that it has room for as it gets more; in isolation, of all that has come.
+        self.told: Callable[[int | None], None] = lambda total_bytes: None
         self._clock = clock
         self._used_bytes = 0
         self._closed = False
@@ -151,7 +154,8 @@ class Spool:
                 os.ftruncate(fd, from_bytes)  # a part of it may have been reserved
                 return False
             self._used_bytes += to_bytes - from_bytes
-            return True
+        self.told(to_bytes)
+        return True
 
     def release(self, num_bytes: int) -> None:
         """Give back room. Any thread, even in a finalizer."""
@@ -197,6 +201,7 @@ class Spool:
                         self._lose_patience(least_bytes)
                     if self._closed:
                         raise Internal("the spool is closed: the worker is stopping")
+                    self.told(None)
                     self._changed.wait(_LOOK_SECONDS)
             finally:
                 self._asking.remove(turn)

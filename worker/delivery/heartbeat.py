@@ -9,9 +9,11 @@ import structlog
 from storage.queue.streams import JobStreams
 from storage.redis.connection import RedisError, is_outage
 from worker.delivery.leases import Leases
+from worker.pipeline.progress import Progress
 from worker.telemetry.metrics import Metrics
 
 _AGAIN_SECONDS = 0.5
+_BEAT_SECONDS = 300.0  # each of its calls to Redis may time out
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +29,7 @@ class Heartbeat:
         lease_seconds: float,
         stalled: Callable[[], bool],
         metrics: Metrics,
+        progress: Progress | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._streams = streams
@@ -34,6 +37,7 @@ class Heartbeat:
         self._period_seconds = lease_seconds / 4
         self._stalled = stalled
         self._metrics = metrics
+        self._progress = progress or Progress(clock)
         self._clock = clock
         self._failing = False
         self._stop = threading.Event()
@@ -67,6 +71,7 @@ class Heartbeat:
         wait_seconds = self._period_seconds
         while not self._stop.wait(wait_seconds):
             wait_seconds = self._period_seconds
+            self._progress.begin("heartbeat", _BEAT_SECONDS)
             try:
                 self.beat()
                 self._failing = False
@@ -79,3 +84,5 @@ class Heartbeat:
             except Exception:
                 # Without heartbeats every job of this worker would be done twice: go on.
                 log.exception("heartbeat.failed")
+            finally:
+                self._progress.end()

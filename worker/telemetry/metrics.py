@@ -2,9 +2,12 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from storage.serving.metrics_server import table
 from worker.telemetry.gpu_metrics import GpuMetrics
 
 _STAGE_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
+_JOB_SECONDS = (0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600)
+_QUEUE_SECONDS = (0.01, 0.1, 1, 10, 60, 600, 3600, 21_600)
 
 
 class Metrics:
@@ -143,6 +146,18 @@ class Metrics:
             ["fault"],
             registry=self.registry,
         )
+        self.job_seconds = Histogram(
+            "emostream_job_seconds",
+            "Time from a job's begin to its end, by this worker.",
+            buckets=_JOB_SECONDS,
+            registry=self.registry,
+        )
+        self.queue_seconds = Histogram(
+            "emostream_job_queue_seconds",
+            "Time from a job's first XADD to its last begin; earlier tries are part of it.",
+            buckets=_QUEUE_SECONDS,
+            registry=self.registry,
+        )
         self.bytes_in_flight = Gauge(
             "emostream_bytes_in_flight",
             "Memory charged for jobs held by this worker now.",
@@ -169,8 +184,4 @@ class Metrics:
 
 def catalogue() -> str:
     """All metrics as a Markdown table, for docs/metrics.md."""
-    rows = ["| metric | type | what |", "| --- | --- | --- |"]
-    for family in Metrics().registry.collect():
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        rows.append(f"| `{name}` | {family.type} | {family.documentation} |")
-    return "\n".join(rows)
+    return table(Metrics().registry.collect())

@@ -94,6 +94,16 @@ def test_more_than_the_whole_budget_is_refused_at_once(
         decode_isolated(Blob.from_bytes(mp3(SECONDS)), ample_limits(tmp_path), spool)
 
 
+def test_a_decode_in_isolation_tells_how_it_gets_on(tmp_path: Path) -> None:
+    """It reserves nothing, but may take as long as any other: what has come, again and again."""
+    spool, told = Spool(tmp_path, NO_LIMIT), list[int | None]()
+    spool.told = told.append
+    decode_isolated(Blob.from_bytes(mp3(SECONDS)), ample_limits(tmp_path), spool)
+    assert len(told) > 2
+    assert told == sorted(told, key=lambda each: each or 0)
+    assert (told[-1] or 0) == pytest.approx(FILE_BYTES, rel=0.01)
+
+
 def test_audio_that_is_longer_than_guessed_is_decoded(
     tmp_path: Path, decoding: Callable[[Spool], Decoding]
 ) -> None:

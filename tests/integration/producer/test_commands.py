@@ -15,6 +15,7 @@ from producer.client import Client
 from storage.queue.entries import Ending
 from storage.queue.streams import JobStreams
 from storage.queue.submission import Submitted
+from storage.queue.workers import Words
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Lane, Status
 from tests.support.stream_workers import begin_one, new_streams
@@ -269,3 +270,29 @@ def test_a_lane_is_paused_and_resumed(producer: Commands, client: Any) -> None:
     assert producer("lanes", "resume", "bulk").stderr == "lane bulk: resumed\n"
     assert producer("lanes", "resume", "bulk").stderr == "lane bulk: was not paused\n"
     assert producer("lanes", "pause", "sideways").exit_code == 2
+
+
+def test_everything_at_a_glance(
+    producer: Commands, client: Any, keys: Keys, streams: JobStreams
+) -> None:
+    """Lanes, workers, rates and failures, once, for people and for programs."""
+    die(client, streams, "x", "internal")
+    told: dict[str, str | float] = {
+        "state": "ready",
+        "clips_per_s": 21.5,
+        "period_s": 7.5,
+        "settings": "{}",
+    }
+    Words(client, keys, "host-17-c98c22c4", lease_seconds=30).tell(told)
+    ran = producer("top", "--once")
+    assert ran.exit_code == 0, ran.output
+    assert "1 of 1 workers take jobs" in ran.stdout
+    assert "21.5 clips/s" in ran.stdout
+    assert "1 failed of the last 1 ends" in ran.stdout
+    found = json.loads(producer("top", "--once", "--json").stdout)
+    assert [each["name"] for each in found["workers"]] == ["host-17-c98c22c4"]
+    assert found["together"]["clips_a_second"] == 21.5
+    assert found["failures"][0]["code"] == "internal"
+    assert found["failures"][0]["newest"] == ["x"]
+    assert found["all"]["dead"] == found["lanes"]["high"]["dead"] == 1
+    assert producer("top", "--every", "0").exit_code == 2

@@ -66,11 +66,15 @@ def test_any_hash_and_any_letter_can_be_shown(
     client.xgroup_create("emo:jobs", "workers", mkstream=True)
     worker = (letter.get(b"worker") or status).replace(b"\0", b"0") or b"w"
     client.xgroup_createconsumer("emo:jobs", "workers", worker)
+    client.zadd("emo:workers", {worker: 2e15})
+    client.hset(b"emo:worker:" + worker, mapping={b"gpu_uuid": b"x", **letter, **result})
+    client.xadd("emo:results", {"job": status, "status": "failed", "error_code": status})
     commands: list[tuple[str, ...]] = [
         ("status", JOB),
         ("wait", JOB, "--timeout", "0"),
         ("submit", "a.wav", "--job", JOB, "--wait", "--timeout", "0"),
         ("lanes",),
+        ("top", "--once"),
         ("dead", "list"),
         ("dead", "show", JOB),
         ("dead", "show", "18446744073709551615-1"),

