@@ -5,6 +5,7 @@ import queue
 import secrets
 import socket
 import time
+from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from worker.telemetry.trimmer import Trimmer
 _INTAKE_SECONDS = 2.0  # a blocking read takes one
 _CLOSE_SECONDS = 2.0
 _PULSE_STOP_SECONDS = 1.0
+_LISTEN_SECONDS = 0.5
 _PULSE_SECONDS = 10.0  # the longest wait for the reply to a heartbeat
 
 log = structlog.get_logger(__name__)
@@ -161,9 +163,9 @@ class Worker:
         self._intake.start()
         if health:
             health.start()  # bound before, but it answers only now
-        log.info("worker.ready", owner=self._owner, capacity=pipeline.capacity)
         self._telling.say(State.READY)
-        reason = self._requests.get()
+        log.info("worker.ready", owner=self._owner, capacity=pipeline.capacity)
+        reason = self._next_request()
         self._telling.say(State.DRAINING)
         grace = self._settings.grace_seconds if reason is Stop.ASKED else 0.0
         log.info("worker.draining", in_flight=pipeline.in_flight, grace_seconds=grace)
@@ -186,6 +188,16 @@ class Worker:
             health.stop()
         log.info("worker.stopped", drained=drained and stopped)
         return reason
+
+    def _next_request(self) -> Stop:
+        """Wait to be asked to stop.
+
+        Python runs a signal's handler between two steps of this thread. One that comes just before
+        the wait would be heard only after it: so the wait has an end.
+        """
+        while True:
+            with suppress(queue.Empty):
+                return self._requests.get(timeout=_LISTEN_SECONDS)
 
     def stop(self, reason: Stop = Stop.ASKED) -> None:
         """Ask `run` to drain and return. May be called from a signal handler, or any thread."""

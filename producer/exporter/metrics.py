@@ -11,8 +11,7 @@ from prometheus_client.registry import Collector
 from storage.queue.batches import Batching
 from storage.queue.cancellation import Ends
 from storage.queue.lanes import Lanes, Overview
-from storage.queue.steps import Driver
-from storage.queue.webhooks import webhooks_waiting
+from storage.queue.steps import Command, Driver, Steps
 from storage.queue.workers import Fleet, State, Worker, Workers
 from storage.redis.connection import Client, RedisError
 from storage.wire.messages import Keys, Status
@@ -82,7 +81,6 @@ class QueueMetrics(Collector):
     """Asks Redis at each scrape. Where that does not answer, nothing is told but that."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
-        self._client = client
         self._keys = keys
         self._lanes = Lanes(client, keys=keys)
         self._driver = Driver(client)
@@ -104,7 +102,7 @@ class QueueMetrics(Collector):
         try:
             lanes = self._lanes.look()
             fleet = self._driver.run(self._workers.look())
-            waiting = webhooks_waiting(self._client, self._keys)
+            waiting = self._driver.run(_webhooks(self._keys))
             self._follow_batches()
         except RedisError as error:
             if not self._away:  # once an outage
@@ -133,6 +131,14 @@ class QueueMetrics(Collector):
                 self._batch_jobs.update({each.value: n for each, n in state.ends.items()})
             if not ended:
                 return
+
+
+def _webhooks(keys: Keys) -> Steps[int]:
+    """Those in the stream; 0 where there is none."""
+    kind = yield Command(("TYPE", keys.webhooks))
+    if kind != b"stream":
+        return 0
+    return int((yield Command(("XLEN", keys.webhooks))))
 
 
 def catalogue() -> Iterable[Metric]:

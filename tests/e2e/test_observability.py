@@ -19,7 +19,7 @@ from storage.wire.messages import Keys, Lane
 from tests.support import nvml
 from tests.support.polling import until
 from tests.support.prometheus import Prometheus, program, prometheus
-from tests.unit.test_docs import _anchors as anchors
+from tests.unit.test_docs import anchors
 from worker.telemetry.health import HealthServer
 from worker.telemetry.metrics import Metrics
 
@@ -88,12 +88,8 @@ def scraped(
             targets = {"emostream-exporter": [exporter], "emostream-worker": [worker]}
             with prometheus(directory, targets, RULES) as running:
                 until(lambda: all(evaluated(running, name) for name in ALERTS), 30)
-                until(
-                    lambda: running.ask("query", query="count_over_time(up[1m]) >= 2")["result"][
-                        1:
-                    ],
-                    30,
-                )
+                twice = "count_over_time(up[1m]) >= 2"
+                until(lambda: running.ask("query", query=twice)["result"][1:], 30)
                 yield running
         finally:
             for server in servers:
@@ -170,9 +166,8 @@ def test_every_alert_has_a_runbook(name: str) -> None:
 def test_every_runbook_has_an_alert() -> None:
     """What is no alert any more is no section either."""
     named = {rule["annotations"]["runbook_url"].partition("#")[2] for rule in ALERTS.values()}
-    assert {
-        each for each in anchors(ROOT / "docs/operations.md") if each.startswith("alert-")
-    } == named
+    sections = anchors(ROOT / "docs/operations.md")
+    assert {each for each in sections if each.startswith("alert-")} == named
 
 
 def test_the_dashboard_is_valid() -> None:

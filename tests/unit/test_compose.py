@@ -90,6 +90,19 @@ def test_worker_accepts_its_settings(
     assert settings.s3_secret_key.get_secret_value()
 
 
+def test_exporter_accepts_its_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And its address is the one that Prometheus is told to scrape."""
+    monkeypatch.chdir(tmp_path)
+    for variable, value in service("exporter")["environment"].items():
+        monkeypatch.setenv(variable, value)
+    settings = load(ExporterSettings, required=["redis_url"])
+    port = settings.exporter_address.rpartition(":")[2]
+    config = (ROOT / "deploy/observability/prometheus/prometheus.yml").read_text("utf-8")
+    assert f"exporter:{port}" in config
+    worker_port = service("worker")["environment"]["EMO_METRICS_ADDRESS"].rpartition(":")[2]
+    assert f"port: {worker_port}" in config
+
+
 def test_example_lists_every_variable_with_its_default() -> None:
     """deploy/compose.env.example names each variable of compose.yaml, with a default it has."""
     used: dict[str, set[str]] = {}

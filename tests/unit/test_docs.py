@@ -44,7 +44,7 @@ def test_links_resolve(page: Path) -> None:
         assert linked.exists(), f"{page.name} links to {target}"
         assert linked.is_relative_to(ROOT), f"{page.name} links to {target}"
         if anchor:
-            assert anchor in _anchors(linked), f"{page.name} links to {target}"
+            assert anchor in anchors(linked), f"{page.name} links to {target}"
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
@@ -113,7 +113,7 @@ def _prose(page: Path) -> str:
     return re.sub(r"^```.*?^```", "", _text(page), flags=re.DOTALL | re.MULTILINE)
 
 
-def _anchors(page: Path) -> set[str]:
+def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as the usual renderers name them."""
     headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,7 +1,9 @@
 """When a worker says how it is, and what."""
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -10,6 +12,7 @@ from structlog.testing import capture_logs
 
 from storage.errors import Internal
 from storage.queue.workers import State, Value, Words
+from tests.support import nvml
 from tests.support.fitness import Fitness
 from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.delivery.telling import Telling, about_worker
@@ -17,6 +20,8 @@ from worker.fitness.breaker import Breaker
 from worker.fitness.self_test import Finding
 from worker.telemetry.account import Account
 from worker.telemetry.metrics import Metrics
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Heard(Words):
@@ -161,3 +166,35 @@ def test_rates_are_those_of_the_time_between_two_words(
     assert told["clips_per_s"] == 0
     assert "latency_ms" not in told
     assert "tape_fill" not in told
+
+
+def test_a_gpu_is_told_of_with_what_it_means(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `python -m worker gpu` says it; what its driver does not tell is left out."""
+    nvml.load(monkeypatch, nvml.say(tmp_path / "readings", **{**nvml.BUSY, "reasons": 0x40}))
+    host.metrics.gpu.watch(nvml.UUID)
+    told = host.told()
+    assert (told["gpu_uuid"], told["gpu_utilization"], told["gpu_celsius"]) == (nvml.UUID, 0.93, 64)
+    assert (told["gpu_verdict"], told["gpu_held_down_by"]) == ("odd", "heat, by the hardware")
+    assert str(told["gpu_change"]).startswith("look at its cooling")
+
+
+def test_every_field_is_documented(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/wire.md names all that is told, and nothing that is not."""
+    nvml.load(monkeypatch, nvml.say(tmp_path / "readings", **{**nvml.BUSY, "reasons": 0x40}))
+    monkeypatch.setattr("worker.telemetry.account._SHORTEST_SECONDS", 0.0)
+    host.metrics.gpu.watch(nvml.UUID)
+    host.metrics.job_seconds.observe(1)
+    host.metrics.queue_seconds.observe(1)
+    host.metrics.worked(1, 1, 1)
+    host.telling.say(State.READY)
+    host.stuck = ["decode"]
+    page = (ROOT / "docs/wire.md").read_text("utf-8")
+    section = page.partition("\n## Workers\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    of_others = {"model", "model_revision", "dtype", "device"}  # the engine's own
+    assert named == {*host.told(), *of_others, "capacity", "told_at_ms"}

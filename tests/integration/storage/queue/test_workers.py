@@ -1,12 +1,13 @@
 """What workers say of themselves, on every server: told, read, trimmed and gone."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 
-from producer.client import Client, Contract, Fleet
+from producer.client import AsyncClient, Client, Contract, Fleet
 from storage.queue.steps import Driver
 from storage.queue.workers import State, Value, Words, Workers
 from storage.redis.embedded import EmbeddedRedis
@@ -55,6 +56,12 @@ def test_a_client_reads_them(redis_server: EmbeddedRedis, client: Any, keys: Key
         assert [each.host for each in ours.workers().workers] == ["host"]
     with Client(redis_server.url, Contract(prefix="other")) as others:
         assert others.workers() == Fleet([], 0, 0)
+
+    async def look() -> Fleet:
+        async with AsyncClient(redis_server.url) as on_loop:
+            return await on_loop.workers()
+
+    assert [each.host for each in asyncio.run(look()).workers] == ["host"]
 
 
 def test_those_that_spoke_last_come_first_and_no_more_than_asked_for(

@@ -109,9 +109,7 @@ def test_a_heartbeat_waits_for_a_quarter_of_the_lease(
         WorkerSettings, options={**options, "lease_seconds": 0.4, "decode_processes": 1}
     )
     config = SimpleNamespace(embed_dim=8)
-    model = SimpleNamespace(
-        name="tiny", revision="r1", device="cpu", dtype="float32", untrained=True, config=config
-    )
+    model = SimpleNamespace(described={"model": "tiny"}, untrained=True, config=config)
     worker = Worker(
         settings, cast(Engine, SimpleNamespace(model=model, tape_slots=1509, gpu_uuid=None))
     )
