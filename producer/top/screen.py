@@ -62,9 +62,10 @@ def _headline(snapshot: Snapshot, *, narrow: bool) -> Text:
         f"{rate(every.clips_a_second)} clips/s",
         f"{rate(every.audio_seconds_a_second)} s of audio/s",
     ]
-    if not narrow:
-        told.append(f"latency {milliseconds(every.latency_ms)}")
-        told += [f"tapes {share(every.tape_fill)} full", f"devices {share(every.device_share)}"]
+    if not narrow:  # and nothing of what nobody knows
+        told += [f"latency {milliseconds(every.latency_ms)}"] * (every.latency_ms is not None)
+        told += [f"tapes {share(every.tape_fill)} full"] * (every.tape_fill is not None)
+        told += [f"devices {share(every.device_share)}"] * (every.device_share is not None)
     return Text(" · ".join([*told, _clock()]), style="bold")
 
 

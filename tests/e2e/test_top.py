@@ -21,18 +21,20 @@ def test_it_fits_the_terminal_and_outlives_an_outage(width: int, tmp_path: Path)
     """Figures while Redis answers, none while it does not, and again when it is back."""
     port = free_port()
     url = f"redis://127.0.0.1:{port}"
-    command = ("producer", "top", "--every", "0.1")
+    command = ("producer", "top", "--every", "0.2")
     with EmbeddedRedis(tmp_path, port=port), connect(url, name="test") as client:
         Words(client, KEYS, "one", lease_seconds=30).tell({"state": "ready", "clips_per_s": 2.5})
         variables = {"EMO_REDIS_URL": url}
         terminal = Terminal(*command, width=width, height=30, variables=variables)
-        lines = terminal.wait_for(lambda seen: any("1 of 1 workers ready" in each for each in seen))
+        lines = terminal.wait_for(
+            lambda seen: any("1 of 1 workers take jobs" in each for each in seen)
+        )
         assert max(map(len, lines)) <= width
         assert any(line.startswith("one ") and "2.5" in line for line in lines)
-    lines = terminal.wait_for(lambda seen: "Redis does not answer; trying again" in seen)
-    assert not any("ready" in line for line in lines)
+    lines = terminal.wait_for(lambda seen: any("Redis does not answer" in each for each in seen))
+    assert not any("workers" in line or "one " in line for line in lines)
     with EmbeddedRedis(tmp_path, port=port):
-        terminal.wait_for(lambda seen: any("workers ready" in each for each in seen))
+        terminal.wait_for(lambda seen: any("workers take jobs" in each for each in seen))
     assert terminal.interrupt() == 130
 
 
@@ -51,7 +53,7 @@ def test_without_a_terminal_it_prints_a_look(
     (line,) = told.stdout.splitlines()
     found = json.loads(line)
     assert found["workers"][0]["sickness"] == "no room"
-    assert found["recent"]["failures"][0]["code"] == "not_audio"
+    assert found["failures"][0]["code"] == "not_audio"
     assert found["lanes"]["bulk"]["paused_s"] is None
     told = program("producer", "top", "--once", EMO_REDIS_URL=f"redis://127.0.0.1:{free_port()}")
     assert told.returncode == 1

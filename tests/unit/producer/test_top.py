@@ -132,6 +132,7 @@ def test_what_is_not_known_is_a_dash() -> None:
     lines = shown(snapshot([worker("new", state="resting", **SILENT)]), 160)
     (row,) = (line.split() for line in lines if line.startswith("new "))
     assert row[:2] == ["new", "resting"]
+    assert "-" not in lines[0]
     assert set(row[2:-2]) == {"-"}
 
 
