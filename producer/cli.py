@@ -9,13 +9,14 @@ from producer.commands.cancel import cancel
 from producer.commands.dead import dead
 from producer.commands.follow import status, wait
 from producer.commands.lanes import lanes
+from producer.commands.stress import stress
 from producer.commands.submit import submit
 from producer.program import fail
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-for command in (submit, status, wait, cancel):
+for command in (submit, status, wait, cancel, stress):
     app.command()(command)
 app.add_typer(lanes, name="lanes")
 app.add_typer(dead, name="dead")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from producer.client import Client, Contract
+from storage.objects.store import ObjectStore, open_store
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError, UnfitServer
 from storage.settings import InvalidSettings, SharedSettings, load
@@ -53,6 +54,18 @@ def client_of(chosen: SharedSettings) -> Client:
     except (RedisError, UnfitServer) as error:
         fail(f"EMO_REDIS_URL: {error}")
     return client
+
+
+def store_of(chosen: SharedSettings) -> ObjectStore | None:
+    """Where uploads go; None where EMO_STORE is not set."""
+    if not chosen.store:
+        return None
+    return open_store(
+        chosen.store,
+        access_key=chosen.s3_access_key,
+        secret_key=chosen.s3_secret_key.get_secret_value(),
+        region=chosen.s3_region,
+    )
 
 
 def enqueue(act: Callable[[], Item], when_full: WhenFull) -> Item:

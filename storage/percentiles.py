@@ -18,7 +18,18 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     """
     if len(values) < LEAST_RESULTS[share]:
         return None
+    return _value_at(sorted(values), share)
+
+
+def curve(values: Sequence[float], points: int = 100) -> list[tuple[float, float]]:
+    """(share, value) from the least up to the highest percentile that the results allow."""
     ordered = sorted(values)
+    most = max((share for share, least in LEAST_RESULTS.items() if len(values) >= least), default=0)
+    shares = [most * point / points for point in range(points + 1)] if most else []
+    return [(round(share, 6), _value_at(ordered, share)) for share in shares]
+
+
+def _value_at(ordered: Sequence[float], share: float) -> float:
     place = share * (len(ordered) - 1)
     below = int(place)
     above = min(below + 1, len(ordered) - 1)

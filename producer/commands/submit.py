@@ -19,14 +19,13 @@ from producer.program import (
     fail,
     progress,
     settings,
+    store_of,
 )
 from producer.sources import place, place_segments
 from storage.errors import InvalidJob, JobError
 from storage.objects.local_files import named_files
-from storage.objects.store import ObjectStore, open_store
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError
-from storage.settings import SharedSettings
 from storage.terminal.options import (
     ChannelOption,
     HopOption,
@@ -92,7 +91,7 @@ def submit(
     if deadline_seconds is not None:
         deadline_ms = round(1000 * (time.time() + deadline_seconds))
     client = client_of(chosen)
-    store = _store(chosen)
+    store = store_of(chosen)
     named: dict[str, str] = {}
     try:
         parts = place_segments(parts, store, bucket, most_bytes=chosen.max_job_bytes // 2)
@@ -136,14 +135,3 @@ def _tell_enqueued(named: dict[str, str], *, printed: bool) -> None:
     if named and not printed:
         ids = (f"{job_id}  {name}" for job_id, name in named.items())
         tell("enqueued, and not waited for:", *ids)
-
-
-def _store(chosen: SharedSettings) -> ObjectStore | None:
-    if not chosen.store:
-        return None
-    return open_store(
-        chosen.store,
-        access_key=chosen.s3_access_key,
-        secret_key=chosen.s3_secret_key.get_secret_value(),
-        region=chosen.s3_region,
-    )

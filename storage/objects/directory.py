@@ -88,6 +88,28 @@ class DirectoryStore:
                 _require_below(root, directory, where)
             _replace(directory, name, data)
 
+    def remove(self, key: str, *, bucket: str | None = None) -> None:
+        """See `ObjectStore.remove`. The directory that it leaves empty goes too, but for the root.
+
+        A symlink is removed itself, not what it leads to.
+        """
+        where = f"{self._root}: key {key!r}"
+        _refuse_bucket(bucket)
+        _refuse_escape(key, where)
+        parent, _, name = key.rpartition("/")
+        with self._opened_root() as root, suppress(ObjectNotFound):
+            with _translated(where, missing=ObjectNotFound):
+                flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+                directory = os.open(parent or ".", flags, dir_fd=root)
+                try:
+                    _require_below(root, directory, where)
+                    os.unlink(name, dir_fd=directory)
+                finally:
+                    os.close(directory)
+            if parent:
+                with suppress(OSError):  # others are in it
+                    os.rmdir(parent, dir_fd=root)
+
     def check(self) -> None:
         """See `ObjectStore.check`."""
         with self._opened_root():

@@ -141,6 +141,12 @@ class S3Store:
                 num_parallel_uploads=1,  # the SDK would start threads of its own
             )
 
+    def remove(self, key: str, *, bucket: str | None = None) -> None:
+        """See `ObjectStore.remove`."""
+        bucket = bucket or self._bucket
+        with suppress(ObjectNotFound), _translated(f"bucket {bucket!r}, key {key!r}", key):
+            self._client.remove_object(bucket, key)
+
     def check(self) -> None:
         """See `ObjectStore.check`. Asks for an object, so the rights to fetch are enough."""
         where = f"bucket {self._bucket!r} at {self._endpoint}"

@@ -63,6 +63,9 @@ class ObjectStore(ObjectSource, Protocol):
     ) -> None:
         """Store `data` under the key, all of it or nothing. Raises as `fetch` does."""
 
+    def remove(self, key: str, *, bucket: str | None = None) -> None:
+        """Remove the object; where there is none, nothing. Raises as `fetch` does."""
+
     def check(self) -> None:
         """Raise AccessDenied or StorageUnavailable, saying what to do, unless it can be read."""
 

@@ -90,6 +90,18 @@ def test_put_then_fetch(store: ObjectStore, size: int) -> None:
     assert admitted == [size]
 
 
+def test_remove(store: ObjectStore, moto: str) -> None:
+    """It is gone, once and again."""
+    for each in (store, connect(f"s3://{moto}/audio")):
+        each.put("gone/a b.wav", b"RIFF", content_type="audio/wav")
+        each.put("gone/b.wav", b"RIFF", content_type="audio/wav")
+        for _ in range(2):
+            each.remove("gone/a b.wav")
+        with pytest.raises(ObjectNotFound):
+            read(each, "gone/a b.wav")
+        assert read(each, "gone/b.wav") == b"RIFF"
+
+
 def test_put_in_parts(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """An output larger than one part arrives whole."""
     monkeypatch.setattr(storage.objects.s3, "PART_BYTES", 5 * 1024 * 1024)
