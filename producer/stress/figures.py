@@ -104,9 +104,9 @@ def doubts(rates: Rates, late_ms: Sequence[float], latency_ms: Sequence[float]) 
         name, late, latency = _tails(late_ms, latency_ms)
         if late > MOST_LATE * latency:
             found.append(
-                f"{name} of how late jobs were sent is {late:.3g} ms, more than {MOST_LATE:.0%} of "
-                f"the {name} latency, {latency:.3g} ms: the sender's machine was too busy to keep "
-                "its schedule"
+                f"jobs were sent up to {late:,.3f} ms late ({name}), more than {MOST_LATE:.0%} of "
+                f"the latency of {latency:,.3f} ms ({name}): the sender's machine was too busy to "
+                "keep its schedule"
             )
     if not latency_ms:
         found.append("no job of the measured time was done")
@@ -117,7 +117,7 @@ def _tails(late_ms: Sequence[float], latency_ms: Sequence[float]) -> tuple[str, 
     """The p99 of both; the largest of both where there are too few results for one."""
     late, latency = (percentile(values, P99) for values in (late_ms, latency_ms))
     if late is None or latency is None:
-        return "most", max(late_ms), max(latency_ms)
+        return "the most", max(late_ms), max(latency_ms)
     return "p99", late, latency
 
 

@@ -76,23 +76,21 @@ def _plots(run: Run, before: Run | None) -> list[str]:
     levels = {"p50": latency.p50_ms} if latency else {}
     if latency and latency.p99_ms is not None:
         levels["p99"] = latency.p99_ms
-    title = "Latency by the time at which each job was to be sent"
-    shown = [_figure(title, [], plots.dots(run.dots, levels, x_unit="s", y_unit="ms", title=title))]
-    title = "Latency that so many do not exceed"
+    title = "Latency, ms, by the time at which each job was to be sent"
+    shown = [_figure(title, [], plots.dots(run.dots, levels, x_unit="s", title=title))]
+    title = "Latency, ms, that so many do not exceed"
     curves = {"this run": run.curve} | ({"before": before.curve} if before else {})
-    shown.append(_figure(title, list(curves), plots.tail(curves, y_unit="ms", title=title)))
+    shown.append(_figure(title, list(curves), plots.tail(curves, title=title)))
     title = "Jobs a second"
     rates = {
         name: [(second.at_s, getattr(second, name)) for second in run.seconds]
         for name in ("offered", "sent", "done")
     }
-    shown.append(
-        _figure(title, list(rates), plots.lines(rates, x_unit="s", y_unit="", title=title))
-    )
+    shown.append(_figure(title, list(rates), plots.lines(rates, x_unit="s", title=title)))
     title = "Jobs in the lanes"
     lanes = _series(run, {"queued": "queued", "in flight": "in_flight", "delayed": "delayed"})
     if lanes:
-        drawn = plots.lines(lanes, x_unit="s", y_unit="", title=title)
+        drawn = plots.lines(lanes, x_unit="s", title=title)
         shown.append(_figure(title, list(lanes), drawn))
     title = "Milliseconds in each stage, p50 and p90"
     rows: dict[str, Mapping[str, float]] = {
@@ -100,14 +98,14 @@ def _plots(run: Run, before: Run | None) -> list[str]:
         for name, times in run.stages.items()
     }
     shown.append(_figure(title, ["p50", "p90"], plots.bars(rows, unit="ms", title=title)))
-    title = "Share of the time"
+    title = "Busy, % of the time"
     busy = _series(
         run,
         {"CPU of this machine": "cpu", "device": "device_busy", "tape fill": "tape_fill"},
         times=100,
     )
     if busy:
-        drawn = plots.lines(busy, x_unit="s", y_unit="%", title=title)
+        drawn = plots.lines(busy, x_unit="s", title=title)
         shown.append(_figure(title, list(busy), drawn))
     return shown
 

@@ -16,17 +16,16 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Values from 0 to `high` on pixels; `unit` is behind the last tick."""
+    """Values from 0 to `high` on pixels."""
 
     high: float
-    unit: str
 
     @classmethod
-    def over(cls, values: Sequence[float], unit: str) -> "Axis":
+    def over(cls, values: Sequence[float]) -> "Axis":
         """One that ends at a round value."""
         high = max([*values, 0.0]) or 1.0
         step = _round_up(high / _TICKS)
-        return cls(step * math.ceil(high / step - 1e-9), unit)
+        return cls(step * math.ceil(high / step - 1e-9))
 
     @property
     def ticks(self) -> list[float]:
@@ -43,42 +42,40 @@ class Axis:
         return round(_HEIGHT - _BOTTOM - value / self.high * (_HEIGHT - _TOP - _BOTTOM), 1)
 
 
-def lines(series: Mapping[str, Points], *, x_unit: str, y_unit: str, title: str) -> str:
+def lines(series: Mapping[str, Points], *, x_unit: str, title: str) -> str:
     """A line for each series, in order of their colours."""
-    x = Axis.over([at for points in series.values() for at, _ in points], x_unit)
-    y = Axis.over([value for points in series.values() for _, value in points], y_unit)
+    x = Axis.over([at for points in series.values() for at, _ in points])
+    y = Axis.over([value for points in series.values() for _, value in points])
     drawn = [
         f'<polyline class="line c{colour}" points="{_path(points, x, y)}"/>'
         for colour, points in enumerate(series.values())
     ]
-    return _framed(title, [*_grid(y), *_bottom(x, x.ticks), *drawn])
+    return _framed(title, [*_grid(y), *_bottom(x, x.ticks, x_unit), *drawn])
 
 
-def dots(
-    points: Points, levels: Mapping[str, float], *, x_unit: str, y_unit: str, title: str
-) -> str:
+def dots(points: Points, levels: Mapping[str, float], *, x_unit: str, title: str) -> str:
     """A dot for each point, and a level line for each name."""
-    x = Axis.over([at for at, _ in points], x_unit)
-    y = Axis.over([value for _, value in points], y_unit)
+    x = Axis.over([at for at, _ in points])
+    y = Axis.over([value for _, value in points])
     drawn = [f'<circle class="dot" cx="{x.x(at)}" cy="{y.y(ms)}" r="2"/>' for at, ms in points]
     for name, value in levels.items():
         drawn.append(f'<line class="level" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" {_both(y, value)}/>')
         drawn.append(_text(_WIDTH - _RIGHT, y.y(value) - 4, name, anchor="end", kind="name"))
-    return _framed(title, [*_grid(y), *_bottom(x, x.ticks), *drawn])
+    return _framed(title, [*_grid(y), *_bottom(x, x.ticks, x_unit), *drawn])
 
 
-def tail(series: Mapping[str, Points], *, y_unit: str, title: str) -> str:
+def tail(series: Mapping[str, Points], *, title: str) -> str:
     """Values by their share, stretched towards 1: as much room from 0.9 to 0.99 as up to 0.9."""
     highest = max((share for points in series.values() for share, _ in points), default=0.9)
-    x = Axis(_stretched(highest), "")
-    y = Axis.over([value for points in series.values() for _, value in points], y_unit)
+    x = Axis(_stretched(highest))
+    y = Axis.over([value for points in series.values() for _, value in points])
     drawn = []
     for colour, points in enumerate(series.values()):
         stretched = [(_stretched(share), value) for share, value in points]
         drawn.append(f'<polyline class="line c{colour}" points="{_path(stretched, x, y)}"/>')
     marks = [share for share in (0.0, 0.5, 0.75, 0.9, 0.95, 0.99) if share <= highest + 1e-9]
     named = {_stretched(share): f"p{100 * share:g}" for share in marks}
-    return _framed(title, [*_grid(y), *_bottom(x, list(named), named), *drawn])
+    return _framed(title, [*_grid(y), *_bottom(x, list(named), named=named), *drawn])
 
 
 def bars(rows: Mapping[str, Mapping[str, float]], *, unit: str, title: str) -> str:
@@ -115,18 +112,17 @@ def _grid(y: Axis) -> list[str]:
     shapes = []
     for value in y.ticks:
         shapes.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" {_both(y, value)}/>')
-        last = value == y.ticks[-1]
-        said = f"{_tick(value)}{' ' + y.unit if last and y.unit else ''}"
-        shapes.append(_text(_LEFT - 6, y.y(value) + 4, said, anchor="end"))
+        shapes.append(_text(_LEFT - 6, y.y(value) + 4, _tick(value), anchor="end"))
     return shapes
 
 
-def _bottom(x: Axis, ticks: Sequence[float], named: Mapping[float, str] | None = None) -> list[str]:
+def _bottom(
+    x: Axis, ticks: Sequence[float], unit: str = "", *, named: Mapping[float, str] | None = None
+) -> list[str]:
     last = ticks[-1] if ticks else 0.0
     shapes = []
     for value in ticks:
-        unit = f" {x.unit}" if value == last and x.unit else ""
-        said = (named or {}).get(value, f"{_tick(value)}{unit}")
+        said = (named or {}).get(value, f"{_tick(value)} {unit if value == last else ''}".strip())
         anchor = "end" if value == last else "middle"
         shapes.append(_text(x.x(value), _HEIGHT - _BOTTOM + 18, said, anchor=anchor))
     return shapes

@@ -100,12 +100,12 @@ def facts(run: Run) -> Sheet:
 
 
 def latencies(run: Run) -> Sheet:
-    """From the intended time, and what else one might take for it."""
+    """From the intended time of sending, and what else one might take for it."""
     rows = {
-        "latency, from the intended time": run.latency,
-        "from the real time of sending": run.from_sending,
+        "latency, as intended": run.latency,
+        "from real sending": run.from_sending,
         "sent late by": run.late,
-        "one after another, nothing else sent": run.alone,
+        "alone, one by one": run.alone,
     }
     return _times("Milliseconds", rows)
 
