@@ -8,8 +8,8 @@ from html import escape
 _WIDTH, _HEIGHT = 440, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 30
 _TICKS = 5
-_BAR, _BAR_GAP, _NAME_WIDTH = 20, 10, 84
-_THOUSAND = 1000
+_BAR, _BAR_GAP, _NAME_WIDTH, _SAID_WIDTH = 20, 10, 84, 140
+_THOUSAND, _LONG = 1000, 10_000
 
 Points = Sequence[tuple[float, float]]
 
@@ -81,7 +81,7 @@ def tail(series: Mapping[str, Points], *, title: str) -> str:
 def bars(rows: Mapping[str, Mapping[str, float]], *, unit: str, title: str) -> str:
     """Of each row its values, the longest at the back; they are named in order of their colours."""
     most = max((value for row in rows.values() for value in row.values()), default=0.0) or 1.0
-    room = _WIDTH - _NAME_WIDTH - 92
+    room = _WIDTH - _NAME_WIDTH - _SAID_WIDTH
     shapes = []
     for number, (name, row) in enumerate(rows.items()):
         top = _TOP + number * (_BAR + _BAR_GAP)
@@ -146,7 +146,9 @@ def _text(x: float, y: float, said: str, *, anchor: str = "start", kind: str = "
 
 
 def _tick(value: float) -> str:
-    return f"{value:,.0f}" if value >= _TICKS or value == int(value) else f"{value:g}"
+    if value >= _LONG:
+        return f"{value / _THOUSAND:,g}k"
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def _round_up(value: float) -> float:

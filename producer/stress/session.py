@@ -158,7 +158,7 @@ class Session:
         sent = [shot for shot in shots.values() if shot.sent is not None and not shot.refused]
         deadline = time.monotonic() + self._target.drain_seconds
         told = False
-        while not self._watcher.wait(len(sent), seconds=_SWEEP_SECONDS):
+        while not self._watcher.wait(len(sent), seconds=self._patience(deadline)):
             still = [shot for shot in sent if not shot.ends]
             if not told:
                 self._say(f"draining: {len(still)} jobs are open")
@@ -171,6 +171,9 @@ class Session:
                 self._cancel({shot.job_id: shot for shot in still})
                 return
         time.sleep(_GRACE_SECONDS)  # what must not come cannot be waited for
+
+    def _patience(self, deadline: float) -> float:
+        return min(_SWEEP_SECONDS, max(0.0, deadline - time.monotonic()))
 
     def _is_open(self, shot: Shot) -> bool:
         result = self._target.client.status(shot.job_id)

@@ -9,6 +9,8 @@ from typing import Self
 from producer.client import AsyncClient, Contract, Event
 from producer.stress.feed import Feed, Shot
 
+_AGAIN_SECONDS = 0.2
+
 
 class Watcher:
     """Follows the events of all jobs from a moment on; use it in a `with`.
@@ -57,9 +59,11 @@ class Watcher:
         traceback: TracebackType | None,
     ) -> None:
         assert self._task is not None
-        with suppress(RuntimeError):  # it has ended by itself
-            self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join()
+        while self._thread.is_alive():
+            # Until Python 3.12, asyncio.wait_for loses one that comes while a command is sent.
+            with suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._task.cancel)
+            self._thread.join(_AGAIN_SECONDS)
 
     def _run(self) -> None:
         self._task = self._loop.create_task(self._listen())

@@ -35,7 +35,7 @@ def test_the_shortest_way_counts() -> None:
 
 
 def test_a_time_of_redis_is_one_of_ours() -> None:
-    """Both ways, with a clock that gains a millisecond a second; half of the last digit is added."""
+    """Given a clock that gains a millisecond a second; half of the last digit is added."""
     before, after = Reading(10.0, 1000.0, 0.0001), Reading(20.0, 1000.01, 0.0003)
     clocks = Clocks(before, after)
     assert clocks.drift_seconds == pytest.approx(0.01)

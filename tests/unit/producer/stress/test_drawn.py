@@ -3,6 +3,7 @@
 import io
 import statistics
 import wave
+from itertools import pairwise
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_constant_arrivals_are_as_far_apart_as_the_rate_says() -> None:
 def test_poisson_arrivals_know_nothing_of_each_other() -> None:
     """Gaps are exponential: as wide as their mean, and many in a second that are close together."""
     times = [at for at, _ in drawn()]
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(times)]
     assert len(times) == pytest.approx(5000, rel=0.05)
     assert statistics.mean(gaps) == pytest.approx(0.02, rel=0.05)
     assert statistics.stdev(gaps) == pytest.approx(0.02, rel=0.1)
