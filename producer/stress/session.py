@@ -18,7 +18,6 @@ from producer.stress.sampler import Sampler, cores
 from producer.stress.schedule import Arrivals, clip_choices, draw
 from producer.stress.sender import Senders
 from producer.stress.watcher import Watcher
-from storage.wire.messages import Keys
 
 _LEAD_SECONDS = 0.2  # from the drawing of a schedule to its first moment
 _LOOK_SECONDS = 0.1
@@ -76,8 +75,8 @@ class Session:
         shots, feed = self._feed(asked, start)
         self._watcher.follow(shots, feed)
         sampler = Sampler(
-            self._target.client.connection,
-            Keys(self._target.contract.prefix),
+            self._target.client,
+            self._target.contract.prefix,
             every_seconds=max(_LEAST_SAMPLE_SECONDS, asked.end_s / _SAMPLES),
             workers={each.result.fields.get("worker", "") for each in self._alone},
         )
@@ -94,7 +93,6 @@ class Session:
             sampler.stop()
         after = read_offset(self._time)
         self._read_results(list(shots.values()))
-        lanes = f"lanes could not be looked at: {sampler.fault}"
         return summarize(
             Ran(
                 asked=asked,
@@ -107,7 +105,7 @@ class Session:
                 foreign=self._watcher.foreign,
                 stopped=stopped,
                 samples=sampler.samples,
-                notes=[lanes] if sampler.fault else [],
+                notes=[f"{x} could not be looked at: {y}" for x, y in sampler.faults.items()],
             )
         )
 

@@ -43,8 +43,12 @@ def done(begun: Begun) -> Ending:
     """As it is by itself."""
     scores = scores_of(begun.delivery.fields[b"key"].decode())
     label = max(scores, key=scores.__getitem__)
-    told = {"label": label, "score": scores[label], "scores": json.dumps(scores)}
-    return Ending(Status.DONE, {**ABOUT, **told})
+    told: dict[str, str | int | float] = {
+        "label": label,
+        "score": scores[label],
+        "scores": json.dumps(scores),
+    }
+    return Ending(Status.DONE, ABOUT | told)
 
 
 class PacedWorker:
