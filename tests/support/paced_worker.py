@@ -61,14 +61,14 @@ class PacedWorker:
         self.end: Callable[[Begun], Ending | None] = done
         self.client: Any = connect(url, name="paced")
         self._seconds = seconds
-        self._stalled = 0.0
+        self._stalls: deque[float] = deque()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._streams = new_streams(JobStreams, self.client, Keys("emo"), "paced", 60)
 
     def stall(self, seconds: float) -> None:
         """Do nothing for so long, once."""
-        self._stalled = seconds
+        self._stalls.append(seconds)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -99,9 +99,11 @@ class PacedWorker:
             if not waiting:
                 free_at = 0.0
                 continue
-            stalled, self._stalled = self._stalled, 0.0
+            if self._stalls:
+                free_at = 0.0
+                self._stopped.wait(self._stalls.popleft())
             # What Redis takes meanwhile does not slow it down.
-            free_at = (free_at or time.monotonic()) + self._seconds + stalled
+            free_at = (free_at or time.monotonic()) + self._seconds
             if self._stopped.wait(max(0.0, free_at - time.monotonic())):
                 return
             each = waiting.popleft()

@@ -23,6 +23,7 @@ from tests.support.paced_worker import PacedWorker, done
 from tests.support.polling import until
 
 Stress = Callable[..., Result]
+ROOT = Path(__file__).resolve().parents[4]
 OPEN = ("--rate", "60", "--duration", "0.7s", "--warm-up", "0.2s", "--different", "3")
 NOT_FAILED = {0, 5}  # on a busy machine jobs may be sent late, and it says so
 
@@ -281,6 +282,21 @@ def test_a_lost_reply_sends_no_job_twice(
     assert ran.exit_code in NOT_FAILED, ran.output
     assert Unreliable.submissions > 14
     assert kept().run.refused == 0
+
+
+def test_a_producers_rights_are_enough(
+    stress: Stress, worker: PacedWorker, server: EmbeddedRedis
+) -> None:
+    """Lanes and workers are for operators to look at: that they were not seen is said."""
+    users = (ROOT / "deploy/redis/users.acl").read_text().splitlines()
+    (line,) = [line for line in users if line.startswith("user emo-producer ")]
+    rights = [word for word in line.split()[2:] if not word.startswith("#")]
+    worker.client.execute_command("ACL", "SETUSER", "emo-producer", *rights, ">secret")
+    ran = stress(*OPEN, EMO_REDIS_URL=server.url.replace("://", "://emo-producer:secret@"))
+    assert ran.exit_code in NOT_FAILED, ran.output
+    run = kept().run
+    assert not run.failed and run.jobs
+    assert {note.split()[0] for note in run.notes if "could not be" in note} == {"lanes", "workers"}
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_the_mean_of_one_after_another_hides_what_callers_wait_for(
     mean_ms = naive(*service)
     found = ours(*service)
     assert found.latency is not None and not found.failed
-    print(mean_ms, found.latency, found.late)
+    print(f"\nnaive: {mean_ms:g} ms on average\nours: {found.latency}\nlate: {found.late}")
     assert mean_ms < 150, "twenty jobs, of which one is slow"
     assert found.latency.p90_ms is not None and found.latency.p99_ms is not None
     assert found.latency.p90_ms > 200
