@@ -12,7 +12,7 @@ from producer.stress.report import Asked, Rates, Run, Sample, Second, Service, T
 from storage.percentiles import LEAST_RESULTS, P99, curve, percentile
 
 LEAST_SENT, MOST_LATE = 0.99, 0.01
-_KEPT_UP = 0.95
+_KEPT_UP, _FEW_JOBS = 0.95, 10  # a few are always under way
 _MOST_DOTS, _SLOWEST_DOTS = 1200, 60
 _BUCKETS = 60
 _ODD_DRIFT_SECONDS = 0.005
@@ -179,7 +179,8 @@ def _notes(ran: Ran, rates: Rates, results: Sequence[Result], open_at_end: int) 
         found.append("sending was stopped early, when the objective could not be met any more")
     if ran.foreign:
         found.append(f"{ran.foreign} jobs of others ended meanwhile: they shared the workers")
-    if rates.done < _KEPT_UP * rates.sent and ran.asked.rate is not None:
+    behind = rates.done < _KEPT_UP * rates.sent and open_at_end > _FEW_JOBS
+    if behind and ran.asked.rate is not None:
         found.append(
             f"the service did not keep up: {open_at_end} jobs were open when sending ended, and a "
             "longer run would show longer latencies"

@@ -173,7 +173,7 @@ def _steps(kept: Kept) -> list[Sheet]:
         return []
     rows = tuple((f"{rate:g}", "met" if met else "not met", why) for rate, met, why in kept.steps)
     title = f"The search for the highest rate with {kept.objective}"
-    return [Sheet(title, ("jobs a second", "", "why"), rows)]
+    return [Sheet(title, ("jobs a second", "objective", "why"), rows)]
 
 
 def _times(title: str, rows: dict[str, Times | None] | dict[str, Times]) -> Sheet:
