@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from producer.client import Client, Contract
-from storage.objects.store import ObjectStore, open_store
+from storage.objects.store import ManagedStore, open_store
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError, UnfitServer
 from storage.settings import InvalidSettings, SharedSettings, load
@@ -56,7 +56,7 @@ def client_of(chosen: SharedSettings) -> Client:
     return client
 
 
-def store_of(chosen: SharedSettings) -> ObjectStore | None:
+def store_of(chosen: SharedSettings) -> ManagedStore | None:
     """Where uploads go; None where EMO_STORE is not set."""
     if not chosen.store:
         return None

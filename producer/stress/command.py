@@ -29,7 +29,7 @@ from producer.stress.show import (
     sheets,
 )
 from producer.stress.uploads import placed
-from storage.objects.store import ObjectStore
+from storage.objects.store import ManagedStore
 
 __all__ = ["Plan", "Target", "as_json", "as_object", "as_page", "read_run", "stress"]
 
@@ -88,7 +88,7 @@ def stress(
     plan: Plan,
     target: Target,
     *,
-    store: ObjectStore | None,
+    store: ManagedStore | None,
     store_url: str,
     say: Callable[[str], None],
 ) -> Kept:

@@ -112,7 +112,7 @@ def _grid(y: Axis) -> list[str]:
     shapes = []
     for value in y.ticks:
         shapes.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" {_both(y, value)}/>')
-        shapes.append(_text(_LEFT - 6, y.y(value) + 4, _tick(value), anchor="end"))
+        shapes.append(_text(_LEFT - 6, y.y(value) + 4, _tick(value, y.high), anchor="end"))
     return shapes
 
 
@@ -122,7 +122,9 @@ def _bottom(
     last = ticks[-1] if ticks else 0.0
     shapes = []
     for value in ticks:
-        said = (named or {}).get(value, f"{_tick(value)} {unit if value == last else ''}".strip())
+        said = (named or {}).get(
+            value, f"{_tick(value, x.high)} {unit if value == last else ''}".strip()
+        )
         anchor = "end" if value == last else "middle"
         shapes.append(_text(x.x(value), _HEIGHT - _BOTTOM + 18, said, anchor=anchor))
     return shapes
@@ -145,8 +147,9 @@ def _text(x: float, y: float, said: str, *, anchor: str = "start", kind: str = "
     return f'<text class="{kind}" {at} text-anchor="{anchor}">{escape(said)}</text>'
 
 
-def _tick(value: float) -> str:
-    if value >= _LONG:
+def _tick(value: float, high: float) -> str:
+    """Thousands of an axis that is long are all told as such."""
+    if value and high >= _LONG:
         return f"{value / _THOUSAND:,g}k"
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 

@@ -8,7 +8,7 @@ from producer.stress.alone import Clip, StressFailed
 from producer.stress.clips import Lengths, draw_clips
 from storage.errors import JobError
 from storage.objects.local_files import named_files
-from storage.objects.store import ObjectStore
+from storage.objects.store import ManagedStore
 from storage.terminal.text import tell
 
 
@@ -18,7 +18,7 @@ def placed(
     *,
     different: int,
     seed: int,
-    store: ObjectStore | None,
+    store: ManagedStore | None,
     store_url: str,
 ) -> Iterator[list[Clip]]:
     """Clips that were drawn, or the audio files of a directory; what was uploaded is removed.
@@ -45,13 +45,13 @@ def placed(
         _remove([each.key for each in sources if each.uploaded], store)
 
 
-def _remove(keys: list[str], store: ObjectStore | None) -> None:
+def _remove(keys: list[str], store: ManagedStore | None) -> None:
     """Remove them, or say which are left and why."""
     left, why = [], ""
     for key in keys:
         try:
             assert store is not None
-            store.remove(key)
+            store.delete(key)
         except JobError as error:
             left.append(key)
             why = str(error)

@@ -88,8 +88,8 @@ class DirectoryStore:
                 _require_below(root, directory, where)
             _replace(directory, name, data)
 
-    def remove(self, key: str, *, bucket: str | None = None) -> None:
-        """See `ObjectStore.remove`. The directory that it leaves empty goes too, but for the root.
+    def delete(self, key: str, *, bucket: str | None = None) -> None:
+        """See `ManagedStore.delete`. The directory that it leaves empty goes too, but for the root.
 
         A symlink is removed itself, not what it leads to.
         """

@@ -141,8 +141,8 @@ class S3Store:
                 num_parallel_uploads=1,  # the SDK would start threads of its own
             )
 
-    def remove(self, key: str, *, bucket: str | None = None) -> None:
-        """See `ObjectStore.remove`."""
+    def delete(self, key: str, *, bucket: str | None = None) -> None:
+        """See `ManagedStore.delete`."""
         bucket = bucket or self._bucket
         with suppress(ObjectNotFound), _translated(f"bucket {bucket!r}, key {key!r}", key):
             self._client.remove_object(bucket, key)

@@ -63,14 +63,18 @@ class ObjectStore(ObjectSource, Protocol):
     ) -> None:
         """Store `data` under the key, all of it or nothing. Raises as `fetch` does."""
 
-    def remove(self, key: str, *, bucket: str | None = None) -> None:
-        """Remove the object; where there is none, nothing. Raises as `fetch` does."""
-
     def check(self) -> None:
         """Raise AccessDenied or StorageUnavailable, saying what to do, unless it can be read."""
 
     def serves(self) -> None:
         """Raise StorageUnavailable unless it answers now; to be refused is an answer."""
+
+
+class ManagedStore(ObjectStore, Protocol):
+    """A store whose objects can also be deleted."""
+
+    def delete(self, key: str, *, bucket: str | None = None) -> None:
+        """Delete the object; none of that key is no error. Raises as `fetch` does."""
 
 
 def open_store(
@@ -82,7 +86,7 @@ def open_store(
     timeout_seconds: float = 60,
     connections: int = 32,
     buckets: Collection[str] | None = None,
-) -> ObjectStore:
+) -> ManagedStore:
     """The store that `s3://host:port/bucket`, `s3s://…` (TLS) or `file:///directory` names.
 
     Objects of its own bucket and of `buckets` can be fetched; where that is None, of any. Connects

@@ -62,29 +62,29 @@ def test_keys_are_file_names_as_they_stand(store: DirectoryStore, root: Path, ke
     assert (root / key).read_bytes() == read(store, key) == b"RIFF"
 
 
-def test_remove(store: DirectoryStore, root: Path) -> None:
+def test_delete(store: DirectoryStore, root: Path) -> None:
     """The object goes, and its directory with the last in it; once more is no error."""
     store.put("new/a.wav", b"RIFF", content_type="audio/wav")
     store.put("new/b.wav", b"RIFF", content_type="audio/wav")
     for _ in range(2):
-        store.remove("new/a.wav")
+        store.delete("new/a.wav")
     assert [path.name for path in (root / "new").iterdir()] == ["b.wav"]
-    store.remove("new/b.wav")
-    store.remove("nowhere/b.wav")
+    store.delete("new/b.wav")
+    store.delete("nowhere/b.wav")
     assert not (root / "new").exists()
     store.put("top.wav", b"RIFF", content_type="audio/wav")
-    store.remove("top.wav")
+    store.delete("top.wav")
     assert root.is_dir()
 
 
-def test_remove_touches_nothing_outside(store: DirectoryStore, root: Path) -> None:
+def test_delete_touches_nothing_outside(store: DirectoryStore, root: Path) -> None:
     """By no path and by no link; a link itself may go."""
     (root / "out").symlink_to(root.parent)
     (root / "link.wav").symlink_to(root.parent / "secret")
     for key in ("../secret", "out/secret", str(root.parent / "secret")):
         with pytest.raises(AccessDenied):
-            store.remove(key)
-    store.remove("link.wav")
+            store.delete(key)
+    store.delete("link.wav")
     assert not (root / "link.wav").is_symlink()
     assert (root.parent / "secret").read_bytes() == b"secret"
 
