@@ -41,6 +41,9 @@ def take_alone(
         client.submit(job, lane)
         try:
             (result,) = client.wait([job.id], timeout_seconds=timeout_seconds)
+        except KeyboardInterrupt:
+            client.cancel(job.id)
+            raise
         except TimeoutError:
             client.cancel(job.id)
             raise StressFailed(

@@ -35,6 +35,8 @@ __all__ = ["Plan", "Target", "as_json", "as_object", "as_page", "read_run", "str
 
 _TOLD_SECONDS = 10.0
 
+MOST_JOBS = 1_000_000  # half a gigabyte of them
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -70,6 +72,9 @@ class Plan:
             raise ValueError("name the load: --rate R or --concurrency C")
         if duration_s <= 0:
             raise ValueError("--duration: must be more than 0")
+        planned = (rate or 0.0) * (warm_up_s + duration_s)
+        if not planned <= MOST_JOBS:
+            raise ValueError(f"--rate: {planned:,.0f} jobs in one run; {MOST_JOBS:,} are the most")
         asked = Asked(
             clips=source.value if isinstance(source, Lengths) else "files",
             different=different,
@@ -163,5 +168,7 @@ def closing(kept: Kept, before: Run | None) -> list[str]:
 
 def require_writable(path: Path | None) -> None:
     """Raise OSError now for a file that could not be written after the run."""
-    if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
+    if path is None:
+        return
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise OSError(f"{path}: cannot be written")

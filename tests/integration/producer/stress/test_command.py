@@ -17,9 +17,10 @@ from producer.client import Client, Job, Lane, Submitted
 from producer.stress import session
 from producer.stress.report import Kept, read_run
 from storage.queue.entries import Begun, Ending
+from storage.queue.workers import Words
 from storage.redis.embedded import EmbeddedRedis
-from storage.wire.messages import Status
-from tests.support.paced_worker import PacedWorker, done
+from storage.wire.messages import Keys, Status
+from tests.support.paced_worker import ABOUT, PacedWorker, done
 from tests.support.polling import until
 
 Stress = Callable[..., Result]
@@ -67,6 +68,10 @@ def kept(place: Path = Path("run.json")) -> Kept:
 
 def test_an_open_loop(stress: Stress, worker: PacedWorker, tmp_path: Path) -> None:
     """What was drawn is sent, once; all of it ends, and nothing of it stays in the store."""
+    words = Words(worker.client, Keys("emo"), str(ABOUT["worker"]), lease_seconds=60)
+    words.tell({"device_share": 0.5, "tape_fill": 0.75})
+    others = Words(worker.client, Keys("emo"), "of-another-2-00000000", lease_seconds=60)
+    others.tell({"device_share": 1.0, "tape_fill": 1.0})
     ran = stress(*OPEN, "--page", "run.html")
     run = kept().run
     assert ran.exit_code in NOT_FAILED, ran.output
@@ -82,7 +87,8 @@ def test_an_open_loop(stress: Stress, worker: PacedWorker, tmp_path: Path) -> No
     assert run.verdict.upper() in ran.stderr
     assert "latency, as intended" in ran.stdout
     assert "<svg" in Path("run.html").read_text()
-    assert len([x for x in run.samples if x.queued is not None]) >= 1
+    assert [x.queued for x in run.samples if x.queued is not None]
+    assert {(x.device_busy, x.tape_fill) for x in run.samples} == {(0.5, 0.75)}
     seen = {int(key.split(b"-")[-1]) for key in worker.client.keys("emo:result:stress-*-1-*")}
     assert seen == set(range(len(seen))), "each under an id of its own"
 
@@ -311,6 +317,10 @@ def test_a_producers_rights_are_enough(
         (("--clips", "five", "--find-max", "--slo", "p99<2s", "--concurrency", "2"), "leave out"),
         (("--clips", "five", "--rate", "1", "--duration", "0"), "--duration: must be more than 0"),
         (("--clips", "five", "--rate", "1", "--page", "/nowhere/run.html"), "cannot be written"),
+        (("--clips", "five", "--rate", "1", "--save", "/"), "/: cannot be written"),
+        (("--clips", "five", "--rate", "1e9"), "1,000,000 are the most"),
+        (("--clips", "five", "--rate", "inf"), "1,000,000 are the most"),
+        (("--clips", "five", "--rate", "nan"), "greater than or equal to 0.001"),
         (("--clips", "five", "--rate", "1", "--duration", "soon"), "write it as 30s, 2m or 1h"),
     ],
 )
