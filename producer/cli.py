@@ -13,6 +13,7 @@ from producer.commands.export import export, purge_uploads
 from producer.commands.exporter import exporter
 from producer.commands.follow import status, wait
 from producer.commands.lanes import lanes
+from producer.commands.stress import stress
 from producer.commands.submit import submit
 from producer.commands.top import top
 from producer.commands.webhooks import webhooks
@@ -21,7 +22,7 @@ from producer.program import fail
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-for command in (submit, status, wait, cancel, top, export, control, exporter):
+for command in (submit, status, wait, cancel, top, stress, export, control, exporter):
     app.command()(command)
 app.command("purge-uploads")(purge_uploads)
 app.add_typer(lanes, name="lanes")
