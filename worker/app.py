@@ -34,7 +34,7 @@ from worker.fitness.breaker import Breaker
 from worker.fitness.guard import UNGUARDED, Guard
 from worker.fitness.self_test import SelfTest
 from worker.pipeline.budget import ByteBudget
-from worker.pipeline.capacity import affordable_jobs, jobs_for
+from worker.pipeline.capacity import affordable_jobs, descriptors_of, jobs_for
 from worker.pipeline.threads import Pipeline, SettleTasks, Stage
 from worker.settings import WorkerSettings
 from worker.stages.decode import Decode
@@ -52,8 +52,6 @@ EXIT_SECOND_SIGNAL = 130
 _INTAKE_SECONDS = 2.0  # a blocking read takes one
 _CLOSE_SECONDS = 2.0
 _PULSE_STOP_SECONDS = 1.0
-# Of a decode process: its socket, its handle, its spool file, and what it has decoded.
-_DECODE_DESCRIPTORS = 4
 _FLOAT32_BYTES = 4
 _PULSE_SECONDS = 10.0  # the longest wait for the reply to a heartbeat
 
@@ -123,9 +121,8 @@ def assemble(
         settle=settle,
         capacity=affordable_jobs(
             settings.jobs_in_flight or jobs_for(engine.tape_slots),
-            beside=settings.fetch_threads  # a connection each
-            + _DECODE_DESCRIPTORS * settings.decode_processes
-            + MOST_CONNECTIONS,
+            beside=MOST_CONNECTIONS
+            + descriptors_of(settings.fetch_threads, settings.decode_processes),
         ),
         budget=budget,
         max_wait_seconds=settings.max_wait_seconds,

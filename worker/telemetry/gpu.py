@@ -76,6 +76,12 @@ class Gpus:
         handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
         return [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
 
+    @property
+    def cuda(self) -> tuple[int, int] | None:
+        """The newest CUDA that the driver serves, (major, minor); None where it does not tell."""
+        version = _sensor(pynvml.nvmlSystemGetCudaDriverVersion_v2)
+        return None if version is None else (version // 1000, version % 1000 // 10)
+
     def read(self, uuid: str) -> GpuReading:
         """What it says now. Raises NoGpu where it has gone."""
         try:
