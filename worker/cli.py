@@ -16,6 +16,7 @@ from worker.bench.clips import Lengths
 from worker.bench.report import Part
 from worker.bench.stores import Format, Store
 from worker.commands.classify import classify
+from worker.commands.doctor import doctor
 from worker.commands.gpu import gpu
 from worker.commands.program import (
     EXIT_FAILED,
@@ -37,6 +38,7 @@ from worker.settings import WorkerSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(classify)
+app.command()(doctor)
 app.command()(gpu)
 
 

@@ -34,6 +34,10 @@ class NoGpu(RuntimeError):
     """No GPU of NVIDIA's can be asked; says why, and what to do."""
 
 
+class NoDriver(NoGpu):
+    """There is no driver of NVIDIA's at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A program that has a context on a GPU."""
@@ -100,7 +104,8 @@ def opened() -> Iterator[Gpus]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        raise NoGpu(_why(error)) from error
+        missing = error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
+        raise (NoDriver if missing else NoGpu)(_why(error)) from error
     try:
         gpus = Gpus()
         if not gpus.uuids:
