@@ -28,10 +28,14 @@ class Lacking(NamedTuple):
     keys: list[str]
 
 
+def is_refused(error: Exception) -> bool:
+    """Whether the user of a connection may not do what was asked; not even connect, perhaps."""
+    return isinstance(error, NoPermissionError)
+
+
 def harmless(key: str) -> dict[str, _Command]:
     """Each command in a form that does nothing, where there is no such key; by its name in ACLs."""
     return {
-        "client|setname": ("CLIENT", "SETNAME", _MEMBER),
         "del": ("DEL", key),
         "evalsha": ("EVALSHA", _NO_SCRIPT, 0),
         "exists": ("EXISTS", key),
@@ -101,7 +105,12 @@ def touching(keys: Keys, name: str) -> dict[str, _Command]:
 
 
 def lacking(client: Client, keys: Keys) -> Lacking:
-    """What the client's user may not. Raises RedisError where the server is away."""
+    """What the client's user may not.
+
+    Raises RedisError where the server is away, or the user may not even name its connection.
+    """
+    pool = client.connection_pool
+    pool.release(pool.get_connection())  # which fails where it may not be named
     name = f"doctor-{secrets.token_hex(8)}"  # nobody's job, and nobody's batch
     key = keys.result(name)
     commands = list(_refused(client, harmless(key)))
@@ -129,7 +138,7 @@ def _denied(client: Client, commands: dict[str, _Command]) -> Iterator[str]:
             yield key
 
 
-def _try(client: Client, command: _Command) -> NoPermissionError | None:
+def _try(client: Any, command: _Command) -> NoPermissionError | None:
     try:
         client.execute_command(*command)
     except NoPermissionError as error:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from storage.queue.rights import lacking
+from storage.queue.rights import is_refused, lacking
 from storage.redis.connection import Client, RedisError, UnfitServer, check_server, connect
 from storage.redis.durability import eviction, forgetting
 from storage.wire.messages import Keys
@@ -77,11 +77,14 @@ class Server:
                 yield fail(str(error), "EMO_REDIS_URL names it", _SEE)
                 return
             except RedisError as error:
-                yield fail(
-                    f"EMO_REDIS_URL: {error}",
-                    "see that the server runs, and that address, user, password and TLS are right",
-                    _SEE,
-                )
+                refused = list(self._lacking(client)) if is_refused(error) else []
+                yield from refused or [
+                    fail(
+                        f"EMO_REDIS_URL: {error}",
+                        "see that it runs, and that address, user, password and TLS are right",
+                        _SEE,
+                    )
+                ]
                 return
         name = f"Valkey {server['valkey_version']}" if "valkey_version" in server else ""
         name = name or f"Redis {server.get('redis_version', '?')}"
@@ -186,16 +189,23 @@ class Server:
             yield ok(f"less than {max(skew, 0.1):.1f} s apart")
 
     def _rights(self, client: Client) -> Iterable[Line]:
-        found = lacking(client, self._keys)
+        lacks = list(self._lacking(client))
+        yield from lacks or [ok("the user of EMO_REDIS_URL may do all that a worker does")]
+
+    def _lacking(self, client: Client) -> Iterable[Line]:
+        """What its user may not; nothing where it may do all, or not even that can be asked."""
         todo = "take deploy/redis/users.acl, and load it: `ACL LOAD`"
+        try:
+            found = lacking(client, self._keys)
+        except RedisError as error:
+            yield fail(f"EMO_REDIS_URL: {error}", todo, _SEE)
+            return
         if found.commands:
             names = ", ".join(name.upper().replace("|", " ") for name in found.commands)
             yield fail(f"the user of EMO_REDIS_URL may not run {names}", todo, _SEE)
         if found.keys:
             named = ", ".join(found.keys)
             yield fail(f"the user of EMO_REDIS_URL may not use the keys {named}", todo, _SEE)
-        if not any(found):
-            yield ok("the user of EMO_REDIS_URL may do all that a worker does")
 
 
 def _info(client: Client, section: str) -> Mapping[str, Any]:

@@ -71,7 +71,7 @@ def _cuda_error() -> str:
     import torch  # noqa: PLC0415 (as above)
 
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # it has no types
     except (RuntimeError, AssertionError) as error:
         return _headline(error)
     return ""
