@@ -48,7 +48,7 @@ def fail(text: str, todo: str, see: str) -> Line:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing to look at. `needs` names a check of its category without which it has no sense."""
+    """One thing to look at. `needs`: a check of its category that must not fail first."""
 
     name: str
     look: Callable[[], Iterable[Line]]
