@@ -76,6 +76,7 @@ def harmless(key: str) -> dict[str, _Command]:
         "zadd": ("ZADD", key, "XX", 1, _MEMBER),
         "zrangebyscore": ("ZRANGEBYSCORE", key, 0, 0),
         "zrem": ("ZREM", key, _MEMBER),
+        "zremrangebyscore": ("ZREMRANGEBYSCORE", key, 0, 0),
     }
 
 
@@ -94,10 +95,11 @@ def touching(keys: Keys, name: str) -> dict[str, _Command]:
         key: ("XADD", key, "NOMKSTREAM", _NO_ID, "field", "value")
         for key in (*keys.lanes, keys.results, keys.dead, keys.batches)
     }
-    hashes = [keys.result(name), keys.batch(name), keys.failures(name)]
+    hashes = [keys.result(name), keys.batch(name), keys.failures(name), keys.worker(name)]
     return {
         **streams,
         keys.delayed: ("ZREM", keys.delayed, _MEMBER),
+        keys.workers: ("ZREM", keys.workers, _MEMBER),
         keys.healed: ("HDEL", keys.healed, _MEMBER),
         keys.paused: ("HGETALL", keys.paused),
         **{key.replace(name, "*"): ("DEL", key) for key in hashes},

@@ -73,6 +73,7 @@ class Keys:
         self.healed = f"{prefix}:healed"
         self.batches = f"{prefix}:batches"
         self.paused = f"{prefix}:paused"
+        self.workers = f"{prefix}:workers"
         self.lanes = [self.lane(lane) for lane in Lane]
 
     def lane(self, lane: Lane) -> str:
@@ -90,6 +91,10 @@ class Keys:
     def failures(self, batch: str) -> str:
         """The list of a batch's jobs that failed, the newest first."""
         return f"{self.prefix}:batch-failures:{batch}"
+
+    def worker(self, name: str) -> str:
+        """The hash in which a worker says how it is."""
+        return f"{self.prefix}:worker:{name}"
 
     def result(self, job_id: str) -> str:
         """The hash that holds a job's state and result."""

@@ -182,7 +182,7 @@ def test_each_right_that_lacks_is_named(as_user: Callable[[str], rights.Lacking]
 
 def test_keys_that_are_closed_are_named(as_user: Callable[[str], rights.Lacking]) -> None:
     """Those, while the commands themselves may be run."""
-    open_keys = "~emo:jobs* ~emo:result:* ~emo:results ~emo:batch* ~emo:paused ~emo:healed"
+    open_keys = "~emo:jobs* ~emo:result* ~emo:batch* ~emo:paused ~emo:healed ~emo:worker*"
     lacks = as_user(worker_rules().replace("~emo:*", open_keys))
     assert lacks == ([], ["emo:dead", "emo:delayed"])
     lacks = as_user(worker_rules().replace("~emo:*", "~other:*"))
