@@ -27,7 +27,7 @@ FEW_FILES = 300
 
 
 def doctor(
-    place: Path, *options: str, limit: int | None = None, **variables: str
+    place: Path, *options: str, variables: dict[str, str], limit: int | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run it there, with these variables alone, where so many files may be opened."""
 
@@ -93,7 +93,8 @@ def said(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 def test_where_all_is_well(surroundings: dict[str, str], tmp_path: Path) -> None:
     """Nothing warns, and everything was looked at but what there is none of."""
-    ran = doctor(tmp_path, "--json", "--strict", **surroundings, PYTHONPROFILEIMPORTTIME="1")
+    shown = surroundings | {"PYTHONPROFILEIMPORTTIME": "1"}
+    ran = doctor(tmp_path, "--json", "--strict", variables=shown)
     found = said(ran)
     worse = [each for each in found["findings"] if each["state"] in ("warn", "fail")]
     assert (worse, found["state"], ran.returncode) == ([], "ok", 0)
@@ -123,7 +124,7 @@ def test_where_much_is_wrong(surroundings: dict[str, str], model: Path, tmp_path
                 tmp_path,
                 *("--rate", "1000"),
                 limit=FEW_FILES,
-                **surroundings
+                variables=surroundings
                 | {
                     "EMO_REDIS_URL": f"redis://poor:hush-hush@127.0.0.1:{port}",
                     "EMO_STORE": surroundings["EMO_STORE"].replace("/audio", "/another"),
@@ -170,12 +171,14 @@ def test_where_much_is_wrong(surroundings: dict[str, str], model: Path, tmp_path
         assert fault in text, ran.stdout
     assert "hush-hush" not in ran.stdout + ran.stderr
     assert SECRET_KEY not in ran.stdout + ran.stderr
-    assert "Traceback" not in ran.stderr
+    assert ran.stderr == ""
 
 
 def test_before_anything_is_started(tmp_path: Path) -> None:
     """Without a setting at all."""
-    ran = doctor(tmp_path, "--pre", "--json", EMO_METRICS_ADDRESS="", EMO_TYPO="1")
+    ran = doctor(
+        tmp_path, "--pre", "--json", variables={"EMO_METRICS_ADDRESS": "", "EMO_TYPO": "1"}
+    )
     found = said(ran)
     assert {each["category"] for each in found["findings"]} == {
         *("settings", "machine", "torch", "decoding"),
@@ -186,7 +189,11 @@ def test_before_anything_is_started(tmp_path: Path) -> None:
 
 def test_wrong_settings(tmp_path: Path) -> None:
     """They are a fault like any other, and what holds a secret is not shown."""
-    ran = doctor(tmp_path, "--json", EMO_LEASE_SECONDS="soon", EMO_REDIS_URL="redis://:hush@[")
+    ran = doctor(
+        tmp_path,
+        "--json",
+        variables={"EMO_LEASE_SECONDS": "soon", "EMO_REDIS_URL": "redis://:hush@["},
+    )
     assert ran.returncode == 1
     texts = [each["text"] for each in said(ran)["findings"]]
     assert any("EMO_LEASE_SECONDS=soon" in text for text in texts)

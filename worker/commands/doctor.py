@@ -1,6 +1,7 @@
 """`doctor`: what is wrong with this machine, and with all that a worker needs."""
 
 import sys
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -43,7 +44,8 @@ def doctor(
         looking = examination(load(WorkerSettings), pre=pre, rate=rate)
     except InvalidSettings as error:
         looking = without_settings(error.problems)
-    findings = list(looking)
+    with Console(stderr=True).status("looking around") if sys.stderr.isatty() else nullcontext():
+        findings = list(looking)
     if as_json:
         say(json_line(to_json(findings)))
     else:

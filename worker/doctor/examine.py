@@ -28,16 +28,16 @@ def examine(categories: Sequence[Category], *, secrets: Sequence[str] = ()) -> I
 
 def _all(category: Category) -> list[Finding]:
     """What the checks of one category say, in order."""
-    failed: set[str] = set()  # or not looked at, for that reason
+    failed: dict[str, str] = {}  # or not looked at: for which one
     findings = []
     for check in category.checks:
-        if check.needs in failed:
-            lines = [skipped(f"not looked at: {check.needs} comes first")]
-            failed.add(check.name)
+        if reason := failed.get(check.needs):
+            lines = [skipped(f"not looked at: {reason} comes first")]
+            failed[check.name] = reason
         else:
             lines = _within_time(check)
         if any(line.state is State.FAIL for line in lines):
-            failed.add(check.name)
+            failed[check.name] = check.name
         findings += [Finding(category.name, check.name, line) for line in lines]
     return findings
 

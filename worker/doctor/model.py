@@ -33,7 +33,7 @@ def _files(settings: WorkerSettings) -> Iterable[Line]:
         yield warn(
             f"EMO_MODEL={name}: weights at random, whose labels mean nothing",
             f"for real ones: EMO_MODEL={hub.DEFAULT_MODEL}",
-            "model.md#the-model-where-it-comes-from-and-what-is-verified",
+            _SEE,
         )
         return
     try:
@@ -53,7 +53,7 @@ def _files(settings: WorkerSettings) -> Iterable[Line]:
         yield warn(
             f"{directory}: weights at random, whose labels mean nothing",
             f"for real ones: EMO_MODEL={hub.DEFAULT_MODEL}",
-            "model.md#the-model-where-it-comes-from-and-what-is-verified",
+            _SEE,
         )
     revision = known.revision if known else "local"
     yield ok(f"{directory}: {len(config.labels)} labels, revision {revision}")

@@ -68,6 +68,7 @@ class Server:
             return
         with self._client() as client:
             try:
+                client.ping()  # which connects
                 began = time.perf_counter()
                 client.ping()
                 seconds = time.perf_counter() - began
@@ -135,7 +136,7 @@ class Server:
         if not most:
             yield warn(
                 f"it has no maxmemory, and uses {used / _MEGA:.0f} MB: a full machine kills it",
-                "set maxmemory to what this machine can spare, a half for copies on rewriting",
+                "set it to half of what the machine has for Redis: rewriting its file may copy all",
                 "doctor.md#redis-memory",
             )
             return

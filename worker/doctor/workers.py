@@ -121,7 +121,9 @@ def _same_settings(told: Sequence[Worker], settings: WorkerSettings) -> Iterable
         if len(values) > 1:
             agreed = False
             yield warn(
-                f"{variable} differs: {_listed(values)}", "give all the same, or a prefix", _SEE
+                f"{variable} differs: {_listed(values)}",
+                "give all the same; those that are to differ, a prefix of their own",
+                _SEE,
             )
     if agreed:
         yield ok("all have the settings that they should agree on, and so has whoever asks")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pynvml.CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
 
 
-def checks(asked: str = "cuda", /, **report: dict[str, object]) -> Category:
+def checks(asked: str = "cuda", /, **report: Any) -> Category:
     """The checks, of a torch that said this, or of the one that is found."""
     settings = WorkerSettings(device=asked)
     if not report:
@@ -134,7 +135,7 @@ def test_a_torch_that_does_not_import(
     monkeypatch.setenv("PYTHONPATH", broken_torch(tmp_path / "stub", source))
     limit = 1.0 if said == "hung" else 30.0
     settings = WorkerSettings(device="cpu")
-    category = Torch(settings, lambda *asked: ask_torch(*asked, limit)).category()
+    category = Torch(settings, lambda *said: ask_torch(said[0], said[1], limit)).category()
     told = found(category)
     ((state, text),) = told["import"]
     assert (state, said in text) == (State.FAIL, True)
@@ -203,7 +204,7 @@ def test_what_a_gpu_can(
     """Graphs and kernels need an Ampere GPU, and Triton."""
     device = {**GPU, "capability": capability}
     steps = {"imported": IMPORTED, "device": device, "computed": {"total": 1.0}}
-    category = checks(**steps, kernels=kernels)  # type: ignore[arg-type]  # as said
+    category = checks(**steps, kernels=kernels)
     found_state, text = one(category, "GPU")
     assert (found_state, said in text) == (state, True)
 
@@ -212,7 +213,7 @@ def test_a_gpu_that_others_have_filled(card: Card) -> None:
     """Who is on it is named."""
     card(memory_used=23_000_000_000)
     steps = {"imported": IMPORTED, "device": GPU, "computed": {"total": 1.0}, "kernels": {}}
-    *_, (state, text) = found(checks(**steps))["GPU"]  # type: ignore[arg-type]  # as said
+    *_, (state, text) = found(checks(**steps))["GPU"]
     assert (state, "4242" in text, "EMO_TAPE_SLOTS" in text) == (State.WARN, True, True)
 
 
