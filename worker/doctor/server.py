@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from storage.queue.rights import is_refused, lacking
@@ -53,6 +54,8 @@ class Server:
 
     def _asked(self, look: Callable[[Client], Iterable[Line]]) -> Iterable[Line]:
         with self._client() as client:
+            with suppress(RedisError):  # of a cluster, be sent to the node that has our keys
+                client.exists(self._keys.results)
             try:
                 yield from look(client)
             except RedisError as error:

@@ -1,21 +1,20 @@
 """torch, driver, GPU, allocators and compiler that are not as they should be."""
 
 import ctypes
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.support import nvml
 from tests.support.findings import found, one
 from tests.support.torch_stub import broken_torch, torch_of
-from worker.doctor.compiler import compiler
 from worker.doctor.device import Torch
-from worker.doctor.findings import Category, Check, State
+from worker.doctor.findings import Category, State
 from worker.doctor.torch_report import TorchReport, ask_torch
+from worker.engine import report
 from worker.settings import WorkerSettings
 
 # In torch's own words.
@@ -181,11 +180,33 @@ def test_what_torch_says_of_a_device(error: str, todo: str) -> None:
     assert (state, todo in text) == (State.FAIL, True)
 
 
+def test_the_steps_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a kernel, of a torch that has a GPU and no Triton that would go with it."""
+    monkeypatch.setenv("PYTHONPATH", torch_of(tmp_path / "stub", capability=(9, 0)))
+    said = ask_torch("cuda", "auto")
+    assert said.fault == ""
+    assert list(said.steps) == ["imported", "device", "computed", "kernels"]
+    assert said.of("device") == GPU
+    assert said.of("computed") == {"total": 1000.0}
+    assert said.of("kernels")["error"]
+
+
+def test_a_kernel_is_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of ours, by Triton: here by its interpreter, or on the GPU that there is."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    report._run_a_kernel(device)
+    assert capsys.readouterr().out == '{"step": "kernels"}\n'
+
+
 def test_a_crash_between_two_steps_is_named(card: Card) -> None:
     """By the step."""
     card()
-    report = TorchReport({"imported": IMPORTED, "device": GPU}, "it was killed by signal 7")
-    category = Torch(WorkerSettings(device="cuda"), lambda *_: report).category()
+    said = TorchReport({"imported": IMPORTED, "device": GPU}, "it was killed by signal 7")
+    category = Torch(WorkerSettings(device="cuda"), lambda *_: said).category()
     assert "computing on cuda:0 failed: it was killed by signal 7" in one(category, "device")[1]
 
 
@@ -234,66 +255,6 @@ def test_variables_that_change_how_memory_is_taken(
     monkeypatch.setenv(name, value)
     state, text = one(checks("cpu", imported=IMPORTED), "allocators")
     assert (state, name in text) == (State.WARN, True)
-
-
-def built(cache: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[State, str]:
-    """What the check of the compiler says, with its cache there."""
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(cache))
-    return one(Category("c", (Check("compiler", lambda: compiler(wanted=True)),)), "compiler")
-
-
-def test_a_compiler_and_a_cache_as_they_should_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A library is built and loaded, and nothing of it stays, not even the cache."""
-    assert built(tmp_path / "not" / "there", monkeypatch)[0] is State.OK
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor one that CC names and that is not there."""
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "no C compiler" in built(tmp_path, monkeypatch)[1]
-    monkeypatch.setenv("CC", "/no/such/cc")
-    assert "/no/such/cc" in built(tmp_path, monkeypatch)[1]
-
-
-def test_a_compiler_without_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the headers of Python are not installed."""
-    gcc = shutil.which("gcc")
-    assert gcc
-    poor = tmp_path / "cc"
-    poor.write_text(f'#!/bin/sh\nfor a; do shift; case "$a" in -I*) ;; *) set -- "$@" "$a";; esac; '
-                    f'done\nexec {gcc} -nostdinc "$@"\n')  # fmt: skip
-    poor.chmod(0o755)
-    monkeypatch.setenv("CC", str(poor))
-    state, text = built(tmp_path, monkeypatch)
-    assert (state, "Python.h" in text, "python3-dev" in text) == (State.WARN, True, True)
-
-
-def test_a_cache_that_is_mounted_noexec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can be loaded from it."""
-    mount = ["mount", "-t", "tmpfs", "-o", "noexec,size=4m", "tmpfs", str(tmp_path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("NO right to mount here: nothing was tested on a noexec cache")
-    try:
-        state, text = built(tmp_path / "cache", monkeypatch)
-    finally:
-        subprocess.run(["umount", "--lazy", tmp_path], check=True)
-    assert (state, "noexec" in text) == (State.WARN, True)
-
-
-def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even by root."""
-    state, text = built(Path("/proc/self/cache"), monkeypatch)
-    assert (state, "TRITON_CACHE_DIR" in text) == (State.WARN, True)
-
-
-def test_the_cpu_needs_no_compiler() -> None:
-    """So it is not asked for."""
-    (line,) = compiler(wanted=False)
-    assert line.state is State.SKIPPED
 
 
 def test_the_stand_in_has_what_is_asked_of_it() -> None:
