@@ -3,76 +3,145 @@
 import base64
 import hashlib
 import os
+import re
 import secrets
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
-from minio.error import InvalidResponseError, S3Error
+from minio import Minio
+from minio.error import InvalidResponseError, S3Error, ServerError
+from urllib3.exceptions import HTTPError
 
 from storage.errors import AccessDenied, JobError, StorageUnavailable
-from storage.objects.directory import _FORBIDDEN, DirectoryStore
-from storage.objects.s3 import PROBE_KEY, S3Store, _answer, _translated
-from storage.objects.store import ObjectStore
+from storage.objects.bounded_http import bounded_pool
 
-# How servers say that a body is not what its digest says: they have asked for the rights by then.
-_REFUSED = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"}
+_PROBE = "emostream-doctor"
 _BODY = b"emostream doctor"
+_REGION = "us-east-1"
+# How servers say that a body is not what its digest says: they have asked for the rights by then.
+_WRONG_DIGEST = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"}
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_Errors = (S3Error, InvalidResponseError, ServerError)
 
 
-def try_listing(store: ObjectStore) -> None:
-    """Raise AccessDenied or StorageUnavailable, saying what to do, unless it can be listed."""
-    if isinstance(store, S3Store):
-        with _translated(_where(store), PROBE_KEY):
-            next(iter(store._client.list_objects(store._bucket, prefix=PROBE_KEY)), None)
-    else:
-        store.serves()  # which lists a directory
+class Trial(Protocol):
+    """A store to be tried. Both raise AccessDenied or StorageUnavailable, saying what is wrong."""
+
+    def list(self) -> None:
+        """List what is there, or a little of it."""
+
+    def write(self, prefix: str) -> str:
+        """Have it write below `prefix`; the key of what could not be deleted again, or ""."""
 
 
-def try_writing(store: ObjectStore, prefix: str) -> str:
-    """Raise as `put` does unless objects can be put below `prefix`.
-
-    Of an S3 server, an object is asked for whose digest is wrong: it is refused after the rights
-    were looked at. Where it is taken nonetheless, it is deleted; returns the key if it stays.
-    """
-    if isinstance(store, S3Store):
-        return _try_s3(store, f"{prefix}{PROBE_KEY}-{secrets.token_hex(8)}")
-    assert isinstance(store, DirectoryStore)
-    _try_directory(store, prefix)
-    return ""
+def open_trial(
+    url: str, *, access_key: str, secret_key: str, region: str, timeout_seconds: float
+) -> Trial:
+    """Of a URL that `open_store` takes. Connects to nothing."""
+    if urlsplit(url).scheme == "file":
+        return _Directory(Path(unquote(urlsplit(url).path)))
+    return _S3(url, access_key, secret_key, region or _REGION, timeout_seconds)
 
 
-def _try_s3(store: S3Store, key: str) -> str:
-    digest = base64.b64encode(hashlib.md5(b"another", usedforsecurity=False).digest()).decode()
-    client, bucket = store._client, store._bucket
-    with _translated(f"{_where(store)}, key {key!r}", key):
+class _Directory:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def list(self) -> None:
         try:
-            # The SDK has no public way to give a digest of one's own.
-            client._execute("PUT", bucket, key, body=_BODY, headers={"Content-MD5": digest})
-        except (S3Error, InvalidResponseError) as error:
-            if _answer(error).code in _REFUSED:
-                return ""
-            raise
-    try:
-        with _translated(_where(store), key):
-            client.remove_object(bucket, key)
-    except JobError:
-        return key
-    return ""
+            with os.scandir(self._root) as entries:
+                next(entries, None)
+        except OSError as error:
+            raise _failed(self._root, "listed", error) from error
 
-
-def _try_directory(store: DirectoryStore, prefix: str) -> None:
-    """Write a file without a name in the deepest directory that there is on the way."""
-    with store._opened_root():
-        below = store._root / prefix.rpartition("/")[0]
+    def write(self, prefix: str) -> str:
+        """A file without a name, in the deepest directory that there is on the way."""
+        below = self._root / prefix.rpartition("/")[0]
         place = next(path for path in (below, *below.parents) if path.is_dir())
         try:
             with tempfile.TemporaryFile(dir=place, buffering=0) as file:
                 file.write(_BODY)
         except OSError as error:
-            text = f"{place}: cannot be written to ({error.strerror})"
-            if error.errno in _FORBIDDEN:
-                raise AccessDenied(f"{text}; give user {os.geteuid()} the right to") from error
-            raise StorageUnavailable(f"{text}; look at its file system") from error
+            raise _failed(place, "written to", error) from error
+        return ""
 
 
-def _where(store: S3Store) -> str:
-    return f"bucket {store._bucket!r} at {store._endpoint}"
+class _S3:
+    def __init__(
+        self, url: str, access_key: str, secret_key: str, region: str, timeout_seconds: float
+    ) -> None:
+        parts = urlsplit(url)
+        self._bucket = parts.path.strip("/")
+        self._where = f"bucket {self._bucket!r} at {parts.netloc}"
+        self._client = Minio(
+            parts.netloc,
+            access_key=access_key or None,
+            secret_key=secret_key or None,
+            secure=parts.scheme == "s3s",
+            region=region,
+            http_client=bounded_pool(timeout_seconds=timeout_seconds, connections=1),
+        )
+
+    def list(self) -> None:
+        with _translated(self._where):
+            next(iter(self._client.list_objects(self._bucket, prefix=_PROBE)), None)
+
+    def write(self, prefix: str) -> str:
+        """An object whose digest is wrong: it is refused after the rights were looked at.
+
+        Where it is taken nonetheless, it is deleted.
+        """
+        key = f"{prefix}{_PROBE}-{secrets.token_hex(8)}"
+        digest = base64.b64encode(hashlib.md5(b"another", usedforsecurity=False).digest())
+        headers: dict[str, str | list[str] | tuple[str]] = {"Content-MD5": digest.decode()}
+        with _translated(self._where):
+            try:
+                # The SDK has no public way to give a digest of one's own.
+                self._client._execute("PUT", self._bucket, key, body=_BODY, headers=headers)
+            except _Errors as error:
+                if _told(error)[1] in _WRONG_DIGEST:
+                    return ""
+                raise
+        try:
+            with _translated(self._where):
+                self._client.remove_object(self._bucket, key)
+        except JobError:
+            return key
+        return ""
+
+
+def _failed(place: Path, what: str, error: OSError) -> JobError:
+    text = f"{place}: cannot be {what} ({error.strerror})"
+    if isinstance(error, PermissionError):
+        return AccessDenied(f"{text}; user {os.geteuid()} has not the right")
+    return StorageUnavailable(f"{text}; look at its file system")
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    try:
+        yield
+    except _Errors as error:
+        status, code = _told(error)
+        said = code or f"status {status}"
+        if status in _REFUSED:
+            raise AccessDenied(f"{where}: refused ({said}); its keys have not the right") from error
+        raise StorageUnavailable(f"{where}: not served ({said}); see the S3 server") from error
+    except HTTPError as error:
+        raise StorageUnavailable(f"{where}: {type(error).__name__}; see the S3 server") from error
+
+
+def _told(error: S3Error | InvalidResponseError | ServerError) -> tuple[int, str]:
+    """Status and S3's word for it; some servers send that in a form that the SDK does not read."""
+    if isinstance(error, S3Error):
+        return error.response.status, error.code or ""
+    if isinstance(error, ServerError):
+        return error.status_code, ""
+    text = str(error)
+    status, code = re.search(r"code: (\d+)", text), re.search(r"<Code>([^<]*)</Code>", text)
+    return int(status[1]) if status else 0, code[1] if code else ""

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import redis
 
@@ -152,7 +152,7 @@ def fellows(client: redis.Redis, keys: Keys, most: int = MOST_WORKERS) -> list[W
 
     By name. Raises RedisError.
     """
-    seconds, micros = cast(tuple[int, int], client.time())
+    seconds, micros = client.time()
     now_ms = 1000 * int(seconds) + int(micros) // 1000
     found: Any = client.zrangebyscore(keys.workers, now_ms, "+inf", start=0, num=most)
     with client.pipeline(transaction=False) as asked:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from storage.errors import JobError
-from storage.objects.trial import try_listing, try_writing
+from storage.objects.trial import Trial, open_trial
 from worker.doctor.findings import Category, Check, Line, fail, ok, warn
 from worker.settings import WorkerSettings
 from worker.stores import open_named_store
 
 _SEE = "doctor.md#store"
+_ANSWER_SECONDS = 5.0
 
 
 def store(settings: WorkerSettings) -> Category:
@@ -38,7 +39,7 @@ def _checks(name: str, settings: WorkerSettings, url: str) -> Iterator[Check]:
 
     def listed() -> Iterable[Line]:
         yield from _tried(
-            lambda: try_listing(open_named_store(settings, url, hasty=True)),
+            lambda: _trial(settings, url).list(),
             done=f"{name} can be listed",
             failed=f"{name} cannot be listed: ",
             complain=warn,
@@ -47,9 +48,8 @@ def _checks(name: str, settings: WorkerSettings, url: str) -> Iterator[Check]:
 
     def written() -> Iterable[Line]:
         left: list[str] = []
-        target = open_named_store(settings, url, hasty=True)
         yield from _tried(
-            lambda: left.append(try_writing(target, settings.output_prefix)),
+            lambda: left.append(_trial(settings, url).write(settings.output_prefix)),
             done=f"{name} can be written to, below {settings.output_prefix}",
             failed=f"{name} cannot be written to: ",
             complain=warn,
@@ -79,3 +79,13 @@ def _tried(
         yield complain(f"{failed}{error}", todo, _SEE)
     else:
         yield ok(done)
+
+
+def _trial(settings: WorkerSettings, url: str) -> Trial:
+    return open_trial(
+        url,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+        timeout_seconds=_ANSWER_SECONDS,
+    )
