@@ -116,10 +116,10 @@ def lacking(client: Client, keys: Keys) -> Lacking:
     name = f"doctor-{secrets.token_hex(8)}"  # nobody's job, and nobody's batch
     key = keys.result(name)
     commands = list(_refused(client, harmless(key)))
-    if "del" not in commands:
-        try:
-            commands += _refused(client, writing(key))
-        finally:
+    if not {"del", "pexpire"} & set(commands):  # or it would stay
+        for each, command in writing(key).items():
+            commands += _refused(client, {each: command})
+            _try(client, ("PEXPIRE", key, _LIFE_MILLISECONDS))  # should we end here
             _try(client, ("DEL", key))
     return Lacking(sorted(commands), list(_denied(client, touching(keys, name))))
 

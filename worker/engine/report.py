@@ -4,14 +4,20 @@ A line of JSON for each step that was taken, in this order, so that whoever runs
 one it crashed or hung: `imported`, `device`, `computed`, `kernels`. Only a GPU takes the last two.
 """
 
+import ctypes
 import json
+import signal
 import sys
 import warnings
 from typing import Any
 
+_PR_SET_PDEATHSIG = 1
+
 
 def main(device: str, dtype: str) -> None:
     """Take the steps, up to the first that fails, which says `error`."""
+    # With whoever asked, an import that hangs ends too.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     warnings.simplefilter("ignore")  # torch warns of what is asked for below
     import torch  # noqa: PLC0415 (whether that works is the question)
 

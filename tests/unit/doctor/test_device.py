@@ -1,16 +1,21 @@
 """torch, driver, GPU, allocators and compiler that are not as they should be."""
 
 import ctypes
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
 from tests.support import nvml
 from tests.support.findings import found, one
+from tests.support.polling import until
 from tests.support.torch_stub import broken_torch, torch_of
+from tests.support.worker_process import ROOT
 from worker.doctor.device import Torch
 from worker.doctor.findings import Category, State
 from worker.doctor.torch_report import TorchReport, ask_torch
@@ -139,6 +144,26 @@ def test_a_torch_that_does_not_import(
     ((state, text),) = told["import"]
     assert (state, said in text) == (State.FAIL, True)
     assert told["allocators"][0][0] is State.OK
+
+
+def test_a_torch_that_hangs_ends_with_whoever_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left of a doctor that was killed."""
+    mark = tmp_path / "pid"
+    source = (
+        "import os, pathlib, time\n"
+        f"new = pathlib.Path({str(tmp_path / 'new')!r}); new.write_text(str(os.getpid()))\n"
+        f"new.rename({str(mark)!r}); time.sleep(600)"
+    )
+    path = broken_torch(tmp_path / "stub", source)
+    monkeypatch.setenv("PYTHONPATH", f"{path}:{ROOT}")
+    asking = "from worker.doctor.torch_report import ask_torch; ask_torch('cpu', 'auto')"
+    with subprocess.Popen([sys.executable, "-c", asking]) as doctor:
+        until(mark.exists)
+        pid = int(mark.read_text())
+        doctor.kill()
+    until(lambda: not psutil.pid_exists(pid))
 
 
 def test_a_torch_of_another_version() -> None:
