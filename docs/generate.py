@@ -6,6 +6,9 @@ from bench.chart import chart
 from bench.gpu.report import markdown as gpu_markdown
 from bench.report import markdown
 from bench.result import read_results
+from producer.exporter.metrics import catalogue as of_the_queue
+from producer.exporter.settings import ExporterSettings
+from storage.serving.metrics_server import table as metrics_table
 from storage.settings import table
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import catalogue
@@ -28,6 +31,12 @@ The producer reads those up to and including `EMO_RESULTS_MAXLEN`. How the model
 variables of its own, which [model.md](model.md) explains.
 
 {table}
+
+## Exporter
+
+`python -m producer exporter` reads those that the producer does, `EMO_LOG_LEVEL`, and this:
+
+{exporter}
 """
 
 _METRICS = """\
@@ -35,11 +44,23 @@ _METRICS = """\
 
 # Metrics
 
+Those of a worker are of itself alone, and gone with it; those of the [queue](#queue) are served by
+`python -m producer exporter`, which is always on.
+
+## Worker
+
 Served at `/metrics` on `EMO_METRICS_ADDRESS`, in the Prometheus text format; a histogram has the
 usual `_bucket`, `_sum` and `_count`. Which of them to watch, and why, says
 [operations.md](operations.md#what-to-watch).
 
 {table}
+
+## Queue
+
+Served at `/metrics` on `EMO_EXPORTER_ADDRESS`, read from Redis at each scrape. While Redis does not
+answer, `emostream_redis_up` is 0 and nothing else is told: no figure is older than its scrape.
+
+{queue}
 """
 
 
@@ -64,9 +85,12 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "settings.md": _SETTINGS.format(
             note=_NOTE.format(source="worker/settings.py and storage/settings.py"),
             table=table(WorkerSettings),
+            exporter=table(ExporterSettings, beside=WorkerSettings),
         ),
         ROOT / "docs" / "metrics.md": _METRICS.format(
-            note=_NOTE.format(source="worker/telemetry/metrics.py"), table=catalogue()
+            note=_NOTE.format(source="worker/telemetry/metrics.py, producer/exporter/metrics.py"),
+            table=catalogue(),
+            queue=metrics_table(of_the_queue()),
         ),
     }
 

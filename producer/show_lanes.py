@@ -45,6 +45,11 @@ def overview(state: Overview) -> Group:
 
 def overview_as_json(state: Overview) -> str:
     """The same as one line of JSON; each lane's consumers too."""
+    return json_line(overview_told(state))
+
+
+def overview_told(state: Overview) -> dict[str, object]:
+    """What that holds."""
     lanes = {
         lane.lane.value: {
             "queued": lane.queued,
@@ -63,9 +68,7 @@ def overview_as_json(state: Overview) -> str:
     }
     estimated = {"delayed": state.delayed_estimated, "dead": state.dead_estimated}
     healed = [{"stream": one.stream, "what": one.what, "at_ms": one.at_ms} for one in state.healed]
-    return json_line(
-        {"lanes": lanes, "all": _together(state), "estimated": estimated, "healed": healed}
-    )
+    return {"lanes": lanes, "all": _together(state), "estimated": estimated, "healed": healed}
 
 
 def _together(state: Overview) -> dict[str, float | None]:

@@ -20,6 +20,7 @@ ENV_PREFIX = "EMO_"
 _LONGEST_TTL_SECONDS = 10 * 365 * 86_400
 _MOST_EVENTS = 10**12
 _LARGEST_JOB_BYTES = 1024**2  # larger entries are not read at all
+_HIGHEST_PORT = 65_535
 _SHOULD = re.compile(r"^(?:Input|String) should\b")
 # What may be told of a URL that cannot be understood: where its password begins, nobody knows.
 _SCHEME = re.compile(r"(?:rediss?(?:\+sentinel|\+cluster)?|unix|s3s?|file|https?)://")
@@ -157,6 +158,14 @@ def load(
     return settings
 
 
+def require_address(value: str) -> str:
+    """The value, which must be `host:port`. Raises ValueError."""
+    port = re.fullmatch(r".+:(\d{1,5})", value)
+    if not (port and int(port[1]) <= _HIGHEST_PORT):
+        raise ValueError("must be host:port")
+    return value
+
+
 def variable(field: str) -> str:
     """The environment variable of a settings field."""
     return ENV_PREFIX + field.upper()
@@ -168,10 +177,13 @@ def unknown_variables(kind: type[SharedSettings], environ: Mapping[str, str]) ->
     return sorted(name for name in environ if name.startswith(ENV_PREFIX) and name not in known)
 
 
-def table(kind: type[SharedSettings]) -> str:
-    """The settings as a Markdown table, for docs/settings.md."""
+def table(kind: type[SharedSettings], *, beside: type[SharedSettings] | None = None) -> str:
+    """The settings as a Markdown table, for docs/settings.md; without those of `beside`."""
+    known = beside.model_fields if beside else {}
     rows = ["| variable | default | what |", "| --- | --- | --- |"]
     for name, field in kind.model_fields.items():
+        if name in known:
+            continue
         default = field.default
         shown = default.get_secret_value() if isinstance(default, SecretStr) else default
         text = f"`{shown}`" if shown not in ("", None) else ""

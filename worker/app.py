@@ -1,27 +1,20 @@
-"""The composition root: here the four stages stand in order, and everything gets its settings."""
+"""The composition root: here everything that a worker is gets its settings."""
 
 import os
 import queue
 import secrets
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 import structlog
 
-from storage.objects.store import ObjectSource
-from storage.queue.streams import JobStreams
 from storage.queue.workers import State, Words
-from storage.redis.connection import Client, connect, uptime_seconds
+from storage.redis.connection import connect, uptime_seconds
 from storage.redis.durability import weaknesses
-from storage.wire.messages import Keys
-from worker.audio.processes import DecodeProcesses
+from worker.assembly.stages import assemble
 from worker.audio.room import Spool
-from worker.audio.speech import SpeechDetector
-from worker.clip import SAMPLE_RATE_HZ
 from worker.delivery.heartbeat import Heartbeat
 from worker.delivery.intake import Intake
 from worker.delivery.leases import Leases
@@ -31,20 +24,14 @@ from worker.delivery.settle import Settle
 from worker.delivery.telling import Telling, about_worker
 from worker.engine.engine import Engine
 from worker.fitness.breaker import Breaker
-from worker.fitness.guard import UNGUARDED, Guard
+from worker.fitness.guard import Guard
 from worker.fitness.self_test import SelfTest
-from worker.pipeline.budget import ByteBudget
-from worker.pipeline.capacity import affordable_jobs, descriptors_of, jobs_for
-from worker.pipeline.threads import Pipeline, SettleTasks, Stage
+from worker.pipeline.progress import Progress
 from worker.settings import WorkerSettings
-from worker.stages.decode import Decode
-from worker.stages.fetch import Fetch
-from worker.stages.infer import Infer
-from worker.stages.normalize import Normalize
-from worker.stores import open_stores
+from worker.stores import open_stores, open_streams
 from worker.telemetry.account import Account
-from worker.telemetry.bounded_server import MOST_CONNECTIONS
 from worker.telemetry.health import HealthServer
+from worker.telemetry.liveness import Liveness
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.trimmer import Trimmer
 
@@ -52,7 +39,6 @@ from worker.telemetry.trimmer import Trimmer
 _INTAKE_SECONDS = 2.0  # a blocking read takes one
 _CLOSE_SECONDS = 2.0
 _PULSE_STOP_SECONDS = 1.0
-_FLOAT32_BYTES = 4
 _PULSE_SECONDS = 10.0  # the longest wait for the reply to a heartbeat
 
 log = structlog.get_logger(__name__)
@@ -63,77 +49,6 @@ class Stop(Enum):
 
     ASKED = auto()
     DEVICE_LOST = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Assembly:
-    """A pipeline and what it stands on. The pipeline is not started yet."""
-
-    pipeline: Pipeline
-    processes: DecodeProcesses
-
-    def close(self) -> None:
-        """End all stage threads and decode processes."""
-        self.pipeline.terminate()
-        self.processes.close()
-
-
-def assemble(
-    settings: WorkerSettings,
-    engine: Engine,
-    source: ObjectSource,
-    spool: Spool,
-    *,
-    settle: SettleTasks,
-    metrics: Metrics,
-    guard: Guard = UNGUARDED,
-    device_lost: Callable[[], None] = lambda: None,
-) -> Assembly:
-    """Fetch → decode → normalize → infer → settle, with the limits of the settings."""
-    infer = Infer(engine, worked=metrics.worked)
-    decoded_bytes = round(settings.window_seconds * SAMPLE_RATE_HZ * _FLOAT32_BYTES)
-    budget = ByteBudget(
-        settings.bytes_in_flight,
-        decoded_bytes=decoded_bytes,
-        frames_bytes=infer.most_frames_bytes,
-    )
-    limits = settings.audio_limits()
-    processes = DecodeProcesses(settings.decode_processes, limits, spool)
-    fetch = guard.unless_open(
-        Fetch(source, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
-    )
-    decode = Decode(processes, limits, SpeechDetector(settings.speech_options()))
-    normalize = Normalize(settings.window_seconds, max_audio_seconds=settings.max_audio_seconds)
-
-    pipeline = Pipeline(
-        [
-            Stage("fetch", fetch, settings.fetch_threads, settings.fetch_timeout_seconds),
-            Stage(
-                "decode",
-                guard(decode),
-                settings.decode_processes,
-                isolated=guard(decode.isolated),
-                holds=lambda recording: recording.held_bytes(decoded_bytes),
-            ),
-            Stage("normalize", normalize, threads=0),  # where it was decoded
-        ],
-        infer,
-        settle=settle,
-        capacity=affordable_jobs(
-            settings.jobs_in_flight or jobs_for(engine.tape_slots),
-            beside=MOST_CONNECTIONS
-            + descriptors_of(settings.fetch_threads, settings.decode_processes),
-        ),
-        budget=budget,
-        max_wait_seconds=settings.max_wait_seconds,
-        observe=metrics.observe_stage,
-        device_lost=device_lost,
-    )
-    metrics.in_flight.set_function(lambda: pipeline.in_flight)
-    metrics.bytes_in_flight.set_function(lambda: budget.used_bytes)
-    metrics.decode_confined.set_function(lambda: processes.confined)
-    metrics.spool_bytes.set_function(lambda: spool.used_bytes)
-    return Assembly(pipeline, processes)
 
 
 class Worker:
@@ -157,7 +72,7 @@ class Worker:
         if uuid := engine.gpu_uuid:
             self.metrics.gpu.watch(uuid)
         self._leases = Leases()
-        self._streams = self._job_streams(self._client)
+        self._streams = open_streams(settings, self._client, self._owner)
         self._words = Words(
             self._client,
             self._streams.keys,
@@ -170,6 +85,7 @@ class Worker:
         test = SelfTest(check_spool=spool.check, stores=stores.probes)
         self._breaker = Breaker(test, metrics=self.metrics)
         guard = Guard(self._breaker)
+        progress = Progress()
         results = Results(
             guard.unless_open(stores.outputs.put),
             output_prefix=settings.output_prefix,
@@ -183,6 +99,7 @@ class Worker:
             max_attempts=settings.max_attempts,
             retry_seconds=settings.retry_seconds,
             metrics=self.metrics,
+            moved=progress.moved,
         )
         self._assembly = assemble(
             settings,
@@ -192,11 +109,12 @@ class Worker:
             settle=self._settle,
             metrics=self.metrics,
             guard=guard,
+            progress=progress,
             device_lost=lambda: self.stop(Stop.DEVICE_LOST),
         )
         self._trimmer = Trimmer()
         self._heartbeat = Heartbeat(
-            self._job_streams(self._pulse_client),
+            open_streams(settings, self._pulse_client, self._owner),
             self._leases,
             lease_seconds=settings.lease_seconds,
             stalled=self._assembly.pipeline.stalled,
@@ -212,7 +130,9 @@ class Worker:
             uptime_seconds=lambda: uptime_seconds(self._client),
             weaknesses=lambda: weaknesses(self._client),
             metrics=self.metrics,
+            progress=progress,
         )
+        self._liveness = Liveness(self._assembly.pipeline.stuck)
 
         self._telling = Telling(
             self._words,
@@ -221,7 +141,7 @@ class Worker:
             about=about_worker(engine.model.described, settings.agreed())
             | {"capacity": self._assembly.pipeline.capacity},
             lease_seconds=settings.lease_seconds,
-            stuck=self._assembly.pipeline.stalled,
+            stuck=self._liveness.stuck,
             connected=lambda: self._intake.connected,
         )
 
@@ -271,26 +191,13 @@ class Worker:
         self.stopping = reason
         self._requests.put(reason)
 
-    def _job_streams(self, client: Client) -> JobStreams:
-        settings = self._settings
-        return JobStreams(
-            client,
-            owner=self._owner,
-            keys=Keys(settings.prefix),
-            lease_seconds=settings.lease_seconds,
-            result_ttl_seconds=settings.result_ttl_seconds,
-            results_maxlen=settings.results_maxlen,
-            max_crashes=settings.max_crashes,
-            max_job_bytes=settings.max_job_bytes,
-        )
-
     def _health_server(self) -> HealthServer | None:
         if not self._settings.metrics_address:
             return None
         return HealthServer(
             self._settings.metrics_address,
             self.metrics,
-            healthy=lambda: not self._assembly.pipeline.stalled(),
+            alive=self._liveness.alive,
             ready=lambda: (
                 self._intake.connected and not self._breaker.open and self.stopping is None
             ),

@@ -63,12 +63,12 @@ def run() -> None:
     # The light commands start fast: what is heavy is imported by those that need it, when they do.
     from storage.errors import JobError  # noqa: PLC0415
     from storage.redis.connection import RedisError, UnfitServer  # noqa: PLC0415
+    from storage.serving.metrics_server import listen  # noqa: PLC0415
     from worker.stores import check_services  # noqa: PLC0415
-    from worker.telemetry.health import listen  # noqa: PLC0415
 
     try:
         if settings.metrics_address:
-            listen(settings.metrics_address).close()
+            listen(settings.metrics_address, "EMO_METRICS_ADDRESS").close()
         check_services(settings)
     except (RedisError, UnfitServer) as error:
         fail(f"EMO_REDIS_URL: {error}", ASK_THE_DOCTOR)

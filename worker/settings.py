@@ -8,12 +8,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from storage.settings import Count, Seconds, SharedSettings, Size, variable
+from storage.settings import Count, Seconds, SharedSettings, Size, require_address, variable
 from worker.audio.limits import SPOOL_BYTES, AudioLimits
 from worker.audio.turns import SHORT_TO_LONG, SHORTEST_MAX_SECONDS, SpeechOptions
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
-_HIGHEST_PORT = 65_535
 _LEAST_DECODE_BYTES = 256 * 1024**2  # half of it is libraries, which all share
 _MOST_DECODE_BYTES = 1024**3
 _MOST_DECODE_PROCESSES_CPU, _MOST_DECODE_PROCESSES_GPU = 16, 32
@@ -188,7 +187,7 @@ class WorkerSettings(SharedSettings):
     ] = Field(30, description="`segments=speech`: longer turns are cut where they are quietest.")
     metrics_address: str = Field(
         "127.0.0.1:9464",
-        description="Where `/metrics`, `/healthz` and `/readyz` are served; empty for nowhere.",
+        description="Where `/metrics`, `/livez` and `/readyz` are served; empty for nowhere.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level of what is logged."
@@ -240,10 +239,10 @@ class WorkerSettings(SharedSettings):
     @field_validator("metrics_address")
     @classmethod
     def _host_and_port(cls, value: str) -> str:
-        port = re.fullmatch(r".+:(\d{1,5})", value)
-        if value and not (port and int(port[1]) <= _HIGHEST_PORT):
-            raise ValueError("must be host:port, or empty")
-        return value
+        try:
+            return value and require_address(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or empty") from None
 
     @field_validator("tape_slots", "jobs_in_flight", mode="before")
     @classmethod

@@ -8,9 +8,11 @@ import structlog
 
 from storage.errors import JobError
 from storage.objects.store import ObjectStore, open_store
-from storage.redis.connection import UnfitServer, check_server, connect
+from storage.queue.streams import JobStreams
+from storage.redis.connection import Client, UnfitServer, check_server, connect
 from storage.redis.durability import weaknesses
 from storage.redis.url import parse_redis_url
+from storage.wire.messages import Keys
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -68,6 +70,20 @@ class Stores:
     audio: ObjectStore
     outputs: ObjectStore
     probes: tuple[ObjectStore, ...]
+
+
+def open_streams(settings: WorkerSettings, client: Client, owner: str) -> JobStreams:
+    """A worker's side of the delivery protocol, on that connection."""
+    return JobStreams(
+        client,
+        owner=owner,
+        keys=Keys(settings.prefix),
+        lease_seconds=settings.lease_seconds,
+        result_ttl_seconds=settings.result_ttl_seconds,
+        results_maxlen=settings.results_maxlen,
+        max_crashes=settings.max_crashes,
+        max_job_bytes=settings.max_job_bytes,
+    )
 
 
 def open_stores(settings: WorkerSettings) -> Stores:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from storage.queue.cancellation import Ends
 from storage.queue.following import fields_as_text
 from storage.queue.steps import Call, Command, Give, Steps
-from storage.redis.connection import stream_entries
+from storage.redis.connection import ReplyTooLarge, stream_entries
 from storage.wire.messages import Keys, Status, require_id
 
 _SWEEP_MS = 1000  # events are a hint: the hash is read again anyway
@@ -110,6 +110,27 @@ class Batching:
         listed = yield Command(("LRANGE", self._keys.failures(batch), 0, limit - 1))
         words = [line.decode("utf-8", "replace").split(" ") for line in listed]
         return [Failure(*each) for each in words if len(each) == len(Failure.__slots__)]
+
+    def ended(self, after: str | None) -> Steps[tuple[str, list[BatchState]]]:
+        """Those that became complete after that event, the first thousand, and the last event.
+
+        From now on where there is no event to begin with.
+        """
+        if after is None:
+            newest = yield Command(("XREVRANGE", self._keys.batches, "+", "-", "COUNT", 1))
+            return (newest[0][0].decode() if newest else "0-0"), []
+        words = ("XRANGE", self._keys.batches, f"({after}", "+", "COUNT", _MOST_EVENTS)
+        try:
+            found = yield Command(words)
+        except ReplyTooLarge as error:  # of somebody who writes events by hand
+            return (error.first.decode() if error.first else after), []
+        told = [fields_as_text(fields) for _, fields in found]
+        ended = [
+            _state(each["batch"], each)
+            for each in told
+            if each.get("event") == "complete" and "batch" in each
+        ]
+        return (found[-1][0].decode() if found else after), ended
 
     def wait(
         self,

@@ -73,6 +73,7 @@ class Keys:
         self.healed = f"{prefix}:healed"
         self.batches = f"{prefix}:batches"
         self.paused = f"{prefix}:paused"
+        self.webhooks = f"{prefix}:webhooks"
         self.workers = f"{prefix}:workers"
         self.lanes = [self.lane(lane) for lane in Lane]
 

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import typer
 
-import worker.app
+import worker.assembly.stages
 import worker.audio.processes
 import worker.delivery.upkeep
 import worker.fitness.breaker
@@ -95,8 +95,8 @@ def run(settings: Mapping[str, str], log: Path) -> NoReturn:
 
 def _patches() -> Sequence[tuple[Any, str, Any]]:
     return [
-        (worker.app, "Fetch", DeadlyFetch),
-        (worker.app, "Infer", DeadlyInfer),
+        (worker.assembly.stages, "Fetch", DeadlyFetch),
+        (worker.assembly.stages, "Infer", DeadlyInfer),
         (worker.audio.processes, "DecodeProcess", MortalDecodeProcess),
         (worker.delivery.upkeep, "_REAP_SECONDS", _REAP_SECONDS),
         (worker.delivery.upkeep, "_HEAL_SECONDS", _REAP_SECONDS),

@@ -47,7 +47,7 @@ def worker() -> Iterator[str]:
         while not over.wait(0.01):
             metrics.worked(0.01, 50, 100)
 
-    server = HealthServer("127.0.0.1:0", metrics, healthy=lambda: True, ready=lambda: True)
+    server = HealthServer("127.0.0.1:0", metrics, alive=lambda: True, ready=lambda: True)
     server.start()
     thread = threading.Thread(target=work)
     thread.start()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from producer.exporter.settings import ExporterSettings
 from storage.redis.url import parse_redis_url
 from storage.settings import load, unknown_variables
 from worker.settings import WorkerSettings
@@ -62,12 +63,13 @@ def test_follows_the_compose_specification() -> None:
 
 
 def test_variables_are_known_settings() -> None:
-    """Every EMO_ variable is a setting of the worker, so that a typing error cannot go unseen."""
+    """Every EMO_ variable is a setting of a program, so that a typing error cannot go unseen."""
     used: set[str] = set()
     for file in ["compose.yaml", "Dockerfile", "deploy/compose.env.example", "docs/docker.md"]:
         used |= set(re.findall(r"\bEMO_[A-Z0-9_]+", (ROOT / file).read_text("utf-8")))
     assert used
-    assert unknown_variables(WorkerSettings, dict.fromkeys(used, "")) == []
+    unknown = set(unknown_variables(WorkerSettings, dict.fromkeys(used, "")))
+    assert not unknown & set(unknown_variables(ExporterSettings, dict.fromkeys(used, "")))
 
 
 @pytest.mark.parametrize("name", WORKERS)
@@ -189,6 +191,7 @@ USERS = {
     "worker-gpu": "emo-worker",
     "producer": "emo-producer",
     "operator": "emo-operator",
+    "exporter": "emo-monitor",
 }
 
 
@@ -251,7 +254,7 @@ def test_images_of_others_are_pinned_by_their_digests(checkout: Path) -> None:
     assert pin().returncode == 0
     docker.write_text(docker.read_text().replace("aa", "bb"))  # it has moved on
     done = pin()
-    assert len(done.stdout.splitlines()) == 3
+    assert len(done.stdout.splitlines()) == 5
     text = (checkout / "compose.yaml").read_text() + (checkout / "Dockerfile").read_text()
     images = re.findall(r"(?:image: |PYTHON_IMAGE=)(\S+)", text)
     assert {image.partition("@")[2] for image in images if not image.startswith("emostream:")} == {

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from docs.generate import pages
+from producer.exporter.metrics import catalogue as of_the_queue
+from producer.exporter.settings import ExporterSettings
 from storage.errors import JobError
+from storage.serving.metrics_server import table
 from storage.settings import variable
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import catalogue
@@ -40,7 +43,7 @@ def test_links_resolve(page: Path) -> None:
         assert linked.exists(), f"{page.name} links to {target}"
         assert linked.is_relative_to(ROOT), f"{page.name} links to {target}"
         if anchor:
-            assert anchor in _anchors(linked), f"{page.name} links to {target}"
+            assert anchor in anchors(linked), f"{page.name} links to {target}"
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
@@ -52,7 +55,8 @@ def test_every_page_is_in_the_index(page: Path) -> None:
 @every_page
 def test_named_settings_exist(page: Path) -> None:
     """Every EMO_ variable that a page names is a setting."""
-    known = {variable(name) for name in WorkerSettings.model_fields}
+    kinds = (WorkerSettings, ExporterSettings)
+    known = {variable(name) for kind in kinds for name in kind.model_fields}
     assert set(re.findall(r"\bEMO_[A-Z0-9_]*[A-Z0-9]", _text(page))) <= known
 
 
@@ -92,8 +96,8 @@ def test_log_events_are_documented() -> None:
 
 
 def test_named_metrics_exist() -> None:
-    """Every metric that the operator is told to watch is one that a worker has."""
-    known = set(re.findall(r"`(emostream_\w+)`", catalogue()))
+    """Every metric that the operator is told to watch is one that a worker has, or the exporter."""
+    known = set(re.findall(r"`(emostream_\w+)`", catalogue() + table(of_the_queue())))
     named = set(re.findall(r"`(emostream_\w+)`", _text(ROOT / "docs" / "operations.md")))
     assert named
     assert named <= known
@@ -108,7 +112,7 @@ def _prose(page: Path) -> str:
     return re.sub(r"^```.*?^```", "", _text(page), flags=re.DOTALL | re.MULTILINE)
 
 
-def _anchors(page: Path) -> set[str]:
+def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as the usual renderers name them."""
     headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -74,6 +74,8 @@ class Spool:
     ) -> None:
         self.directory = directory
         self.limit_bytes = limit_bytes
+        # Told by whoever waits for room: None before, and the bytes of all its room when it has it.
+        self.told: Callable[[int | None], None] = lambda total_bytes: None
         self._clock = clock
         self._used_bytes = 0
         self._closed = False
@@ -151,7 +153,8 @@ class Spool:
                 os.ftruncate(fd, from_bytes)  # a part of it may have been reserved
                 return False
             self._used_bytes += to_bytes - from_bytes
-            return True
+        self.told(to_bytes)
+        return True
 
     def release(self, num_bytes: int) -> None:
         """Give back room. Any thread, even in a finalizer."""
@@ -197,6 +200,7 @@ class Spool:
                         self._lose_patience(least_bytes)
                     if self._closed:
                         raise Internal("the spool is closed: the worker is stopping")
+                    self.told(None)
                     self._changed.wait(_LOOK_SECONDS)
             finally:
                 self._asking.remove(turn)

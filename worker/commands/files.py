@@ -10,7 +10,7 @@ from storage.errors import AccessDenied, Internal, JobError, ObjectNotFound, Obj
 from storage.objects.blob import Blob
 from storage.wire.messages import Job, Want
 from storage.wire.parts import WHOLE, Parts
-from worker.app import assemble
+from worker.assembly.stages import assemble
 from worker.audio.room import Spool
 from worker.engine.engine import Engine
 from worker.pipeline.task import Task

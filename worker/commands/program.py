@@ -12,9 +12,9 @@ import structlog
 import typer
 
 from storage.settings import InvalidSettings, load, unknown_variables
+from storage.terminal import logs
 from storage.terminal.text import tell
 from worker.settings import WorkerSettings
-from worker.telemetry import logs
 
 if TYPE_CHECKING:
     from worker.app import Worker

@@ -12,13 +12,13 @@ import time
 from collections import defaultdict
 
 from storage.settings import load
+from storage.terminal import logs
 from worker.app import Worker
 from worker.audio.confinement import hide_memory
 from worker.bench.stand_in import stand_in
 from worker.commands.program import drain_on_signals
 from worker.pipeline.capacity import raise_limit
 from worker.settings import WorkerSettings
-from worker.telemetry import logs
 
 _LOOK_SECONDS = 0.002
 _IDLE_LOOKS = 500

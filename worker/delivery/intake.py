@@ -24,12 +24,14 @@ from worker.delivery.outages import Outages
 from worker.delivery.suspects import Suspects
 from worker.delivery.upkeep import Upkeep
 from worker.fitness.breaker import Breaker
+from worker.pipeline.progress import Progress
 from worker.pipeline.task import Task
 from worker.pipeline.threads import Pipeline
 from worker.telemetry.metrics import Metrics
 
 _BACKOFF_SECONDS = (0.1, 5.0)
 _DAY_SECONDS = 86_400.0
+_ROUND_SECONDS = 300.0  # each of its calls to Redis may time out
 _LOOK_SECONDS = 0.1  # between two looks at a pipeline that is full
 
 log = structlog.get_logger(__name__)
@@ -50,6 +52,7 @@ class Intake:
         uptime_seconds: Callable[[], float],
         weaknesses: Callable[[], Sequence[str]],
         metrics: Metrics,
+        progress: Progress | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._streams = streams
@@ -61,6 +64,7 @@ class Intake:
         self._uptime_seconds = uptime_seconds
         self._metrics = metrics
         self._clock = clock
+        self._progress = progress or Progress(clock)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._delivered: list[Delivery] = []  # held, and not yet begun
@@ -125,6 +129,7 @@ class Intake:
     def _run(self) -> None:
         wait_seconds = _BACKOFF_SECONDS[0]
         while not self._stop.is_set():
+            self._progress.begin("intake", _ROUND_SECONDS)
             try:
                 self.step()
             except RedisError as error:
@@ -140,6 +145,7 @@ class Intake:
             else:
                 wait_seconds = _BACKOFF_SECONDS[0]
                 self._answered()
+        self._progress.end()
 
     def _read(self, room: int) -> None:
         """Receive what is new, or wait for it."""

@@ -42,13 +42,16 @@ class Settle:
         max_attempts: int,
         retry_seconds: float,
         metrics: Metrics,
+        moved: Callable[[], None] = lambda: None,
     ) -> None:
+        """`moved` is told at each step of a call, which may have to wait for Redis."""
         self._streams = streams
         self._leases = leases
         self._results = results
         self._max_attempts = max_attempts
         self._retry_seconds = retry_seconds
         self._metrics = metrics
+        self._moved = moved
         self._excuses = Excuses(streams, leases, metrics=metrics)
         self._stopping = threading.Event()
         self._waiting = False
@@ -120,6 +123,7 @@ class Settle:
 
     def _ending(self, task: Task) -> Ending | JobError:
         """How the task ends; an error where it is to be tried again."""
+        self._moved()
         try:
             if task.error is not None:
                 raise task.error
@@ -213,6 +217,7 @@ class Settle:
 
     def _wait(self, error: RedisError) -> bool:
         """Let Redis be for a moment; True where the worker stops meanwhile."""
+        self._moved()
         if not self._waiting:  # once an outage
             log.error("settle.waiting", outage=is_outage(error), error=str(error))
         self._waiting = True

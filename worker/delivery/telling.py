@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -22,8 +22,8 @@ log = structlog.get_logger(__name__)
 class Telling:
     """Tells every quarter of a lease, and at once what is new. Whoever hangs, nobody waits for it.
 
-    `phase` is what the worker itself does; `stuck` and `connected` say whether a stage hangs, and
-    whether jobs can be taken.
+    `phase` is what the worker itself does; `stuck` names the stages that hang, and
+    `connected` says whether jobs can be taken.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Telling:
         *,
         about: Mapping[str, Value],
         lease_seconds: float,
-        stuck: Callable[[], bool],
+        stuck: Callable[[], Sequence[str]],
         connected: Callable[[], bool],
     ) -> None:
         self._words = words
@@ -82,8 +82,8 @@ class Telling:
         finding = self._breaker.finding
         if self._phase is not State.READY:
             return self._phase, ""
-        if self._stuck():
-            return State.STUCK, "a stage has ended nothing for too long"
+        if stuck := self._stuck():
+            return State.STUCK, f"ended nothing for too long: {', '.join(stuck)}"
         if finding:
             return State.STORE_AWAY if finding.away else State.SICK, finding.reason
         return (State.READY if self._connected() else State.REDIS_AWAY), ""

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from storage.wire.messages import Want
+from worker.pipeline.progress import Progress
 from worker.pipeline.task import Task
 
 
@@ -29,11 +30,13 @@ class ByteBudget:
         *,
         decoded_bytes: int,
         frames_bytes: int = 0,
+        progress: Progress | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit_bytes = limit_bytes
         self._decoded_bytes = decoded_bytes
         self._frames_bytes = frames_bytes
+        self._progress = progress or Progress(clock)
         self._clock = clock
         self._used_bytes = 0
         self._closed = False
@@ -63,6 +66,7 @@ class ByteBudget:
             task.charged_bytes += charge
             return
         # Waiting for room is no work: the task's time limit stands still meanwhile.
+        self._progress.waits()
         asked, overdue_at, task.overdue_at = self._clock(), task.overdue_at, None
         with self._changed:
             turn = object()
@@ -76,6 +80,7 @@ class ByteBudget:
             if self._closed:
                 raise Closed("the pipeline has ended")
             self._used_bytes += charge
+        self._progress.moved()
         task.charged_bytes += charge
         if overdue_at is not None:
             task.overdue_at = overdue_at + self._clock() - asked

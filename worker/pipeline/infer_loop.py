@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Protocol, cast
 
 import structlog
@@ -88,7 +89,7 @@ class InferLoop:
         self._observe = observe
         self._clock = clock
         self._arrived = queue.SimpleQueue[Task | None]()  # None only wakes
-        self._tape_finished_at = clock()
+        self._tape_finished_at = self._looked_at = clock()
         self._stalled_seconds = _STALLED_SECONDS
         self._former: TapeFormer[Any, Any] = TapeFormer(
             slots=infer.slots,
@@ -105,9 +106,13 @@ class InferLoop:
         self._arrived.put(None)
 
     def stalled(self) -> bool:
-        """Whether clips wait for the device, and no tape has come back for too long. Any thread."""
-        waited_seconds = self._clock() - self._tape_finished_at
-        return self.inferring > 0 and waited_seconds > self._stalled_seconds
+        """Whether clips wait for the device, and no tape has come back for too long. Any thread.
+
+        Or whether they are not even looked at.
+        """
+        now, patience = self._clock(), self._stalled_seconds
+        waiting = self.inferring > 0 and now - self._tape_finished_at > patience
+        return waiting or (not self._arrived.empty() and now - self._looked_at > patience)
 
     def warm_up(self) -> None:
         """Prepare for the first clip. Raises what `infer.warm_up` raises."""
@@ -151,6 +156,7 @@ class InferLoop:
         else:
             patience = self._former.seconds_left(self._clock(), more_coming=self._more_coming())
         arrived: list[Task] = []
+        self._looked_at = inf
         try:
             task = self._arrived.get(block=patience != 0.0, timeout=patience)
             if patience != 0.0 and self._former and self._more_coming():
@@ -162,6 +168,7 @@ class InferLoop:
                 task = self._arrived.get_nowait()
         except queue.Empty:
             pass
+        self._looked_at = self._clock()
         if arrived:
             self._admit(arrived)
 

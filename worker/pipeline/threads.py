@@ -17,6 +17,7 @@ from worker.errors import DeviceLost
 from worker.pipeline.budget import ByteBudget
 from worker.pipeline.ending import end, require_wanted
 from worker.pipeline.infer_loop import BatchStage, InferLoop, Observe
+from worker.pipeline.progress import PATIENCE_SECONDS, Progress
 from worker.pipeline.task import Task
 
 SETTLE_BATCH = 64
@@ -32,7 +33,8 @@ class Stage:
     """A callable that takes one task's value to the next, and the threads that run it.
 
     Without threads it runs on those of the stage before. `isolated` is called instead for a task
-    that runs alone, where there is one. `holds` is for the stage after which the fetched object is
+    that runs alone, where there is one. Within `patience_seconds` a call ends, or shows by
+    `Progress.moved` that it gets on. `holds` is for the stage after which the fetched object is
     gone: the bytes that its result holds in place of it.
     """
 
@@ -40,6 +42,7 @@ class Stage:
     call: Callable[[Any], Any]
     threads: int
     limit_seconds: float | None = None
+    patience_seconds: float = PATIENCE_SECONDS
     isolated: Callable[[Any], Any] | None = None
     holds: Callable[[Any], int] | None = None
 
@@ -75,6 +78,8 @@ class Pipeline:
         budget: ByteBudget,
         max_wait_seconds: float,
         settle_threads: int = 2,
+        settle_patience_seconds: float = PATIENCE_SECONDS,
+        progress: Progress | None = None,
         observe: Observe = lambda stage, seconds: None,
         device_lost: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -85,6 +90,8 @@ class Pipeline:
         self._observe = observe
         self._device_lost = device_lost
         self._clock = clock
+        self._progress = progress or Progress(clock)
+        self._settle_patience_seconds = settle_patience_seconds
         self._changed = threading.Condition()
         self._in_flight = 0
         self._before_infer = 0
@@ -177,6 +184,12 @@ class Pipeline:
         """Whether clips wait for the device, and no tape has come back for too long."""
         return self._infer.stalled()
 
+    def stuck(self) -> list[str]:
+        """The stages that have work and end nothing, for longer than each may; dead threads too."""
+        begun = [each for each in self._threads if each.ident is not None and not self._terminated]
+        dead = [thread.name for thread in begun if not thread.is_alive()]
+        return [*self._progress.stuck(), *["infer"] * self.stalled(), *dead]
+
     def _add_thread(self, name: str, target: Callable[..., None], *args: Any) -> None:
         # Daemons: a call that never returns must not keep the process from ending.
         self._threads.append(threading.Thread(target=target, args=args, name=name, daemon=True))
@@ -207,6 +220,7 @@ class Pipeline:
         started = self._clock()
         if stage.limit_seconds is not None:
             task.overdue_at = started + stage.limit_seconds
+        self._progress.begin(stage.name, stage.patience_seconds)
         self._budget.charge(task)
         try:
             require_wanted(task)
@@ -217,6 +231,7 @@ class Pipeline:
             end(task, stage.name, error)
         finally:
             self._budget.charge(None)
+            self._progress.end()
         task.overdue_at = None
         seconds = self._clock() - started
         task.milliseconds[stage.name] = 1000 * seconds
@@ -270,10 +285,12 @@ class Pipeline:
                 if another is None:
                     break
                 tasks.append(another)
+            self._progress.begin("settle", self._settle_patience_seconds)
             try:
                 self._settle(tasks)
             except Exception:
                 log.exception("settle.failed", jobs=[task.job.id for task in tasks])
+            self._progress.end()
             for settled in tasks:
                 settled.release()
             self._budget.release(sum(settled.charged_bytes for settled in tasks))

@@ -1,77 +1,25 @@
-"""`/metrics`, `/healthz` and `/readyz` over HTTP."""
+"""`/metrics`, `/livez` and `/readyz` of a worker; `/healthz` is another name of `/livez`."""
 
-import socket
-from collections.abc import Callable, Iterable
-from typing import cast
-from wsgiref.types import StartResponse, WSGIEnvironment
+from collections.abc import Callable
+from typing import Any
 
-from prometheus_client import make_wsgi_app
-
-from worker.telemetry.bounded_server import BoundedServer
+from storage.serving.metrics_server import MetricsServer
 from worker.telemetry.metrics import Metrics
 
-_IDLE_SECONDS = 10
 
-
-class HealthServer:
-    """Answers probes and scrapes on threads of its own, however many clients are slow.
-
-    `healthy` says whether the process does its work; `ready` whether it takes jobs. A client that
-    says nothing for `idle_seconds` is cut off.
-    """
+class HealthServer(MetricsServer):
+    """See there. `alive` says whether the process gets on, `ready` whether it takes jobs."""
 
     def __init__(
         self,
         address: str,
         metrics: Metrics,
         *,
-        healthy: Callable[[], bool],
+        alive: Callable[[], bool],
         ready: Callable[[], bool],
-        idle_seconds: int = _IDLE_SECONDS,
+        **options: Any,
     ) -> None:
-        scrape = make_wsgi_app(metrics.registry)
-        probes = {"/healthz": healthy, "/readyz": ready}
-
-        def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-            path = environ.get("PATH_INFO", "")
-            if path == "/metrics":
-                return cast(Iterable[bytes], scrape(environ, start))
-            if path not in probes:
-                start("404 Not Found", [("Content-Type", "text/plain")])
-                return [b"ask for /metrics, /healthz or /readyz\n"]
-            ok = probes[path]()
-            start("200 OK" if ok else "503 Service Unavailable", [("Content-Type", "text/plain")])
-            return [b"ok\n" if ok else b"no\n"]
-
-        self._server = BoundedServer(listen(address), answer, idle_seconds=idle_seconds)
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return self._server.port
-
-    def start(self) -> None:
-        """Start answering."""
-        self._server.start()
-
-    def stop(self) -> None:
-        """Stop answering, and let go of the port."""
-        self._server.stop()
-
-
-def listen(address: str) -> socket.socket:
-    """Listen at `host:port`. Raises OSError that says what to change."""
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server(
-            (host, int(port)),
-            family=family,
-            dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6(),
+        probes = {"/livez": alive, "/healthz": alive, "/readyz": ready}
+        super().__init__(
+            address, metrics.registry, probes, variable="EMO_METRICS_ADDRESS", **options
         )
-    except OSError as error:
-        raise OSError(
-            f"EMO_METRICS_ADDRESS={address}: {error.strerror}; give each worker on a host an "
-            "address of its own, or none"
-        ) from error

@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from storage.serving.metrics_server import table
 from worker.telemetry.gpu_metrics import GpuMetrics
 
 _STAGE_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
@@ -183,8 +184,4 @@ class Metrics:
 
 def catalogue() -> str:
     """All metrics as a Markdown table, for docs/metrics.md."""
-    rows = ["| metric | type | what |", "| --- | --- | --- |"]
-    for family in Metrics().registry.collect():
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        rows.append(f"| `{name}` | {family.type} | {family.documentation} |")
-    return "\n".join(rows)
+    return table(Metrics().registry.collect())

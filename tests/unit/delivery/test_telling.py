@@ -44,7 +44,8 @@ class Host:
     """A telling and what it looks at."""
 
     def __init__(self, lease_seconds: float = 60) -> None:
-        self.heard, self.stuck, self.connected = Heard(), False, True
+        self.heard, self.connected = Heard(), True
+        self.stuck: list[str] = []
         self.metrics = Metrics()
         self.fitness = Fitness()
         self.breaker = Breaker(self.fitness, metrics=self.metrics)
@@ -95,8 +96,8 @@ def test_why_it_takes_nothing_is_told(host: Host) -> None:
         host.breaker._finding = Finding(Internal("no room"), away)
         told = host.told()
         assert (told["state"], told["sickness"]) == (state, "no room")
-    host.stuck = True
-    assert host.told()["state"] == "stuck"
+    host.stuck = ["decode"]
+    assert host.told()["sickness"] == "ended nothing for too long: decode"
     host.telling.say(State.DRAINING)
     assert host.told()["state"] == "draining"
 

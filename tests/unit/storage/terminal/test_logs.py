@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import structlog
 
+from storage.terminal import logs
 from storage.terminal.text import plain
-from worker.telemetry import logs
 
 
 @pytest.fixture(autouse=True)

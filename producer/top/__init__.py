@@ -1,0 +1,1 @@
+"""The live view for a terminal: lanes, workers, rates, and what failed lately."""
