@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 
 from storage.settings import InvalidSettings, load
+from storage.terminal import logs
 from storage.terminal.text import json_line, say
 from worker.audio.confinement import hide_memory
 from worker.commands.program import EXIT_FAILED, PAGE_WIDTH
 from worker.settings import WorkerSettings
-from worker.telemetry import logs
 
 
 def doctor(

@@ -11,6 +11,8 @@ from urllib.request import urlopen
 import psutil
 
 from storage.errors import JobError
+from storage.serving.bounded_server import MOST_CONNECTIONS
+from storage.serving.metrics_server import listen
 from worker.audio.room import Spool
 from worker.clip import SAMPLE_RATE_HZ
 from worker.doctor.findings import Category, Check, Line, fail, ok, warn
@@ -18,8 +20,6 @@ from worker.fitness.self_test import spare_descriptors
 from worker.pipeline.capacity import affordable_jobs, descriptors_of, jobs_for, raise_limit
 from worker.settings import WorkerSettings, is_gpu_here, memory_bytes
 from worker.tape import MAX_TAPE_SLOTS_CPU, MAX_TAPE_SLOTS_GPU
-from worker.telemetry.bounded_server import MOST_CONNECTIONS
-from worker.telemetry.health import listen
 
 _OLDEST_PYTHON = (3, 11)
 _GB = 1e9
@@ -127,7 +127,7 @@ def _port(settings: WorkerSettings) -> Iterable[Line]:
         yield ok("EMO_METRICS_ADDRESS is empty: nothing is served")
         return
     try:
-        listen(address).close()
+        listen(address, "EMO_METRICS_ADDRESS").close()
     except OSError as error:
         if _answers(address):
             yield ok(f"a worker answers at {address}; another one here needs an address of its own")

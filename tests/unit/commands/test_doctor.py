@@ -22,7 +22,7 @@ def test_the_exit_status_is_that_of_the_worst(
 
     monkeypatch.setattr("worker.doctor.examination.examination", found)
     monkeypatch.setattr("worker.commands.doctor.hide_memory", lambda: None)
-    monkeypatch.setattr("worker.telemetry.logs.configure", lambda level: None)
+    monkeypatch.setattr("storage.terminal.logs.configure", lambda level: None)
     ended = CliRunner().invoke(app, ["doctor", *["--strict"] * strict])
     failed = state is State.FAIL or (strict and state is State.WARN)
     assert (ended.exit_code, "as said" in ended.output) == (int(failed), True)

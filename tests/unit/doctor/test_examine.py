@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from rich.console import Console
 
-from tests.unit.test_docs import ROOT, _anchors
+from tests.unit.test_docs import ROOT, anchors
 from worker.doctor import device, sound
 from worker.doctor.examination import examination, secrets_of, without_settings
 from worker.doctor.examine import examine
@@ -189,7 +189,7 @@ def _named() -> Iterator[str]:
 def test_what_a_check_refers_to_is_there(see: str) -> None:
     """A heading of a page below docs/."""
     page, _, anchor = see.partition("#")
-    assert anchor in _anchors(ROOT / "docs" / page)
+    assert anchor in anchors(ROOT / "docs" / page)
 
 
 def test_versions_are_those_that_are_asked_for() -> None:

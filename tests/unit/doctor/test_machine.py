@@ -96,7 +96,7 @@ def test_memory_for_what_is_in_flight() -> None:
 def test_a_port_that_somebody_has() -> None:
     """A worker may; anybody else is in the way, and so is one who says nothing."""
     with ExitStack() as stack:
-        server = HealthServer("127.0.0.1:0", Metrics(), healthy=lambda: True, ready=lambda: False)
+        server = HealthServer("127.0.0.1:0", Metrics(), alive=lambda: True, ready=lambda: False)
         server.start()
         stack.callback(server.stop)
         state, text = look("port", metrics_address=f"127.0.0.1:{server.port}")
