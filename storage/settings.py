@@ -17,6 +17,10 @@ from storage.objects.store import open_store
 from storage.redis.url import Kind, is_hash_tagged, parse_redis_url
 
 ENV_PREFIX = "EMO_"
+# Settings of one program each, which may stand in an environment that all programs share.
+_GROUPS = tuple(
+    f"{ENV_PREFIX}{group}_" for group in ("BULK", "CONSOLE", "CONTROL", "EXPORTER", "WEBHOOK")
+)
 _LONGEST_TTL_SECONDS = 10 * 365 * 86_400
 _MOST_EVENTS = 10**12
 _LARGEST_JOB_BYTES = 1024**2  # larger entries are not read at all
@@ -177,9 +181,17 @@ def variable(field: str) -> str:
 
 
 def unknown_variables(kind: type[SharedSettings], environ: Mapping[str, str]) -> list[str]:
-    """`EMO_*` variables that no setting has: most likely misspelt."""
+    """`EMO_*` variables that no setting has: most likely misspelt.
+
+    Those of a program that has a group of its own are its business, unless the kind is its too.
+    """
     known = {variable(name) for name in kind.model_fields}
-    return sorted(name for name in environ if name.startswith(ENV_PREFIX) and name not in known)
+    others = tuple(group for group in _GROUPS if not any(name.startswith(group) for name in known))
+    return sorted(
+        name
+        for name in environ
+        if name.startswith(ENV_PREFIX) and name not in known and not name.startswith(others)
+    )
 
 
 def table(kind: type[SharedSettings], *, beside: type[SharedSettings] | None = None) -> str:

@@ -62,6 +62,11 @@ _SAID_BYTES = 65_536  # what a pipe holds
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
+def child_environment() -> dict[str, str]:
+    """The variables of a decode process."""
+    return _ALLOCATOR | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+
+
 class DecodeProcess:
     """One process and our end of its socket. Not thread-safe; borrowed by one thread at a time.
 
@@ -91,8 +96,7 @@ class DecodeProcess:
                     str(self._part_samples * SAMPLE_BYTES),
                 ],
                 cwd=_ROOT,
-                env=_ALLOCATOR
-                | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                env=child_environment(),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # `classify` prints its results there

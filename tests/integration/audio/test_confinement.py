@@ -30,6 +30,7 @@ from worker.audio.process import DecodeProcess
 from worker.audio.processes import DecodeProcesses
 from worker.audio.room import Spool
 from worker.commands.classify import classify
+from worker.commands.doctor import doctor
 
 ROOT = Path(__file__).parents[3]
 HOSTILE, UNFILTERED = "tests.support.hostile_child", "tests.support.unfiltered_child"
@@ -164,7 +165,7 @@ class Hidden(Exception):
     """Raised in place of hiding."""
 
 
-@pytest.mark.parametrize("command", [cli.run, partial(classify, ["a.mp3"])])
+@pytest.mark.parametrize("command", [cli.run, partial(classify, ["a.mp3"]), doctor])
 def test_programs_that_decode_hide_before_all_else(
     command: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +174,7 @@ def test_programs_that_decode_hide_before_all_else(
     def hide() -> None:
         raise Hidden
 
-    for module in ("worker.cli", "worker.commands.classify"):
+    for module in ("worker.cli", "worker.commands.classify", "worker.commands.doctor"):
         monkeypatch.setattr(f"{module}.hide_memory", hide)
     with pytest.raises(Hidden):
         command()
