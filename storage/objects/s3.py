@@ -75,10 +75,10 @@ class S3Store:
         check_bucket_name(bucket)
         self._readable = None if buckets is None else {bucket, *buckets}
         self._endpoint = endpoint
-        self._bucket = bucket
+        self.bucket = bucket
         # Without a region the SDK asks every server for it first; Amazon's is in its host names.
         host = endpoint.partition(":")[0]
-        self._client = Minio(
+        self.client = Minio(
             endpoint,
             access_key=access_key or None,
             secret_key=secret_key or None,
@@ -97,7 +97,7 @@ class S3Store:
         admit: Callable[[int], None] | None = None,
     ) -> Blob:
         """See `ObjectStore.fetch`."""
-        bucket = bucket or self._bucket
+        bucket = bucket or self.bucket
         where = f"bucket {bucket!r}, key {key!r}"
         if self._readable is not None and bucket not in self._readable:
             raise AccessDenied(f"{where}: no bucket of this store; add it to EMO_BUCKETS")
@@ -110,13 +110,13 @@ class S3Store:
             if admit is not None:
                 admit(size)
             if time.monotonic() < began + _IDLE_SECONDS:
-                with _translated(where, key, timeout=StageTimeout):
+                with translated(where, key, timeout=StageTimeout):
                     return _read(response, size)
         # It may have hung up meanwhile, which would be no fault of the job's.
         with self._asked(bucket, key, where) as (response, size_now):
             if size_now != size:
                 raise StorageUnavailable(f"{where}: was replaced meanwhile, so it is tried again")
-            with _translated(where, key, timeout=StageTimeout):
+            with translated(where, key, timeout=StageTimeout):
                 return _read(response, size)
 
     def put(
@@ -128,10 +128,10 @@ class S3Store:
         bucket: str | None = None,
     ) -> None:
         """See `ObjectStore.put`."""
-        bucket = bucket or self._bucket
+        bucket = bucket or self.bucket
         body = io.BytesIO(data)
-        with _translated(f"bucket {bucket!r}, key {key!r}", key):
-            self._client.put_object(
+        with translated(f"bucket {bucket!r}, key {key!r}", key):
+            self.client.put_object(
                 bucket,
                 key,
                 body,
@@ -143,10 +143,10 @@ class S3Store:
 
     def check(self) -> None:
         """See `ObjectStore.check`. Asks for an object, so the rights to fetch are enough."""
-        where = f"bucket {self._bucket!r} at {self._endpoint}"
-        with _translated(where, PROBE_KEY):
+        where = f"bucket {self.bucket!r} at {self._endpoint}"
+        with translated(where, PROBE_KEY):
             try:
-                response = self._client.get_object(self._bucket, PROBE_KEY)
+                response = self.client.get_object(self.bucket, PROBE_KEY)
             except (S3Error, InvalidResponseError) as error:
                 answer = _answer(error)
                 if answer.code == "NoSuchKey":
@@ -167,11 +167,11 @@ class S3Store:
     @contextmanager
     def _asked(self, bucket: str, key: str, where: str) -> Iterator[tuple[Answer, int]]:
         """The answer to a GET, its body not read yet, and how long that is."""
-        with _translated(where, key):
+        with translated(where, key):
             # Arithmetic alone, but for a region that is not known yet.
-            url = self._client.presigned_get_object(bucket, key, expires=_SIGNED_FOR)
+            url = self.client.presigned_get_object(bucket, key, expires=_SIGNED_FOR)
         with ExitStack() as asked:
-            with _translated(where, key):
+            with translated(where, key):
                 answer = asked.enter_context(self._gets.ask(url))
                 if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
                     raise _verdict(where, _answer_of(answer.status, answer.text()), key)
@@ -255,7 +255,7 @@ def _verdict(where: str, answer: _Answer, key: str) -> JobError:
 
 
 @contextmanager
-def _translated(
+def translated(
     where: str, key: str, *, timeout: type[JobError] = StorageUnavailable
 ) -> Iterator[None]:
     """Turn what the SDK, urllib3 and `PlainGets` raise into what it means for the job."""

@@ -73,6 +73,7 @@ class Keys:
         self.healed = f"{prefix}:healed"
         self.batches = f"{prefix}:batches"
         self.paused = f"{prefix}:paused"
+        self.uploads = f"{prefix}:uploads"
         self.lanes = [self.lane(lane) for lane in Lane]
 
     def lane(self, lane: Lane) -> str:
@@ -86,6 +87,10 @@ class Keys:
     def batch(self, batch: str) -> str:
         """The hash that counts a batch's jobs."""
         return f"{self.prefix}:batch:{batch}"
+
+    def files(self, batch: str) -> str:
+        """The hash of the files that a page has sent to a batch: see `storage/queue/files.py`."""
+        return f"{self.prefix}:batch-files:{batch}"
 
     def failures(self, batch: str) -> str:
         """The list of a batch's jobs that failed, the newest first."""
