@@ -19,6 +19,7 @@ _MOST = 2**63  # larger numbers are nobody's score, and may be more than a float
 ORDER = (
     *("job", "name", "key", "batch", "status", "label", "score", "scores", "duration_s", "warning"),
     *("error_code", "error", "embedding_key", "frames_key"),
+    *("peaks_key", "preview_key"),
     *("segments_found", "speech_s", "segments", "channels", "timeline"),
     *("segments_key", "channels_key", "timeline_key"),
     *("model", "model_revision", "device", "dtype", "attempts", "deliveries", "run", "worker"),

@@ -60,6 +60,11 @@ class Want(StrEnum):
     EMBEDDING = "embedding"
     FRAMES = "frames"
     TIMELINE = "timeline"
+    PEAKS = "peaks"
+    PREVIEW = "preview"
+
+
+RENDERED = frozenset({Want.PEAKS, Want.PREVIEW})  # of the recording itself, not of its result
 
 
 class Keys:
