@@ -6,6 +6,7 @@ import typer
 
 from producer.commands.batch import batch
 from producer.commands.cancel import cancel
+from producer.commands.console import console
 from producer.commands.dead import dead
 from producer.commands.follow import status, wait
 from producer.commands.lanes import lanes
@@ -15,7 +16,7 @@ from producer.program import fail
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-for command in (submit, status, wait, cancel):
+for command in (submit, status, wait, cancel, console):
     app.command()(command)
 app.add_typer(lanes, name="lanes")
 app.add_typer(dead, name="dead")

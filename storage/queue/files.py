@@ -40,10 +40,6 @@ class BatchFiles:
         """Forget an upload that was ended or given up."""
         self._client.hdel(self._keys.uploads, f"{batch} {job}")
 
-    def uploads(self) -> int:
-        """How many uploads have been begun and not ended."""
-        return int(self._client.hlen(self._keys.uploads))
-
     def abandoned(self, older_than_seconds: float) -> list[tuple[str, str]]:
         """The batch and job of each upload that nobody has gone on with for so long."""
         found: Any = self._client.hgetall(self._keys.uploads)
@@ -61,6 +57,10 @@ class BatchFiles:
         found: Any = self._client.hgetall(self._keys.files(batch))
         told = {job.decode("utf-8", "replace"): _told(text) for job, text in found.items()}
         return {job: each for job, each in told.items() if each is not None}
+
+    def count(self, batch: str) -> int:
+        """How many files were noted of a batch."""
+        return int(self._client.hlen(self._keys.files(batch)))
 
     def results(self, jobs: Sequence[str]) -> dict[str, dict[str, str]]:
         """The result hashes of jobs that have one, without internal fields; in one round trip."""

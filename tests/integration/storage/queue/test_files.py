@@ -16,6 +16,7 @@ def test_files_are_found_again_with_their_results(client: Any, keys: Keys) -> No
     assert files.results(["a", "b"]) == {"a": {"status": "done"}}
     assert 0 < client.pttl(keys.files("monday")) <= 7 * 86_400_000
     assert files.of("monday", "b") is None
+    assert (files.count("monday"), files.count("tuesday")) == (1, 0)
 
 
 def test_uploads_that_nobody_goes_on_with_are_told(client: Any, keys: Keys) -> None:
@@ -26,7 +27,6 @@ def test_uploads_that_nobody_goes_on_with_are_told(client: Any, keys: Keys) -> N
     files.ended("monday", "b")
     assert files.abandoned(-60) == [("monday", "a")]
     assert files.abandoned(60) == []
-    assert files.uploads() == 1
 
 
 def test_what_others_wrote_there_is_passed_over(client: Any, keys: Keys) -> None:
