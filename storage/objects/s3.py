@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from html import unescape
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from minio import Minio
@@ -31,6 +32,9 @@ from storage.objects.blob import Blob
 from storage.objects.bounded_http import bounded_pool
 from storage.objects.plain_get import Answer, Broken, PlainGets
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer  # exists for type checkers only
+
 _SIGNED_FOR = timedelta(minutes=15)
 PART_BYTES = 64 * 1024 * 1024  # larger outputs go up in parts
 # Servers cut off who reads nothing for long: the usual ones wait for ten seconds and more.
@@ -45,6 +49,22 @@ _DENIED = {  # with status 400; the last is rclone's for a request without a sig
     "AuthorizationHeaderMalformed",
     "UnsupportedAlgorithm",
 }
+
+
+class _Reading(io.RawIOBase):
+    """Bytes to be read, without a copy of them all: they may be hours of audio in a mapped file."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._rest = memoryview(data).cast("B")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        room = memoryview(buffer)
+        part, self._rest = self._rest[: room.nbytes], self._rest[room.nbytes :]
+        room[: part.nbytes] = part
+        return part.nbytes
 
 
 class S3Store:
@@ -129,13 +149,13 @@ class S3Store:
     ) -> None:
         """See `ObjectStore.put`."""
         bucket = bucket or self.bucket
-        body = io.BytesIO(data)
+        body = io.BufferedReader(_Reading(data))
         with translated(f"bucket {bucket!r}, key {key!r}", key):
             self.client.put_object(
                 bucket,
                 key,
                 body,
-                length=body.getbuffer().nbytes,
+                length=memoryview(data).nbytes,
                 content_type=content_type,
                 part_size=PART_BYTES,
                 num_parallel_uploads=1,  # the SDK would start threads of its own

@@ -74,8 +74,7 @@ def _packets(
     encoder.options = {"compression_level": _QUALITY, "reservoir": "0"}
     at = 0
     for piece in pieces:
-        samples = _picked(piece, lanes, chosen).tobytes()
-        frame = frame_of(samples, layout, sample_rate_hz)
+        frame = frame_of(_picked(piece, lanes, chosen), layout, sample_rate_hz)
         frame.pts, frame.time_base = at, encoder.time_base
         at += frame.samples
         yield from map(bytes, encoder.encode(frame))
@@ -92,15 +91,15 @@ def frame_of(samples: bytes, layout: str, sample_rate_hz: int) -> AudioFrame:
     return frame
 
 
-def _picked(piece: bytes, lanes: int, chosen: list[int]) -> "array[float]":  # it takes no parameter when it runs, in 3.11
-    """Of samples in all lanes those in the chosen ones."""
-    samples = array("f", piece)
+def _picked(piece: bytes, lanes: int, chosen: list[int]) -> bytes:
+    """Of float32 in all lanes those in the chosen ones."""
     if len(chosen) == lanes:
-        return samples
+        return piece
+    samples = array("f", piece)
     picked = array("f", bytes(len(piece) // lanes * len(chosen)))
     for number, lane in enumerate(chosen):
         picked[number :: len(chosen)] = samples[lane::lanes]
-    return picked
+    return picked.tobytes()
 
 
 def _num_frames(num_samples: int) -> int:

@@ -165,8 +165,9 @@ class DecodeProcess:
         return lanes
 
     def render(self, decoded: Decoded, renditions: Renditions) -> None:
-        """Have what is wanted made of samples that are decoded. Raises JobError; then it is dead."""
-        seconds = self._limits.allowed_seconds(decoded.num_samples / decoded.lanes / SAMPLE_RATE_HZ)
+        """Have what is wanted made of decoded samples. Raises JobError; then it is dead."""
+        num_samples = decoded.num_samples // decoded.lanes
+        seconds = self._limits.allowed_seconds(num_samples / SAMPLE_RATE_HZ)
         try:
             for what in sorted(renditions.wanted):
                 with self._watched(lambda: seconds), readable(decoded.fd) as samples:

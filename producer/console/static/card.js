@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { bar, button, bytes, code, duration, h, number } from "./dom.js";
 import { advice, labelName, language, t } from "./text.js";
-import { EmoTimeline } from "./timeline.js";
+import { mount as mountTimeline } from "./timeline.js";
 
 const UPLOADING = ["waiting", "uploading"];
 const ENDS = ["done", "failed", "dead", "expired", "cancelled", "gone", "unreadable"];
@@ -146,7 +146,7 @@ export class Card {
         ? (turn) => this.correction({ start_s: turn.start, end_s: turn.end, channel: turn.channel })
         : undefined;
       const options = { result, peaksUrl: url("peaks"), audioUrl: url("preview"), extra };
-      this.timeline = EmoTimeline.mount(place, { ...options, lang: language() });
+      this.timeline = mountTimeline(place, { ...options, lang: language() });
     } catch (error) {
       place.replaceChildren(h("p", { class: "error" }, t("loadFailed", { why: error.message })));
     }

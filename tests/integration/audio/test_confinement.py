@@ -142,6 +142,7 @@ def test_as_in_a_container_nothing_leads_out_either(as_nobody: dict[str, Any]) -
         "decoded_seconds": 40,
         "crowded_seconds": 40,  # whatever other programs of this user leave lying
         "isolated_seconds": 40,
+        "rendered": True,  # of samples that it opened anew, to be read alone
         "oom_score_adj": 1_000,
         "no_new_privs": 1,
         "seccomp": 2,
