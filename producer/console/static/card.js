@@ -50,7 +50,7 @@ export class Card {
     const { item } = this;
     const { state, status, error, trouble, name, job } = item;
     return JSON.stringify([state, status, error, trouble, name, job, item.label, this.open,
-      language(), item.objects?.length, item.parts]);
+      language(), item.objects?.length, item.parts, this.page.few]);
   }
 
   title() {
@@ -123,15 +123,16 @@ export class Card {
     if (item.error) said.push(h("p", { class: "error" }, item.error));
     if (advice(fault)) said.push(h("p", { class: "advice" }, h("b", {}, t("whatToDo")), advice(fault)));
     if (state === "interrupted") said.push(h("p", { class: "advice" }, t("interruptedHelp")));
+    if (state === "done" && (this.open || this.page.few)) said.push(scores(item));
     if (!this.open) return void this.body.replaceChildren(...said);
-    if (state === "done") said.push(h("div", { class: "result" }, scores(item), this.correction()));
+    said.push(this.correction());
     const place = h("div", { class: "place" });
     if (state === "done" && (item.parts || item.objects?.length)) said.push(place);
     const { cli, prefix } = this.page;
     said.push(h("dl", { class: "facts" },
       h("dt", {}, t("jobId")), h("dd", {}, code(item.job)),
       h("dt", {}, t("inRedis")), h("dd", {}, code(`${cli} HGETALL ${prefix}:result:${item.job}`))));
-    this.body.replaceChildren(...said);
+    this.body.replaceChildren(...said.filter(Boolean));
     if (place.isConnected) this.mount(place);
   }
 
@@ -183,7 +184,7 @@ export class Card {
 /** All scores, the highest first. */
 function scores(item) {
   const rows = Object.entries(item.scores || {}).sort((one, other) => other[1] - one[1])
-    .map(([label, score]) => h("tr", {}, h("th", { scope: "row" }, labelName(label)),
-      h("td", {}, bar(score, label)), h("td", { class: "number" }, number(score, 3))));
-  return h("table", { class: "scores" }, h("caption", { class: "unseen" }, t("of9")), h("tbody", {}, rows));
+    .map(([label, score]) => h("li", {}, h("span", { class: "name" }, labelName(label)),
+      bar(score, label), h("span", { class: "number" }, number(score, 3))));
+  return h("ol", { class: "scores", "aria-label": t("of9") }, rows);
 }

@@ -8,7 +8,7 @@ import { newId, Uploader } from "./uploader.js";
 
 const EVERY_MS = 1000;
 const ASKED_AT_ONCE = 100;
-const OPENED = 3; // of the first ones the details are shown at once
+const FEW = 20; // so many show all their scores at once
 const UNKNOWN_LOOKS = 10; // so often a job may be unknown before it is called gone
 
 export class Recordings {
@@ -20,6 +20,10 @@ export class Recordings {
     this.asked = 0;
     this.uploader = new Uploader(batch, (item) => this.changed(item));
     this.list = byId("list");
+  }
+
+  get few() {
+    return this.items.length <= FEW;
   }
 
   /** What the batch holds already; its uploads that nobody ended wait for their files. */
@@ -47,8 +51,9 @@ export class Recordings {
     this.items.push(item);
     const card = new Card(item, this);
     this.cards.set(item, card);
-    card.open = this.items.length <= OPENED;
     this.list.append(card.element);
+    this.list.classList.toggle("long", !this.few);
+    if (this.items.length === FEW + 1) this.cards.forEach((one) => one.render());
     card.render();
     return item;
   }
