@@ -114,22 +114,37 @@ def text_in(told: dict[str, Any], name: str, *, most: int = 1024) -> str:
 
 async def answer_fault(_: Request, error: Exception) -> Response:
     """What went wrong, with an HTTP status that says whether trying again may help."""
+    if isinstance(error, HTTPException):
+        answer = refused(HTTPStatus(error.status_code), "refused", error.detail)
+        answer.headers.update(error.headers or {})
+        return answer
+    return refused(_status(error), _code(error), str(error))
+
+
+def _status(error: Exception) -> HTTPStatus:
     match error:
-        case HTTPException():
-            return refused(HTTPStatus(error.status_code), "refused", error.detail)
-        case BacklogFull():
-            return refused(HTTPStatus.SERVICE_UNAVAILABLE, "backlog_full", str(error))
         case ObjectNotFound():
-            return refused(HTTPStatus.GONE, error.code, str(error))
+            return HTTPStatus.GONE
         case AccessDenied():
-            return refused(HTTPStatus.BAD_GATEWAY, error.code, str(error))
-        case JobError():
-            status = HTTPStatus.SERVICE_UNAVAILABLE if error.retryable else HTTPStatus.BAD_REQUEST
-            return refused(status, error.code, str(error))
-        case RedisError():
-            return refused(HTTPStatus.SERVICE_UNAVAILABLE, "redis_away", f"Redis: {error}")
+            return HTTPStatus.BAD_GATEWAY
+        case BacklogFull() | RedisError():
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        case JobError() if error.retryable:
+            return HTTPStatus.SERVICE_UNAVAILABLE
         case _:
-            return refused(HTTPStatus.BAD_REQUEST, "invalid", str(error))
+            return HTTPStatus.BAD_REQUEST
+
+
+def _code(error: Exception) -> str:
+    match error:
+        case JobError():
+            return error.code
+        case BacklogFull():
+            return "backlog_full"
+        case RedisError():
+            return "redis_away"
+        case _:
+            return "invalid"
 
 
 FAULTS = (HTTPException, BacklogFull, JobError, RedisError, ValueError)

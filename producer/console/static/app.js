@@ -1,6 +1,7 @@
 // The page: what it may do here, which batch it shows, and its two views.
 
 import { ask } from "./api.js";
+import { DARK } from "./card.js";
 import { byId, bytes } from "./dom.js";
 import { Live } from "./live.js";
 import { Microphone, whyNot } from "./microphone.js";
@@ -175,6 +176,7 @@ byId("logout").addEventListener("click", async () => {
   location.reload();
 });
 byId("language").addEventListener("click", switchLanguage);
+DARK.addEventListener("change", () => recordings.translate());
 tabs();
 if (about.write) sending();
 onLanguage(inThisLanguage);

@@ -5,6 +5,7 @@ import { bar, button, bytes, code, duration, h, number } from "./dom.js";
 import { advice, labelName, language, t } from "./text.js";
 import { mount as mountTimeline } from "./timeline.js";
 
+export const DARK = matchMedia("(prefers-color-scheme: dark)");
 const UPLOADING = ["waiting", "uploading"];
 const ENDS = ["done", "failed", "dead", "expired", "cancelled", "gone", "unreadable"];
 const AGAIN = ["failed", "dead", "expired", "cancelled", "gone", "abandoned", "lost", "refused"];
@@ -50,7 +51,7 @@ export class Card {
     const { item } = this;
     const { state, status, error, trouble, name, job } = item;
     return JSON.stringify([state, status, error, trouble, name, job, item.label, this.open,
-      language(), item.objects?.length, item.parts, this.page.few]);
+      language(), item.objects?.length, item.parts, this.page.few, DARK.matches]);
   }
 
   title() {
@@ -147,7 +148,9 @@ export class Card {
         ? (turn) => this.correction({ start_s: turn.start, end_s: turn.end, channel: turn.channel })
         : undefined;
       const options = { result, peaksUrl: url("peaks"), audioUrl: url("preview"), extra };
-      this.timeline = mountTimeline(place, { ...options, lang: language() });
+      this.timeline = mountTimeline(place, {
+        ...options, lang: language(), theme: DARK.matches ? "dark" : "light",
+      });
     } catch (error) {
       place.replaceChildren(h("p", { class: "error" }, t("loadFailed", { why: error.message })));
     }
