@@ -3,19 +3,18 @@
 import os
 import queue
 import secrets
-import signal
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
 from storage.objects.store import ObjectSource
 from storage.queue.streams import JobStreams
+from storage.queue.workers import State, Words
 from storage.redis.connection import Client, connect, uptime_seconds
 from storage.redis.durability import weaknesses
 from storage.wire.messages import Keys
@@ -29,6 +28,7 @@ from worker.delivery.leases import Leases
 from worker.delivery.leaving import Leaving, within
 from worker.delivery.results import Results
 from worker.delivery.settle import Settle
+from worker.delivery.telling import Telling, about_worker
 from worker.engine.engine import Engine
 from worker.fitness.breaker import Breaker
 from worker.fitness.guard import UNGUARDED, Guard
@@ -42,12 +42,12 @@ from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
 from worker.stages.normalize import Normalize
 from worker.stores import open_stores
+from worker.telemetry.account import Account
 from worker.telemetry.bounded_server import MOST_CONNECTIONS
 from worker.telemetry.health import HealthServer
 from worker.telemetry.metrics import Metrics
 from worker.telemetry.trimmer import Trimmer
 
-EXIT_SECOND_SIGNAL = 130
 # What a drain takes at most beyond the grace period, with that of `Leaving`: see docs/delivery.md.
 _INTAKE_SECONDS = 2.0  # a blocking read takes one
 _CLOSE_SECONDS = 2.0
@@ -161,7 +161,13 @@ class Worker:
             self.metrics.gpu.watch(uuid)
         self._leases = Leases()
         self._streams = self._job_streams(self._client)
-        self._leaving = Leaving(self._streams, self._leases, metrics=self.metrics)
+        self._words = Words(
+            self._client,
+            self._streams.keys,
+            self._owner,
+            lease_seconds=settings.lease_seconds,
+        )
+        self._leaving = Leaving(self._streams, self._leases, self._words, metrics=self.metrics)
         stores = open_stores(settings)
         spool = Spool(Path(settings.spool_dir), settings.spool_bytes)
         test = SelfTest(check_spool=spool.check, stores=stores.probes)
@@ -170,12 +176,7 @@ class Worker:
         results = Results(
             guard.unless_open(stores.outputs.put),
             output_prefix=settings.output_prefix,
-            describe={
-                "model": engine.model.name,
-                "model_revision": engine.model.revision,
-                "device": str(engine.model.device),
-                "dtype": str(engine.model.dtype).removeprefix("torch."),
-            },
+            describe=engine.model.described,
             untrained=engine.model.untrained,
         )
         self._settle = Settle(
@@ -216,6 +217,17 @@ class Worker:
             metrics=self.metrics,
         )
 
+        self._telling = Telling(
+            self._words,
+            Account(self.metrics),
+            self._breaker,
+            about=about_worker(engine.model.described, settings.agreed())
+            | {"capacity": self._assembly.pipeline.capacity},
+            lease_seconds=settings.lease_seconds,
+            stuck=self._assembly.pipeline.stalled,
+            connected=lambda: self._intake.connected,
+        )
+
     def run(self) -> Stop:
         """Work until `stop`, then drain: finish what fits the grace period, give back the rest.
 
@@ -223,6 +235,7 @@ class Worker:
         """
         pipeline = self._assembly.pipeline
         health = self._health_server()
+        self._telling.start()
         pipeline.start()
         self._heartbeat.start()
         self._trimmer.start()
@@ -231,8 +244,9 @@ class Worker:
         if health:
             health.start()  # bound before, but it answers only now
         log.info("worker.ready", owner=self._owner, capacity=pipeline.capacity)
+        self._telling.say(State.READY)
         reason = self._requests.get()
-
+        self._telling.say(State.DRAINING)
         grace = self._settings.grace_seconds if reason is Stop.ASKED else 0.0
         log.info("worker.draining", in_flight=pipeline.in_flight, grace_seconds=grace)
         ends_at = time.monotonic() + grace
@@ -248,6 +262,7 @@ class Worker:
         self._heartbeat.stop(_PULSE_STOP_SECONDS)
         self._trimmer.stop()
         self._breaker.stop()
+        self._telling.stop(_PULSE_STOP_SECONDS)
         self._leaving.leave()
         if health:
             health.stop()
@@ -283,15 +298,3 @@ class Worker:
                 self._intake.connected and not self._breaker.open and self.stopping is None
             ),
         )
-
-
-def drain_on_signals(worker: Worker) -> None:
-    """SIGTERM and SIGINT drain the worker; a second one ends the process at once, non-zero."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if worker.stopping is not None:
-            os._exit(EXIT_SECOND_SIGNAL)
-        worker.stop()
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)

@@ -26,6 +26,7 @@ from worker.commands.program import (
     Dtype,
     Model,
     configure_logs,
+    drain_on_signals,
     fail,
     heavy_imports,
     load_settings,
@@ -72,7 +73,7 @@ def run() -> None:
     except OSError as error:
         fail(f"cannot start: {error}")
     with heavy_imports():
-        from worker.app import Stop, Worker, drain_on_signals  # noqa: PLC0415
+        from worker.app import Stop, Worker  # noqa: PLC0415
     try:
         worker = Worker(settings, open_engine(settings))
         drain_on_signals(worker)

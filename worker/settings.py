@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from storage.settings import Count, Seconds, SharedSettings, Size
+from storage.settings import Count, Seconds, SharedSettings, Size, variable
 from worker.audio.limits import SPOOL_BYTES, AudioLimits
 from worker.audio.turns import SHORT_TO_LONG, SHORTEST_MAX_SECONDS, SpeechOptions
 from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ
@@ -18,6 +18,14 @@ _LEAST_DECODE_BYTES = 256 * 1024**2  # half of it is libraries, which all share
 _MOST_DECODE_BYTES = 1024**3
 _MOST_DECODE_PROCESSES_CPU, _MOST_DECODE_PROCESSES_GPU = 16, 32
 _SHORTEST_WINDOW_SECONDS = FRAME_SAMPLES / SAMPLE_RATE_HZ
+
+# What is a machine's, a place's or nobody's business: each worker has its own.
+_OWN = {
+    *("redis_url", "max_backlog", "device", "compute_threads", "require_durable_redis"),
+    *("tape_slots", "max_wait_seconds", "grace_seconds", "jobs_in_flight", "bytes_in_flight"),
+    *("fetch_threads", "decode_processes", "decode_memory_bytes", "spool_dir", "spool_bytes"),
+    *("metrics_address", "log_level"),
+}
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -185,6 +193,12 @@ class WorkerSettings(SharedSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level of what is logged."
     )
+
+    def agreed(self) -> dict[str, str]:
+        """The variables that all workers under one prefix should agree on, with their values."""
+        own = {name for name in type(self).model_fields if name in _OWN or name.startswith("s3_")}
+        told = self.model_dump(mode="json", exclude=own)
+        return {variable(name): str(value) for name, value in told.items()}
 
     def audio_limits(self) -> AudioLimits:
         """What one file may cost to decode."""

@@ -16,6 +16,7 @@ from storage.errors import InvalidJob
 from storage.queue.batches import BatchState, BatchStatus, Failure, WrongTotal
 from storage.queue.cancellation import Cancelled
 from storage.queue.submission import BacklogFull, Submitted
+from storage.queue.workers import Fleet, Gpu, Worker
 from storage.redis.connection import RedisError, UnfitServer
 from storage.wire.messages import Job, Lane, Status
 
@@ -31,6 +32,8 @@ __all__ = [
     "Contract",
     "Event",
     "Failure",
+    "Fleet",
+    "Gpu",
     "InvalidJob",
     "Job",
     "Lane",
@@ -40,6 +43,7 @@ __all__ = [
     "Submitted",
     "UnfitServer",
     "UnreadableResult",
+    "Worker",
     "WrongTotal",
     "new_job",
 ]

@@ -11,6 +11,7 @@ from storage.queue.batches import Batching, check_batch
 from storage.queue.cancellation import Cancelling, Ends
 from storage.queue.following import Following
 from storage.queue.submission import Submitting
+from storage.queue.workers import Workers
 from storage.settings import SharedSettings
 from storage.wire.messages import Job, Keys, parse_job
 
@@ -74,6 +75,7 @@ class Asked:
         self.following = Following(self.keys)
         self.cancelling = Cancelling(self.keys, ends)
         self.batching = Batching(self.keys, ends)
+        self.workers = Workers(self.keys)
 
 
 def as_job(job: Job | str, batch: str | None = None) -> Job:

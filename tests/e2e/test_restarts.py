@@ -51,6 +51,7 @@ def test_sigterm_with_fifty_jobs_in_flight_loses_and_repeats_nothing(
         assert client.hget(f"emo:result:{job}", "status") == b"done"
     assert client.xlen("emo:jobs") == 0
     assert in_flight(client) == 0
+    assert not client.exists("emo:workers")  # they are no workers any more
 
 
 def test_a_second_sigterm_ends_the_worker_at_once(

@@ -10,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from storage import VERSION
 from tests.unit.test_compose import ROOT, dockerfile, service
 
 
@@ -99,3 +100,4 @@ def test_image_is_labelled_with_the_version() -> None:
     """The version in the image's label is the project's."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert ("ARG", f"VERSION={project['version']}") in dockerfile()
+    assert project["version"] == VERSION

@@ -2,8 +2,10 @@
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import structlog
@@ -15,12 +17,14 @@ from worker.settings import WorkerSettings
 from worker.telemetry import logs
 
 if TYPE_CHECKING:
+    from worker.app import Worker
     from worker.engine.engine import Engine
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
 EXIT_SOME_FAILED = 3
 EXIT_HUB_UNREACHABLE = 4
+EXIT_SECOND_SIGNAL = 130
 
 PAGE_WIDTH = 120  # where it is not a terminal that says its own
 
@@ -91,6 +95,18 @@ def open_engine(settings: WorkerSettings) -> "Engine":
         fail(str(error))
     except ValueError as error:  # a device that is not there, a tape that is too short
         fail(str(error), status=EXIT_SETTINGS)
+
+
+def drain_on_signals(worker: "Worker") -> None:
+    """SIGTERM and SIGINT drain the worker; a second one ends the process at once, non-zero."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if worker.stopping is not None:
+            os._exit(EXIT_SECOND_SIGNAL)
+        worker.stop()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
 
 
 def fail(*lines: str, status: int = EXIT_FAILED) -> NoReturn:

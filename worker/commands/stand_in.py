@@ -12,9 +12,10 @@ import time
 from collections import defaultdict
 
 from storage.settings import load
-from worker.app import Worker, drain_on_signals
+from worker.app import Worker
 from worker.audio.confinement import hide_memory
 from worker.bench.stand_in import stand_in
+from worker.commands.program import drain_on_signals
 from worker.pipeline.capacity import raise_limit
 from worker.settings import WorkerSettings
 from worker.telemetry import logs

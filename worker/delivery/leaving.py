@@ -6,6 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from storage.queue.streams import JobStreams
+from storage.queue.workers import Words
 from storage.redis.connection import RedisError
 from worker.delivery.leases import Leases
 from worker.telemetry.metrics import Metrics
@@ -20,9 +21,12 @@ log = structlog.get_logger(__name__)
 class Leaving:
     """Neither step waits long: where Redis hangs, the jobs wait for their leases."""
 
-    def __init__(self, streams: JobStreams, leases: Leases, *, metrics: Metrics) -> None:
+    def __init__(
+        self, streams: JobStreams, leases: Leases, words: Words, *, metrics: Metrics
+    ) -> None:
         self._streams = streams
         self._leases = leases
+        self._words = words
         self._metrics = metrics
 
     def give_back(self) -> None:
@@ -43,11 +47,12 @@ class Leaving:
             log.error("worker.kept_jobs", jobs=len(held), error="Redis does not answer")
 
     def leave(self) -> None:
-        """Be no consumer any more."""
+        """Be no consumer any more, and none of the workers that are told of."""
 
         def act() -> None:
             try:
                 self._streams.leave()
+                self._words.take_back()
             except RedisError as error:
                 log.warning("worker.did_not_leave", error=str(error))
 

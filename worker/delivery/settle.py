@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -183,6 +184,8 @@ class Settle:
             return
         code = task.error.code if task.error else ""
         self._metrics.ended.labels(ending.status.value, code).inc()
+        self._metrics.job_seconds.observe(time.monotonic() - task.began_at)
+        self._metrics.queue_seconds.observe(task.milliseconds.get("queue", 0.0) / 1000)
         if ending.status is Status.DONE:
             self._metrics.audio_seconds.inc(task.value.duration_seconds)
             self._metrics.batch_clips.observe(task.batch_clips)

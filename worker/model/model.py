@@ -55,3 +55,13 @@ class Model:
     classifier: Classifier
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def described(self) -> dict[str, str]:
+        """What results and workers say of it: see docs/wire.md."""
+        return {
+            "model": self.name,
+            "model_revision": self.revision,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }

@@ -28,6 +28,8 @@ class Task:
     alone: bool = False
     # Set by any thread: the entry is no longer ours, so nobody waits for the result.
     abandoned: bool = False
+    # When it was begun, by the monotonic clock.
+    began_at: float = field(default_factory=time.monotonic)
     # When the stage that works on it must be done; None while it waits in a queue.
     overdue_at: float | None = None
 

@@ -36,6 +36,16 @@ class GpuMetrics(Collector):
             log.warning("gpu.not_read", gpu=uuid, error=str(error))
         self._uuid = uuid
 
+    def reading(self) -> GpuReading | None:
+        """What it says now; None where there is none, or it does not answer."""
+        if self._uuid is None:
+            return None
+        try:
+            with opened() as gpus:
+                return gpus.read(self._uuid)
+        except NoGpu:
+            return None  # said when it was named
+
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What it says now; nothing where it does not answer."""
         families = {
@@ -44,12 +54,8 @@ class GpuMetrics(Collector):
             )
             for name, what in _WHAT.items()
         }
-        if self._uuid is not None:
-            try:
-                with opened() as gpus:
-                    _fill(families, gpus.read(self._uuid))
-            except NoGpu:
-                pass  # said when it was named; a scrape has no log
+        if gpu := self.reading():
+            _fill(families, gpu)
         yield from families.values()
 
 

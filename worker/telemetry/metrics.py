@@ -5,6 +5,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from worker.telemetry.gpu_metrics import GpuMetrics
 
 _STAGE_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
+_JOB_SECONDS = (0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600)
+_QUEUE_SECONDS = (0.01, 0.1, 1, 10, 60, 600, 3600, 21_600)
 
 
 class Metrics:
@@ -141,6 +143,18 @@ class Metrics:
             "emostream_jobs_excused",
             "Jobs given back for a fault that was not theirs: `sick` or `away`.",
             ["fault"],
+            registry=self.registry,
+        )
+        self.job_seconds = Histogram(
+            "emostream_job_seconds",
+            "Time from a job's begin to its end, by this worker.",
+            buckets=_JOB_SECONDS,
+            registry=self.registry,
+        )
+        self.queue_seconds = Histogram(
+            "emostream_job_queue_seconds",
+            "Time from a job's first XADD to its last begin; earlier tries are part of it.",
+            buckets=_QUEUE_SECONDS,
             registry=self.registry,
         )
         self.bytes_in_flight = Gauge(

@@ -1,11 +1,12 @@
 """What a worker did between two looks at its `/metrics`."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import urllib3
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 _TIMEOUT_SECONDS = 3.0
@@ -17,7 +18,10 @@ class NoWorker(RuntimeError):
 
 
 class Look(NamedTuple):
-    """Its counters at a moment, by name; of a stage as `name:stage`. `gpu` is its GPU's UUID."""
+    """Its counters at a moment, by name; of a stage as `name:stage`.
+
+    Jobs are counted by status as well, as `name:status`. `gpu` is its GPU's UUID.
+    """
 
     at: float
     counters: Mapping[str, float]
@@ -55,16 +59,24 @@ def look(url: str) -> Look:
         families = list(text_string_to_metric_families(text))
     except (urllib3.exceptions.HTTPError, ValueError) as error:
         raise NoWorker(f"{url} does not answer as a worker: {error}") from error
+    found = counted(families)
+    if "emostream_device_seconds_total" not in found.counters:
+        raise NoWorker(f"{url} is no worker's: it does not count emostream_device_seconds_total")
+    return found
+
+
+def counted(families: Iterable[Metric]) -> Look:
+    """What those metrics count now."""
     counters: dict[str, float] = {}
     gpu = None
     for family in families:
         for sample in family.samples:
             gpu = sample.labels.get("gpu", gpu)
-            stage = sample.labels.get("stage")
-            name = f"{sample.name}:{stage}" if stage else sample.name
-            counters[name] = counters.get(name, 0.0) + sample.value
-    if "emostream_device_seconds_total" not in counters:
-        raise NoWorker(f"{url} is no worker's: it does not count emostream_device_seconds_total")
+            stage, status = sample.labels.get("stage"), sample.labels.get("status")
+            names = [f"{sample.name}:{stage}" if stage else sample.name]
+            names += [f"{sample.name}:{status}"] if status else []
+            for name in names:
+                counters[name] = counters.get(name, 0.0) + sample.value
     return Look(time.monotonic(), counters, gpu)
 
 

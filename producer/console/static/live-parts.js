@@ -1,6 +1,6 @@
 // The parts of the live view, made of one look.
 
-import { age, bar, button, h, number } from "./dom.js";
+import { age, bar, button, bytes, h, number } from "./dom.js";
 import { advice, t } from "./text.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -11,7 +11,7 @@ const sum = (of, name) => of.reduce((total, one) => total + (one[name] || 0), 0)
 /** A mean over those workers that tell it, weighted by what they do. */
 function mean(workers, name) {
   const told = workers.filter((one) => one[name] !== null && one[name] !== undefined);
-  const weight = (one) => (one.clips_per_s || 0) + 1e-6;
+  const weight = (one) => (one.clips_a_second || 0) + 1e-6;
   const all = told.reduce((total, one) => total + weight(one), 0);
   return told.length ? told.reduce((total, one) => total + one[name] * weight(one), 0) / all : null;
 }
@@ -73,13 +73,15 @@ export function lanes(found, pause) {
 
 export function workers(found) {
   const rows = found.workers.map((one) => h("tr", { "data-worker": one.name },
-    h("th", { scope: "row" }, h("span", { class: "name" }, one.name),
-      h("span", { class: "muted" }, [one.model, one.dtype].filter(Boolean).join(" · "))),
+    h("th", { scope: "row", title: one.name }, h("span", { class: "name" }, one.host || one.name),
+      h("span", { class: "muted" }, [one.model.split("/").at(-1), one.dtype].filter(Boolean).join(" · "))),
     h("td", {}, h("span", { class: `chip ${one.state}` }, one.state),
-      one.sickness ? h("span", { class: "sick" }, one.sickness) : null),
+      one.sickness ? h("span", { class: "sick" }, one.sickness) : null,
+      one.silent_seconds > 10 ? h("span", { class: "muted" },
+        t("silentFor", { age: age(one.silent_seconds) })) : null),
     h("td", { class: "number" }, number(one.in_flight)),
-    h("td", { class: "number" }, number(one.clips_per_s, 1)),
-    h("td", { class: "number" }, number(one.audio_s_per_s, 1)),
+    h("td", { class: "number" }, number(one.clips_a_second, 1)),
+    h("td", { class: "number" }, number(one.audio_seconds_a_second, 1)),
     h("td", { class: "number" }, percent(one.tape_fill)),
     h("td", {}, one.device_share === null ? "–" : [bar(one.device_share), percent(one.device_share)]),
     h("td", {}, one.device || "–", gpu(one))));
@@ -88,9 +90,16 @@ export function workers(found) {
     [t("deviceShare"), ""], [t("device"), ""]], rows, t("noWorkers"));
 }
 
-function gpu(worker) {
-  const told = worker.gpu || [];
-  return told.length ? h("span", { class: "muted" }, told.join(" · ")) : null;
+/** What its driver tells of a worker's GPU, and what to change where it is not well used. */
+function gpu({ gpu: told }) {
+  if (!told) return null;
+  const used = told.memory_used_bytes === null ? "" : `${bytes(told.memory_used_bytes)} / ${bytes(told.memory_total_bytes)}`;
+  const facts = [told.name, percent(told.utilization), used,
+    told.watts === null ? "" : `${number(told.watts)} W`,
+    told.celsius === null ? "" : `${number(told.celsius)} °C`, ...told.held_down_by];
+  return h("span", { class: "muted" }, facts.filter(Boolean).join(" · "),
+    told.verdict ? h("span", { class: "verdict" },
+      [told.verdict, told.reason, told.change].filter(Boolean).join(": ")) : null);
 }
 
 export function failures(found, replay) {

@@ -57,8 +57,8 @@ export class Live {
     const { lanes: all, workers: some, rate } = this.found;
     const sum = (of, name) => of.reduce((total, one) => total + (Number(one[name]) || 0), 0);
     const points = {
-      jobs: some.length ? sum(some, "clips_per_s") : rate.jobs_a_second,
-      audio: sum(some, "audio_s_per_s"),
+      jobs: some.length ? sum(some, "clips_a_second") : rate.jobs_a_second,
+      audio: sum(some, "audio_seconds_a_second"),
       waiting: sum(all, "queued") + sum(all, "delayed"),
     };
     for (const [name, value] of Object.entries(points)) {

@@ -17,7 +17,7 @@ from tests.support.stream_workers import new_streams
 SCORES = {"happy": 0.9, "sad": 0.1}
 DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9", "scores": json.dumps(SCORES)})
 FAILED = Ending(Status.FAILED, {"error_code": "not_audio", "error": "is no audio: <b>send</b> WAV"})
-DEAD = Ending(Status.DEAD, {"error_code": "storage_unavailable", "error": "the store is away"})
+DEAD = Ending(Status.DEAD, {"error_code": "storage_unavailable"}, "storage_unavailable")
 
 
 @pytest.fixture

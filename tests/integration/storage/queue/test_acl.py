@@ -23,6 +23,7 @@ from storage.queue.scripts import SHARED
 from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
+from storage.queue.workers import Words, Workers
 from storage.redis.connection import RedisError, check_server, connect, uptime_seconds
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Lane, Status
@@ -40,7 +41,7 @@ GUARDS += [(server, SELECTORS_FILE) for server in SERVERS if server != OLDEST]
 LUA = ROOT / "storage" / "queue" / "lua"
 PRODUCER, OPERATOR, WORKER, READER = "emo-producer", "emo-operator", "emo-worker", "emo-reader"
 USERS = (PRODUCER, OPERATOR, WORKER, READER)
-OPERATORS_SCRIPTS = ("cancel", "halt", "lanes", "replay", "seal", "sift", "submit")
+OPERATORS_SCRIPTS = ("cancel", "halt", "lanes", "replay", "seal", "sift", "submit", "workers")
 KEYS = Keys("emo")
 # In a script, in the words of each server.
 FORBIDDEN = r"permission|can't run this command|can't access at least one of the keys"
@@ -186,6 +187,9 @@ def test_a_worker_can_do_its_work(users: Users) -> None:
     driver.run(batching.cancel("b"))
     assert two.heartbeat([(halted.delivery, "halted")]) == [halted.delivery]
     assert [each.complete for each in driver.iterate(batching.wait("b"))] == [True]
+    words = Words(client, KEYS, "two", lease_seconds=30)
+    words.tell({"state": "ready"})
+    words.take_back()
     two.leave()
     one.reap(idle_seconds=0)
     assert users["admin"].acl_log() == []
@@ -208,6 +212,8 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     assert set(Lanes(client, keys=KEYS).look().paused_seconds) == {Lane.HIGH}
     assert pauses.resume(Lane.HIGH)
     assert Lanes(client, keys=KEYS).look().dead == 2
+    Words(users[WORKER], KEYS, "one", lease_seconds=30).tell({"state": "ready"})
+    assert [each.name for each in Driver(client).run(Workers(KEYS).look()).workers] == ["one"]
     letters = DeadLetters(client, keys=KEYS, max_backlog=10)
     assert len(letters) == 2
     purged, replayed = letters.select(Selection(newer_than_seconds=60))
