@@ -1,9 +1,11 @@
 """A real console, and a real browser in front of it."""
 
+import io
 import os
 import re
 import subprocess
 import sys
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 _ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
     *("--disable-component-update", "--disable-sync"),
+    "--host-resolver-rules=MAP desk.test 127.0.0.1",
     *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
 )
 
@@ -89,7 +92,7 @@ def console_process(
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """Debian's Chromium, with a microphone that beeps. Without it the test is skipped, not in CI."""
+    """Debian's Chromium, with a microphone that beeps; without it the test is skipped."""
     if not CHROMIUM.exists():
         message = f"NO {CHROMIUM} on this machine: the console's pages were not tested"
         assert not os.environ.get("CI"), message
@@ -100,3 +103,14 @@ def browser() -> Iterator[Any]:
         started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(_ARGUMENTS))
         yield started
         started.close()
+
+
+def large_wav(seconds: int) -> bytes:
+    """A tone at 384 kHz, in stereo with 24 bits: many bytes of little audio."""
+    whole = io.BytesIO()
+    with wave.open(whole, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(3)
+        file.setframerate(384_000)
+        file.writeframes(b"\x00\x00\x10\x00\x00\xf0" * (384_000 * seconds))
+    return whole.getvalue()
