@@ -20,6 +20,7 @@ from storage.errors import InvalidJob
 FOLDER = "corrections/"
 TASKS_FOLDER = "corrections/label-studio/"
 _LONGEST_NOTE = 1000
+_LATE_SECONDS = 0.5  # a segment may end so much later than the recording
 
 
 def routes() -> list[Route]:
@@ -79,17 +80,31 @@ def correction(
 
 
 def _part(result: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The turn that is meant, by its times, channel and label; the whole where none is."""
-    if asked.get("start_s") is None:
+    """The turn that is meant, by its times and channel; the whole where there are none.
+
+    What is no segment of the result is a stretch of its timeline, or a whole channel.
+    """
+    start, end, number = (asked.get(name) for name in ("start_s", "end_s", "channel"))
+    if start is None:
         return result
-    turns = [*(result.get("segments") or [])]
-    for channel in result.get("channels") or []:
-        turns += [{"channel": channel.get("channel"), **one} for one in channel.get("segments", [])]
-    for turn in turns:
-        same = all(turn.get(name) == asked.get(name) for name in ("start_s", "end_s"))
-        if same and asked.get("channel") in (None, turn.get("channel")):
-            return dict(turn)
-    raise InvalidJob("fields 'start_s' and 'end_s': there is no such turn")
+    longest = result.get("duration_s")
+    longest = longest if isinstance(longest, int | float) else 0.0
+    numbers = all(isinstance(one, int | float) for one in (start, end))
+    if not numbers or not 0 <= start < end <= longest + _LATE_SECONDS:
+        raise InvalidJob(f"fields 'start_s' and 'end_s': no part of {longest:g} seconds")
+    channels = [one for one in result.get("channels") or [] if one.get("channel") == number]
+    segments = [*(result.get("segments") or [])]
+    segments += [one for channel in channels for one in channel.get("segments", [])]
+    for one in segments:
+        same = (one.get("start_s"), one.get("end_s")) == (start, end)
+        if same and number in (None, one.get("channel", number)):
+            return {"channel": number, **one}
+    whole = channels[0] if channels else result
+    told = {name: whole.get(name) for name in ("label", "score", "scores")}
+    heard = asked.get("heard")
+    if heard in (whole.get("scores") or {}) and heard != told["label"]:
+        told = {"label": heard}  # of a stretch; its score is not that of the whole
+    return {**told, "start_s": start, "end_s": end, "channel": number}
 
 
 def task(line: Mapping[str, Any], store: str) -> dict[str, Any]:

@@ -145,7 +145,9 @@ export class Card {
       const result = await ask(`/api/jobs/${encodeURIComponent(item.job)}`);
       if (!place.isConnected) return;
       const extra = this.page.write
-        ? (turn) => this.correction({ start_s: turn.start, end_s: turn.end, channel: turn.channel })
+        ? (turn) => this.correction({
+          start_s: turn.start, end_s: turn.end, channel: turn.channel, heard: turn.label,
+        })
         : undefined;
       const options = { result, peaksUrl: url("peaks"), audioUrl: url("preview"), extra };
       this.timeline = mountTimeline(place, {

@@ -182,7 +182,7 @@ def test_a_turn_is_corrected_by_its_times(
     turn = {"start_s": 1.5, "end_s": 3.0, "channel": 1, "label": "happy", "score": 0.8}
     turn |= {"scores": SCORES, "speaker": "customer"}
     told = {"status": "done", "scores": json.dumps(SCORES), "segments": json.dumps([turn])}
-    client.hset(keys.result(JOB), mapping=told)
+    client.hset(keys.result(JOB), mapping={**told, "duration_s": "5.5"})
     page = console()
     asked = {"label": "sad", "start_s": 1.5, "end_s": 3.0, "channel": 1}
     keys_of = page.post(f"/api/jobs/{JOB}/correction", json=asked).json()["keys"]
@@ -190,8 +190,25 @@ def test_a_turn_is_corrected_by_its_times(
     assert (line["speaker"], line["label"], line["right"]) == ("customer", "happy", "sad")
     value = task["annotations"][0]["result"][0]["value"]
     assert value == {"choices": ["sad"], "start": 1.5, "end": 3.0, "channel": 1}
-    for wrong in ({**asked, "start_s": 2}, {**asked, "label": "bored"}):
+    for wrong in ({**asked, "end_s": 9}, {**asked, "start_s": "a"}, {**asked, "label": "bored"}):
         assert page.post(f"/api/jobs/{JOB}/correction", json=wrong).status_code == 400
+
+
+def test_a_stretch_that_is_no_segment_is_corrected(
+    console: Open, client: Any, keys: Keys, store: Path
+) -> None:
+    """A whole channel, or neighbours in a timeline that the page shows as one."""
+    channel = {"channel": 1, "label": "happy", "score": 0.8, "scores": SCORES}
+    told = {"status": "done", "scores": json.dumps(SCORES), "channels": json.dumps([channel])}
+    client.hset(keys.result(JOB), mapping={**told, "duration_s": "5.5"})
+    page = console()
+    asked = {"label": "sad", "start_s": 0, "end_s": 5.5, "channel": 1, "heard": "happy"}
+    lines = []
+    for heard in ("happy", "sad"):
+        answer = page.post(f"/api/jobs/{JOB}/correction", json={**asked, "heard": heard}).json()
+        lines.append(json.loads((store / answer["keys"][0]).read_text()))
+    assert [(line["label"], line["score"]) for line in lines] == [("happy", 0.8), ("sad", None)]
+    assert lines[0]["channel"] == 1
 
 
 def test_jobs_of_other_programs_are_counted(
