@@ -1,7 +1,6 @@
 // Draws the lanes, the time axis and the overview. Sizes in CSS pixels; knows of no events.
 
 import { clock, labelText } from "./timeline-text.js";
-import { itemAt } from "./timeline-model.js";
 
 export const LANE = { height: 108, name: 24, strip: 18, gap: 6, wave: 54 };
 export const AXIS_HEIGHT = 24;
@@ -54,7 +53,7 @@ function line(context, colour, x, y, width) {
 /** The labels of a lane's turns, in words where there is room for them. */
 function strip(context, view, lane, top) {
   const { start, perSecond, width, colours, texts } = view;
-  for (const run of lane.runs) {
+  for (const run of lane.runs.items) {
     const left = (run.start - start) * perSecond;
     const right = (run.end - start) * perSecond;
     if (right < 0 || left > width) continue;
@@ -91,8 +90,7 @@ function wave(context, view, lane, top) {
   const last = Math.min(Math.ceil(model.duration / seconds), Math.ceil(first + width / BAR.step) + 1);
   for (let bar = Math.max(0, first); bar < last; bar += 1) {
     const from = bar * seconds;
-    const at = itemAt(lane.items, Math.min(from + seconds / 2, model.duration - 1e-6));
-    const item = at < 0 ? null : lane.items[at];
+    const item = lane.items.at(Math.min(from + seconds / 2, model.duration - 1e-6));
     let [low, high] = [item ? -0.3 : 0, item ? 0.3 : 0];
     if (peaks) {
       [low, high] = peaks.between(lane.channel, from, from + seconds).map((value) =>
@@ -134,7 +132,7 @@ export function drawOverview(context, view) {
   const scale = width / model.duration;
   model.lanes.forEach((lane, at) => {
     line(context, colours.line, 0, 1 + (at + 0.5) * stripe, width);
-    for (const run of lane.runs) {
+    for (const run of lane.runs.items) {
       context.globalAlpha = opacityOf(run.score);
       context.fillStyle = colours.of(run.label);
       const long = Math.max(1, (run.end - run.start) * scale);

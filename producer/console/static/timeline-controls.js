@@ -65,6 +65,7 @@ export function controls(timeline) {
   });
   timeline.on(zoom, "input", () => stage.zoomTo(Number(zoom.value) / 100));
   const fit = button("fit", texts.fit, () => stage.zoomTo(0));
+  fit.classList.add("et-fit");
   const out = button("out", texts.zoomOut, () => stage.zoomBy(1 / 1.6));
   const into = button("in", texts.zoomIn, () => stage.zoomBy(1.6));
   stage.zoomed = (share) => {

@@ -30,6 +30,11 @@ function turn(one, channel) {
   };
 }
 
+/** Whether it is somewhere; a hash may have been written by anyone. */
+function isSound(one) {
+  return Number.isFinite(one.start) && one.end > one.start;
+}
+
 /** Neighbours with one label as one: the items of a timeline are windows, not turns. */
 function runsOf(items) {
   const runs = [];
@@ -51,19 +56,25 @@ function runsOf(items) {
 function itemsOf(told, channel, duration) {
   const segments = listOf(told.segments);
   if (segments) {
-    const items = segments.map((one) => turn(one, channel));
+    const items = segments.map((one) => turn(one, channel)).filter(isSound);
     return { items, runs: items, kind: "segments" };
   }
   const timeline = listOf(told.timeline);
   if (timeline) {
-    const items = timeline.map((one) => turn(one, channel));
+    const items = timeline.map((one) => turn(one, channel)).filter(isSound);
     return { items, runs: runsOf(items), kind: "timeline" };
   }
   if (!told.label) {
     return { items: [], runs: [], kind: "none" };
   }
-  let scores = told.scores;
-  if (typeof scores === "string") scores = JSON.parse(scores);
+  let { scores } = told;
+  if (typeof scores === "string") {
+    try {
+      scores = JSON.parse(scores);
+    } catch {
+      scores = {};
+    }
+  }
   const items = [turn({ ...told, scores, start_s: 0, end_s: duration }, channel)];
   return { items, runs: items, kind: "whole" };
 }
@@ -72,8 +83,31 @@ function byStart(a, b) {
   return a.start - b.start || a.end - b.end;
 }
 
+/** Finds what is said at a moment: where several overlap, what began last; null for nothing. */
+class Spans {
+  constructor(items) {
+    this.items = [...items].sort(byStart);
+    let reach = 0;
+    this.reach = this.items.map((one) => (reach = Math.max(reach, one.end)));
+  }
+
+  at(seconds) {
+    let low = 0;
+    let high = this.items.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.items[middle].start <= seconds) low = middle + 1;
+      else high = middle;
+    }
+    for (let at = low - 1; at >= 0 && this.reach[at] > seconds; at -= 1) {
+      if (this.items[at].end > seconds) return this.items[at];
+    }
+    return null;
+  }
+}
+
 function laneOf(found, about) {
-  return { ...about, ...found, items: [...found.items].sort(byStart), runs: [...found.runs].sort(byStart) };
+  return { ...about, kind: found.kind, items: new Spans(found.items), runs: new Spans(found.runs) };
 }
 
 /** Lanes of segments: one a channel where those are told, else one a speaker. */
@@ -95,7 +129,7 @@ function grouped(found) {
 
 /** The one speaker of a lane, or null. */
 function speakerOf(lane) {
-  const names = new Set(lane.items.map((one) => one.speaker));
+  const names = new Set(lane.items.items.map((one) => one.speaker));
   return names.size === 1 ? [...names][0] : null;
 }
 
@@ -114,9 +148,13 @@ export function modelOf(result, duration) {
     lanes = found.kind === "segments" ? grouped(found)
       : [laneOf(found, { channel: null, bySpeaker: false })];
   }
+  if (result.label && lanes.every((lane) => !lane.items.items.length)) {
+    // Where nobody speaks, the label is that of the whole recording.
+    const { label, score, scores } = result;
+    lanes = [laneOf(itemsOf({ label, score, scores }, null, duration), { channel: null, bySpeaker: false })];
+  }
   for (const lane of lanes) lane.speaker = speakerOf(lane);
-  const turns = lanes.flatMap((lane, at) => lane.runs.map((one) => ({ ...one, lane: at })));
-  turns.sort(byStart);
+  const turns = lanes.flatMap((lane) => lane.runs.items).sort(byStart);
   turns.forEach((one, index) => { one.index = index; });
   const apart = ["segments", "channels", "timeline"].some(
     (name) => result[`${name}_key`] && !listOf(result[name]));
@@ -168,19 +206,4 @@ export function summaryOf(model) {
 /** Share of each label in all turns. */
 export function legendOf(model) {
   return shares(model.turns, 0, Math.max(model.duration, 1e-9)).parts;
-}
-
-/** The item at a moment: where several overlap, the one that began last; -1 for none. */
-export function itemAt(items, seconds) {
-  let low = 0;
-  let high = items.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (items[middle].start <= seconds) low = middle + 1;
-    else high = middle;
-  }
-  for (let at = low - 1; at >= 0 && at >= low - 8; at -= 1) {
-    if (items[at].end > seconds) return at;
-  }
-  return -1;
 }

@@ -3,7 +3,6 @@
 import {
   AXIS_HEIGHT, LANE, OVERVIEW_HEIGHT, drawLanes, drawOverview, prepared,
 } from "./timeline-canvas.js";
-import { itemAt } from "./timeline-model.js";
 import { cssName, element, nameOf } from "./timeline-tables.js";
 import { clock, labelText, percent } from "./timeline-text.js";
 
@@ -166,18 +165,12 @@ export class Stage {
     this.head.hidden = x < 0 || x > this.width;
     this.head.style.transform = `translateX(${x}px)`;
     this.head.style.height = `${this.height - AXIS_HEIGHT}px`;
-    for (const row of timeline.root.querySelectorAll("tr[aria-current]")) {
-      if (!this.isIn(timeline.model.turns[row.dataset.turn])) row.removeAttribute("aria-current");
+    const now = timeline.model.lanes.map((lane) => lane.runs.at(this.position)).filter(Boolean);
+    const rows = timeline.root.querySelectorAll("tr[aria-current]");
+    for (const row of rows) {
+      if (!now.some((turn) => String(turn.index) === row.dataset.turn)) row.removeAttribute("aria-current");
     }
-    timeline.model.turns.forEach((turn) => {
-      if (this.isIn(turn)) {
-        timeline.root.querySelector(`tr[data-turn="${turn.index}"]`)?.setAttribute("aria-current", "true");
-      }
-    });
-  }
-
-  isIn(turn) {
-    return turn.start <= this.position && this.position < turn.end;
+    for (const turn of now) timeline.rows.get(turn.index)?.setAttribute("aria-current", "true");
   }
 
   /** While it plays: frame by frame, and the page turned where the playhead leaves it. */
@@ -201,10 +194,8 @@ export class Stage {
   say() {
     const { texts, model } = this.timeline;
     const seconds = this.position;
-    const heard = model.lanes.map((lane) => {
-      const at = itemAt(lane.items, seconds);
-      return at < 0 ? "" : `${nameOf(texts, lane.items[at])}: ${labelText(texts, lane.items[at].label)}`;
-    }).filter(Boolean);
+    const heard = model.lanes.map((lane) => lane.items.at(seconds)).filter(Boolean)
+      .map((item) => `${nameOf(texts, item)}: ${labelText(texts, item.label)}`);
     const where = texts.of(clock(seconds), clock(model.duration));
     this.scroll.setAttribute("aria-valuenow", seconds.toFixed(1));
     this.scroll.setAttribute("aria-valuetext", [where, ...heard].join(", "));
@@ -239,10 +230,9 @@ export class Stage {
     const { texts, model } = this.timeline;
     const edges = this.scroll.getBoundingClientRect();
     const lane = model.lanes[Math.floor((event.clientY - edges.top) / LANE.height)];
-    const at = lane ? itemAt(lane.items, this.secondsAt(event.clientX)) : -1;
-    this.tip.hidden = at < 0 || event.pointerType === "touch";
+    const item = lane ? lane.items.at(this.secondsAt(event.clientX)) : null;
+    this.tip.hidden = !item || event.pointerType === "touch";
     if (this.tip.hidden) return;
-    const item = lane.items[at];
     this.tip.textContent = `${clock(item.start)} – ${clock(item.end)}  ${nameOf(texts, item)}: `
       + `${labelText(texts, item.label)} ${percent(item.score)}`;
     const x = Math.min(event.clientX - edges.left + 12, this.width - this.tip.offsetWidth - 4);

@@ -37,6 +37,7 @@ export function nameOf(texts, one) {
 }
 
 export function legend(texts, model) {
+  if (!model.turns.length) return null;
   const entries = legendOf(model).map(({ label, share }) =>
     element("li", {}, swatch(label), `${labelText(texts, label)} `,
       element("span", { class: "et-muted" }, percent(share))));
@@ -59,12 +60,25 @@ function shareRow(texts, title, { total, parts }) {
       element("span", {}, total ? told : texts.silentThen)));
 }
 
+/** From how somebody mostly began to how they mostly ended. */
+function change(texts, { opening, closing }) {
+  if (!opening.parts.length || !closing.parts.length) return null;
+  const [first, last] = [opening.parts[0].label, closing.parts[0].label];
+  const names = [labelText(texts, first), labelText(texts, last)];
+  return element("span", { class: "et-change" },
+    element("span", { class: "et-hidden" }, texts.change(...names)),
+    element("span", { "aria-hidden": "true" }, swatch(first), names[0], " → ", swatch(last), names[1]));
+}
+
 export function summary(texts, model) {
+  if (model.kind === "whole" || !model.turns.length) return null; // there is nothing to compare
   const cards = summaryOf(model).map((row) =>
     element("article", { class: "et-card" },
-      element("h4", {}, nameOf(texts, row),
-        element("span", { class: "et-muted" },
-          ` ${texts.speaks} ${clock(row.whole.total)}`)),
+      element("header", {},
+        element("h4", {}, nameOf(texts, row), model.kind === "segments"
+          ? element("span", { class: "et-muted" }, ` ${texts.speaks} ${clock(row.whole.total)}`)
+          : null),
+        change(texts, row)),
       element("dl", {},
         shareRow(texts, texts.share, row.whole),
         shareRow(texts, texts.opening, row.opening),
@@ -79,20 +93,22 @@ function second(texts, one) {
   return rest ? `${labelText(texts, rest[0])} ${percent(rest[1])}` : "";
 }
 
-function row(texts, model, one, { play, extra }) {
+function row(texts, one, { play, extra }) {
   const when = element("button", { type: "button", class: "et-when" },
     element("span", { class: "et-hidden" }, `${texts.play}: ${texts.from} `),
     clock(one.start),
-    element("span", { "aria-hidden": "true" }, " – "),
-    element("span", { class: "et-hidden" }, ` ${texts.to} `),
-    clock(one.end));
+    element("span", { class: "et-until" },
+      element("span", { "aria-hidden": "true" }, " – "),
+      element("span", { class: "et-hidden" }, ` ${texts.to} `),
+      clock(one.end)));
   when.addEventListener("click", () => play(one));
   const meter = element("span", { class: "et-meter", "aria-hidden": "true" },
     element("span", { style: `width: ${100 * one.score}%; background: var(--et-${cssName(one.label)})` }));
   const cells = [
     element("td", {}, when),
     element("td", { class: "et-who" }, nameOf(texts, one)),
-    element("td", {}, swatch(one.label, one.score), labelText(texts, one.label),
+    element("td", {}, element("span", { class: "et-label" },
+      swatch(one.label, one.score), labelText(texts, one.label)),
       one.warning ? element("span", { class: "et-muted" }, ` ${one.warning}`) : null),
     element("td", { class: "et-sure" }, meter, element("span", {}, percent(one.score))),
     element("td", { class: "et-also et-muted" }, second(texts, one)),
@@ -103,6 +119,7 @@ function row(texts, model, one, { play, extra }) {
 
 /** The turns, a hundred at a time; `play` is told which was chosen, `extra` makes a last cell. */
 export function turnsTable(texts, model, callbacks) {
+  if (!model.turns.length) return null;
   const heads = [texts.when, texts.who, texts.label, texts.sure, texts.also].map((text, at) =>
     element("th", { scope: "col", class: at === 4 ? "et-also" : null }, text));
   if (callbacks.extra) heads.push(element("th", { scope: "col", class: "et-extra" }));
@@ -111,7 +128,11 @@ export function turnsTable(texts, model, callbacks) {
   let shown = 0;
   const grow = () => {
     const next = model.turns.slice(shown, shown + ROWS);
-    body.append(...next.map((one) => row(texts, model, one, callbacks)));
+    for (const one of next) {
+      const made = row(texts, one, callbacks);
+      callbacks.rows.set(one.index, made);
+      body.append(made);
+    }
     shown += next.length;
     more.hidden = shown >= model.turns.length;
     more.textContent = texts.more(model.turns.length - shown);

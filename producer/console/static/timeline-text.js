@@ -18,6 +18,7 @@ const ENGLISH = {
   turns: "Turns", when: "When", who: "Who", label: "Label", sure: "How sure", also: "Next likely",
   summary: "By speaker", speaks: "Speaks", share: "Share of each label",
   opening: "First quarter", closing: "Last quarter", silentThen: "says nothing",
+  change: (first, last) => `${first} in the first quarter, ${last} in the last`,
   more: (left) => `Show more (${left} left)`,
   legend: "Labels", sureness: "The paler, the less sure",
   noAudio: "Nothing to play: this job was sent without want=preview.",
@@ -26,7 +27,6 @@ const ENGLISH = {
   peaksFailed: "The waveform did not arrive: ",
   empty: "Nothing was found to show: no segment, and no timeline.",
   apart: "The list of turns is too long for the result itself, and did not come with it.",
-  loading: "Loading the waveform …",
 };
 
 const CHINESE = {
@@ -46,6 +46,7 @@ const CHINESE = {
   turns: "话轮", when: "时间", who: "说话人", label: "标签", sure: "把握", also: "其次",
   summary: "按说话人", speaks: "发言时长", share: "各标签占比",
   opening: "前四分之一", closing: "后四分之一", silentThen: "没有发言",
+  change: (first, last) => `前四分之一${first}，后四分之一${last}`,
   more: (left) => `显示更多（还有 ${left} 条）`,
   legend: "标签", sureness: "颜色越浅，把握越小",
   noAudio: "无法播放：提交任务时没有 want=preview。",
@@ -54,7 +55,6 @@ const CHINESE = {
   peaksFailed: "波形没有送达：",
   empty: "没有可显示的内容：既没有片段，也没有时间线。",
   apart: "话轮列表太长，没有随结果一起送达。",
-  loading: "正在加载波形……",
 };
 
 /** The texts of a language, by its tag: `zh`, `zh-CN` … are Chinese, all else is English. */
@@ -79,5 +79,5 @@ export function clock(seconds, { tenths = true } = {}) {
 
 /** A share of 1 in percent. */
 export function percent(share) {
-  return `${Math.round(100 * share)} %`;
+  return `${Math.round(100 * share)}\u00a0%`;
 }

@@ -33,19 +33,25 @@ class Timeline {
     this.texts = textsOf(lang);
     const model = modelOf(result, durationOf(result));
     this.model = model;
+    this.rows = new Map(); // of the turns, by their place
     this.root = element("div", { class: "emo-timeline", lang: this.texts.tag });
     if (audioUrl) {
       this.audio = element("audio", { preload: "metadata", src: audioUrl });
       this.on(this.audio, "error", () => this.say(this.texts.audioFailed));
     }
     this.note = element("p", { class: "et-note", role: "status" });
-    this.root.dataset.theme = this.options.theme || themeBehind(this.host);
+    const dress = () => { this.root.dataset.theme = this.options.theme || themeBehind(this.host); };
+    dress();
+    this.on(window.matchMedia("(prefers-color-scheme: dark)"), "change", () => {
+      dress();
+      this.stage.measure();
+    });
     this.stage = new Stage(this);
     this.root.append(...[
       this.audio, controls(this), this.note, this.stage.box,
       legend(this.texts, model), summary(this.texts, model),
       turnsTable(this.texts, model, {
-        play: (turn) => this.seek(turn.start), extra: this.options.extra,
+        play: (turn) => this.seek(turn.start), extra: this.options.extra, rows: this.rows,
       }),
     ].filter(Boolean));
     this.host.replaceChildren(this.root);
@@ -164,4 +170,5 @@ export function mount(host, options) {
   return timeline;
 }
 
-globalThis.EmoTimeline = { mount };
+export const EmoTimeline = { mount };
+globalThis.EmoTimeline = EmoTimeline;
