@@ -6,6 +6,7 @@ from bench.chart import chart
 from bench.gpu.report import markdown as gpu_markdown
 from bench.report import markdown
 from bench.result import read_results
+from producer.console.settings import ConsoleSettings
 from storage.settings import table
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import catalogue
@@ -28,6 +29,13 @@ The producer reads those up to and including `EMO_RESULTS_MAXLEN`. How the model
 variables of its own, which [model.md](model.md) explains.
 
 {table}
+
+## The console
+
+`python -m producer console` reads those up to and including `EMO_RESULTS_MAXLEN` too, and
+`EMO_OUTPUT_STORE` and `EMO_OUTPUT_PREFIX`; and these, which [console.md](console.md) explains.
+
+{console}
 """
 
 _METRICS = """\
@@ -62,8 +70,9 @@ def pages() -> dict[Path, str]:
         ),
         **{path.with_suffix(".svg"): chart(result) for path, result in results.items()},
         ROOT / "docs" / "settings.md": _SETTINGS.format(
-            note=_NOTE.format(source="worker/settings.py and storage/settings.py"),
+            note=_NOTE.format(source="the settings.py of worker, storage and producer/console"),
             table=table(WorkerSettings),
+            console=table(ConsoleSettings, beside=WorkerSettings),
         ),
         ROOT / "docs" / "metrics.md": _METRICS.format(
             note=_NOTE.format(source="worker/telemetry/metrics.py"), table=catalogue()

@@ -168,10 +168,12 @@ def unknown_variables(kind: type[SharedSettings], environ: Mapping[str, str]) ->
     return sorted(name for name in environ if name.startswith(ENV_PREFIX) and name not in known)
 
 
-def table(kind: type[SharedSettings]) -> str:
-    """The settings as a Markdown table, for docs/settings.md."""
+def table(kind: type[SharedSettings], *, beside: type[SharedSettings] | None = None) -> str:
+    """The settings as a Markdown table, for docs/settings.md; without those of another kind."""
     rows = ["| variable | default | what |", "| --- | --- | --- |"]
     for name, field in kind.model_fields.items():
+        if beside is not None and name in beside.model_fields:
+            continue
         default = field.default
         shown = default.get_secret_value() if isinstance(default, SecretStr) else default
         text = f"`{shown}`" if shown not in ("", None) else ""

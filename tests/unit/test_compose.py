@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from producer.console.settings import ConsoleSettings
 from storage.redis.url import parse_redis_url
 from storage.settings import load, unknown_variables
 from worker.settings import WorkerSettings
@@ -62,12 +63,16 @@ def test_follows_the_compose_specification() -> None:
 
 
 def test_variables_are_known_settings() -> None:
-    """Every EMO_ variable is a setting of the worker, so that a typing error cannot go unseen."""
+    """Every EMO_ variable is a setting of a program, so that a typing error cannot go unseen."""
     used: set[str] = set()
     for file in ["compose.yaml", "Dockerfile", "deploy/compose.env.example", "docs/docker.md"]:
         used |= set(re.findall(r"\bEMO_[A-Z0-9_]+", (ROOT / file).read_text("utf-8")))
     assert used
-    assert unknown_variables(WorkerSettings, dict.fromkeys(used, "")) == []
+    unknown = [
+        set(unknown_variables(kind, dict.fromkeys(used, "")))
+        for kind in (WorkerSettings, ConsoleSettings)
+    ]
+    assert set.intersection(*unknown) == set()
 
 
 @pytest.mark.parametrize("name", WORKERS)
@@ -189,6 +194,7 @@ USERS = {
     "worker-gpu": "emo-worker",
     "producer": "emo-producer",
     "operator": "emo-operator",
+    "console": "emo-operator",
 }
 
 
@@ -201,6 +207,19 @@ def test_each_program_has_its_own_user_of_redis(name: str, user: str) -> None:
         "username": user,
         "password": service("redis")["environment"][password],
     }
+
+
+def test_the_console_asks_for_a_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its environment is valid; it listens to all of its container, whose port is local."""
+    monkeypatch.chdir(tmp_path)
+    for variable, value in service("console")["environment"].items():
+        monkeypatch.setenv(variable, value)
+    settings = load(ConsoleSettings, required=["redis_url", "store", "console_password"])
+    assert not settings.loopback
+    (port,) = service("console")["ports"]
+    assert port == f"127.0.0.1:8642:{settings.port}"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from docs.generate import pages
 from storage.errors import JobError
 from storage.settings import variable
+from producer.console.settings import ConsoleSettings
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import catalogue
 
@@ -52,7 +53,8 @@ def test_every_page_is_in_the_index(page: Path) -> None:
 @every_page
 def test_named_settings_exist(page: Path) -> None:
     """Every EMO_ variable that a page names is a setting."""
-    known = {variable(name) for name in WorkerSettings.model_fields}
+    kinds = (WorkerSettings, ConsoleSettings)
+    known = {variable(name) for kind in kinds for name in kind.model_fields}
     assert set(re.findall(r"\bEMO_[A-Z0-9_]*[A-Z0-9]", _text(page))) <= known
 
 
