@@ -209,9 +209,7 @@ def test_each_program_has_its_own_user_of_redis(name: str, user: str) -> None:
     }
 
 
-def test_the_console_asks_for_a_password(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_console_asks_for_a_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its environment is valid; it listens to all of its container, whose port is local."""
     monkeypatch.chdir(tmp_path)
     for variable, value in service("console")["environment"].items():

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from docs.generate import pages
+from producer.console.settings import ConsoleSettings
 from storage.errors import JobError
 from storage.settings import variable
-from producer.console.settings import ConsoleSettings
 from worker.settings import WorkerSettings
 from worker.telemetry.metrics import catalogue
 

@@ -50,7 +50,8 @@ function tabs() {
   for (const [place, name] of VIEWS.entries()) {
     const tab = byId(`tab-${name}`);
     tab.addEventListener("click", () => {
-      history.replaceState(null, "", name === "live" ? "#live" : location.pathname + location.search);
+      const { pathname, search } = location;
+      history.replaceState(null, "", pathname + search + (name === "live" ? "#live" : ""));
       show(name);
     });
     tab.addEventListener("keydown", ({ key }) => {

@@ -56,6 +56,16 @@ def test_every_text_that_is_asked_for_is_there() -> None:
     assert asked <= said.keys()
 
 
+def test_labels_have_the_colours_of_the_timeline() -> None:
+    """In both themes: a bar and a turn of one label are one colour."""
+    console, timeline = (
+        re.findall(rf"--{prefix}-(\w+): (#\w+);", (STATIC / name).read_text("utf-8"))
+        for prefix, name in (("label", "console.css"), ("et", "timeline.css"))
+    )
+    assert len(console) == 18
+    assert set(console) <= set(timeline)
+
+
 def test_the_pages_name_no_other_host() -> None:
     """Neither scripts, nor fonts, nor anything else."""
     for file in STATIC.iterdir():
