@@ -57,7 +57,9 @@ def submit(
         bool, typer.Option("--wait", help="Wait for the results and show them.")
     ] = False,
     lane: Annotated[Lane, typer.Option(help="Which lane to use.")] = Lane.NORMAL,
-    want: Annotated[str, typer.Option(help="embedding,frames,timeline: besides scores.")] = "",
+    want: Annotated[
+        str, typer.Option(help="embedding,frames,timeline,peaks,preview: besides scores.")
+    ] = "",
     bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
     job: Annotated[str | None, typer.Option(help="Job id, for one name only.")] = None,
     batch: Annotated[str | None, typer.Option(help="Count the jobs in this batch.")] = None,

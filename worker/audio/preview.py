@@ -71,7 +71,8 @@ def _packets(
     encoder.sample_rate, encoder.layout, encoder.format = sample_rate_hz, layout, "s16p"
     encoder.bit_rate = _BITS_A_SECOND[len(chosen)]
     encoder.time_base = Fraction(1, sample_rate_hz)
-    encoder.options = {"compression_level": _QUALITY, "reservoir": "0"}
+    # Without a reservoir each frame stands alone; the sides of a call have nothing in common.
+    encoder.options = {"compression_level": _QUALITY, "reservoir": "0", "joint_stereo": "0"}
     at = 0
     for piece in pieces:
         frame = frame_of(_picked(piece, lanes, chosen), layout, sample_rate_hz)

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from storage.objects.blob import write_all
 from storage.wire.channels import EACH, MIX
 from worker.audio.commandline import decode_isolated
@@ -82,7 +80,7 @@ class Decode:
             return
         with Memory() as memory:
             samples = plain.floats()
-            write_all(memory.fd, np.ascontiguousarray(samples).view(np.uint8))
+            write_all(memory.fd, samples.tobytes())
             self._processes.render(Decoded(memory.fd, len(samples), 1, file=False), wanted)
 
     def _searched(self, recording: Recording) -> Recording:

@@ -53,10 +53,13 @@ function line(context, colour, x, y, width) {
 /** The labels of a lane's turns, in words where there is room for them. */
 function strip(context, view, lane, top) {
   const { start, perSecond, width, colours, texts } = view;
+  let drawnTo = -Infinity;
   for (const run of lane.runs.items) {
     const left = (run.start - start) * perSecond;
     const right = (run.end - start) * perSecond;
     if (right < 0 || left > width) continue;
+    if (right < drawnTo + 1 && right - left < 1) continue; // of an hour, many share a pixel
+    drawnTo = right;
     const from = Math.max(left, -4);
     const wide = Math.max(1.5, Math.min(right, width + 4) - from - 1);
     context.globalAlpha = 0.22 * opacityOf(run.score) + 0.04;
@@ -75,6 +78,10 @@ function strip(context, view, lane, top) {
 }
 
 function box(context, x, y, width, height) {
+  if (width < 4) {
+    context.fillRect(x, y, width, height);
+    return;
+  }
   context.beginPath();
   context.roundRect(x, y, width, height, Math.min(3, width / 2));
   context.fill();

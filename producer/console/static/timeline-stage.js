@@ -17,6 +17,7 @@ export class Stage {
     this.factor = 1; // 1 is the whole recording in view
     this.scrolledAt = -Infinity;
     this.frame = 0;
+    this.stale = false;
     this.moved = () => {};
     this.zoomed = () => {};
     const { model, texts } = timeline;
@@ -135,11 +136,22 @@ export class Stage {
   }
 
   redraw() {
-    if (!this.frame) this.frame = requestAnimationFrame(() => this.draw());
+    this.stale = true;
+    this.tick();
+  }
+
+  /** With the next frame: the playhead, and all else only where that has changed. */
+  tick() {
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      if (this.stale) this.draw();
+      this.place();
+      if (this.timeline.playing) this.follow();
+    });
   }
 
   draw() {
-    this.frame = 0;
+    this.stale = false;
     const { timeline, width, height, peaks, colours } = this;
     const { model, texts } = timeline;
     if (!width || !model.duration) return;
@@ -153,8 +165,6 @@ export class Stage {
       const context = prepared(this.overview, width, OVERVIEW_HEIGHT);
       drawOverview(context, { ...view, shown: width / this.perSecond });
     }
-    this.place();
-    if (timeline.playing) this.follow();
   }
 
   /** The playhead, and the turn that it is in. */
@@ -178,7 +188,7 @@ export class Stage {
     if (this.timeline.playing && performance.now() - this.scrolledAt > HANDS_OFF_MS) {
       this.show(this.timeline.position);
     }
-    this.redraw();
+    this.tick();
   }
 
   show(seconds) {
@@ -187,7 +197,7 @@ export class Stage {
       this.scroll.scrollLeft = seconds * this.perSecond - 0.1 * this.width;
     }
     this.say();
-    this.redraw();
+    this.tick();
   }
 
   /** For who hears the page: where it is, and who speaks there how. */

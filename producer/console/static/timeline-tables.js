@@ -70,6 +70,11 @@ function change(texts, { opening, closing }) {
     element("span", { "aria-hidden": "true" }, swatch(first), names[0], " → ", swatch(last), names[1]));
 }
 
+/** Whether anything is said of a speaker or of a channel by itself. */
+function isOfSomebody(model) {
+  return model.turns.some((one) => one.speaker !== null || one.channel !== null);
+}
+
 export function summary(texts, model) {
   if (model.kind === "whole" || !model.turns.length) return null; // there is nothing to compare
   const cards = summaryOf(model).map((row) =>
@@ -84,7 +89,7 @@ export function summary(texts, model) {
         shareRow(texts, texts.opening, row.opening),
         shareRow(texts, texts.closing, row.closing))));
   return element("section", { class: "et-summary" },
-    element("h3", {}, texts.summary), element("div", { class: "et-cards" }, ...cards));
+    element("h3", {}, isOfSomebody(model) ? texts.summary : texts.overall), element("div", { class: "et-cards" }, ...cards));
 }
 
 function second(texts, one) {
@@ -93,7 +98,7 @@ function second(texts, one) {
   return rest ? `${labelText(texts, rest[0])} ${percent(rest[1])}` : "";
 }
 
-function row(texts, one, { play, extra }) {
+function row(texts, one, { play, extra, hasWho }) {
   const when = element("button", { type: "button", class: "et-when" },
     element("span", { class: "et-hidden" }, `${texts.play}: ${texts.from} `),
     clock(one.start),
@@ -106,7 +111,7 @@ function row(texts, one, { play, extra }) {
     element("span", { style: `width: ${100 * one.score}%; background: var(--et-${cssName(one.label)})` }));
   const cells = [
     element("td", {}, when),
-    element("td", { class: "et-who" }, nameOf(texts, one)),
+    hasWho ? element("td", { class: "et-who" }, nameOf(texts, one)) : null,
     element("td", {}, element("span", { class: "et-label" },
       swatch(one.label, one.score), labelText(texts, one.label)),
       one.warning ? element("span", { class: "et-muted" }, ` ${one.warning}`) : null),
@@ -120,8 +125,9 @@ function row(texts, one, { play, extra }) {
 /** The turns, a hundred at a time; `play` is told which was chosen, `extra` makes a last cell. */
 export function turnsTable(texts, model, callbacks) {
   if (!model.turns.length) return null;
-  const heads = [texts.when, texts.who, texts.label, texts.sure, texts.also].map((text, at) =>
-    element("th", { scope: "col", class: at === 4 ? "et-also" : null }, text));
+  const hasWho = isOfSomebody(model);
+  const heads = [texts.when, hasWho ? texts.who : null, texts.label, texts.sure, texts.also]
+    .map((text, at) => text && element("th", { scope: "col", class: at === 4 ? "et-also" : null }, text));
   if (callbacks.extra) heads.push(element("th", { scope: "col", class: "et-extra" }));
   const body = element("tbody");
   const more = element("button", { type: "button", class: "et-button et-more" });
@@ -129,7 +135,7 @@ export function turnsTable(texts, model, callbacks) {
   const grow = () => {
     const next = model.turns.slice(shown, shown + ROWS);
     for (const one of next) {
-      const made = row(texts, one, callbacks);
+      const made = row(texts, one, { ...callbacks, hasWho });
       callbacks.rows.set(one.index, made);
       body.append(made);
     }
@@ -140,7 +146,7 @@ export function turnsTable(texts, model, callbacks) {
   more.addEventListener("click", grow);
   grow();
   return element("section", { class: "et-turns" },
-    element("h3", {}, `${texts.turns} `, element("span", { class: "et-muted" }, String(model.turns.length))),
+    element("h3", {}, `${model.kind === "timeline" ? texts.moments : texts.turns} `, element("span", { class: "et-muted" }, String(model.turns.length))),
     element("div", { class: "et-table" },
       element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body)),
     more);

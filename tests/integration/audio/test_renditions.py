@@ -89,7 +89,7 @@ def require_exact_peaks(data: bytes, lanes: list[NDArray[np.float32]]) -> None:
 
 def heard(preview: bytes | memoryview) -> NDArray[np.float32]:
     """What a player makes of it: float32 (channels, num_samples)."""
-    with av.open(io.BytesIO(bytes(preview))) as container:
+    with av.open(io.BytesIO(bytes(preview)), "r") as container:
         frames = [frame.to_ndarray() for frame in container.decode(container.streams.audio[0])]
     return np.concatenate(frames, axis=1)
 

@@ -3,11 +3,10 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.support.chromium import chromium
 from tests.support.timeline_site import STATIC, Said, cases, conversation, made, served
@@ -66,7 +65,14 @@ def position(page: Page) -> float:
     return float(page.evaluate("timeline.position"))
 
 
-def stage(page: Page) -> Any:
+def box_of(locator: Locator) -> dict[str, float]:
+    """Where it is on the page, in pixels."""
+    box = locator.bounding_box()
+    assert box is not None
+    return {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}
+
+
+def stage(page: Page) -> Locator:
     """The lanes, which a screen reader knows as a slider."""
     return page.get_by_role("slider", name="Position in the recording")
 
@@ -98,13 +104,13 @@ def test_a_click_plays_from_there(show: Open) -> None:
     """Anywhere in the lanes; the playhead and the list show where it is, and it can be paused."""
     page = show()
     ready(page)
-    box = stage(page).bounding_box()
+    box = box_of(stage(page))
     page.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + 60)
     page.wait_for_function("timeline.playing && timeline.position > 38.5")
     assert 38.4 <= position(page) < 42
     page.get_by_role("button", name="Pause").click()
     page.wait_for_function("!timeline.playing")
-    head = page.locator(".et-head").bounding_box()
+    head = box_of(page.locator(".et-head"))
     assert head["x"] - box["x"] == pytest.approx(box["width"] * position(page) / SECONDS, abs=3)
     now = [one for one in CALL if one.start_s <= position(page) < one.end_s]
     assert page.locator("tr[aria-current]").count() == len(now)
@@ -166,7 +172,7 @@ def test_each_turn_is_drawn_in_its_lane_and_colour(show: Open, theme: str) -> No
     page = show(**({"dark": ""} if theme == "dark" else {}))
     ready(page)
     assert page.locator(".emo-timeline").get_attribute("data-theme") == theme
-    scale = stage(page).bounding_box()["width"] / SECONDS
+    scale = box_of(stage(page))["width"] / SECONDS
     for one in CALL:
         x = one.start_s * scale + 1.5
         red, green, blue, alpha = pixel(page, x, 108 * one.channel + 33)
@@ -181,7 +187,7 @@ def test_each_turn_is_drawn_in_its_lane_and_colour(show: Open, theme: str) -> No
 
 def height(page: Page, channel: int, seconds: float) -> int:
     """How many pixels are drawn of the waveform around a moment."""
-    scale = stage(page).bounding_box()["width"] / SECONDS
+    scale = box_of(stage(page))["width"] / SECONDS
     tall: int = page.evaluate(
         "([x, y]) => { const data = document.querySelector('.et-canvas').getContext('2d')"
         ".getImageData(x, y, 9, 54).data; let most = 0;"
@@ -264,7 +270,7 @@ def test_an_hour_is_scrolled_and_listed_a_hundred_turns_at_a_time(show: Open) ->
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_disabled()
     for _ in range(5):
         page.get_by_role("button", name="Zoom in").click()
-    overview = page.locator(".et-overview").bounding_box()
+    overview = box_of(page.locator(".et-overview"))
     page.mouse.click(overview["x"] + overview["width"] / 2, overview["y"] + 10)
     middle = "timeline.stage.firstSecond + timeline.stage.width / timeline.stage.perSecond / 2"
     page.wait_for_function(f"Math.abs({middle} - 1800) < 20")
@@ -324,7 +330,7 @@ def test_on_a_phone(show: Open, case: str) -> None:
     """Nothing is wider than the screen, and the controls are one row, big enough for a finger."""
     page = show(case, width=360)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    boxes = [box.bounding_box() for box in page.locator(".et-bar button:visible").all()]
+    boxes = [box_of(box) for box in page.locator(".et-bar button:visible").all()]
     assert len({round(box["y"] + box["height"] / 2) for box in boxes}) == 1
     assert all(box["width"] >= 36 and box["height"] >= 36 for box in boxes)
     table = page.locator(".et-table")
