@@ -89,8 +89,9 @@ def _part(result: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, A
         return result
     longest = result.get("duration_s")
     longest = longest if isinstance(longest, int | float) else 0.0
-    numbers = all(isinstance(one, int | float) for one in (start, end))
-    if not numbers or not 0 <= start < end <= longest + _LATE_SECONDS:
+    if not (isinstance(start, int | float) and isinstance(end, int | float)) or not (
+        0 <= start < end <= longest + _LATE_SECONDS
+    ):
         raise InvalidJob(f"fields 'start_s' and 'end_s': no part of {longest:g} seconds")
     channels = [one for one in result.get("channels") or [] if one.get("channel") == number]
     segments = [*(result.get("segments") or [])]

@@ -247,3 +247,23 @@ def test_a_login_is_asked_for(page: Open, redis: EmbeddedRedis, place: Path) -> 
         assert opened.locator("#send").is_hidden()
         opened.click("#logout")
         opened.locator("#password").wait_for()
+
+
+def test_what_was_cut_off_is_gone_on_with(page: Open, place: Path) -> None:
+    """A tab that was closed too early: the file is chosen again, and the first tab's part is kept."""
+    opened = page()
+    (place / "cut.wav").write_bytes(large_wav(LARGE_SECONDS))
+    opened.route("**/api/uploads/*/*/1", lambda route: route.abort())  # its second part
+    opened.set_input_files("#files", [str(place / "cut.wav")])
+    opened.locator("progress").wait_for()
+    opened.get_by_text("waiting to go on").wait_for()
+    address = opened.url.partition("/?")[2]
+    opened.close()
+    anew, sent = page(f"/?{address}"), []
+    anew.get_by_text("Choose the file again").wait_for()
+    anew.on("request", lambda request: sent.append(request) if request.method == "PUT" else None)
+    watching = page(f"/?{address}")
+    anew.set_input_files("#files", [str(place / "cut.wav")])
+    done(anew, 1)
+    assert [request.url.rpartition("/")[2] for request in sent] == ["1", "2"]
+    done(watching, 1)  # a third one sees it too

@@ -31,7 +31,9 @@ export class Recordings {
     const found = await ask(`/api/batches/${this.batch}`);
     for (const file of found.files) {
       const state = file.state === "uploading" ? "interrupted" : file.state;
-      if (!this.items.some((item) => item.job === file.job)) this.insert({ ...file, state });
+      const known = this.items.find((item) => item.job === file.job);
+      if (!known) this.insert({ ...file, state });
+      else if (known.state === "interrupted") this.changed(Object.assign(known, { ...file, state }));
     }
     const total = (found.counts?.jobs ?? 0) - found.files.filter((one) => one.state === "sent").length;
     byId("others").textContent = total > 0
@@ -153,15 +155,20 @@ export class Recordings {
 
   /** Ask what became of those that have not ended, some at a time, for as long as there are any. */
   async watch(down, up) {
+    let looks = 0;
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+      looks += 1;
       const open = this.items.filter((item) => item.state === "sent" && !hasEnded(item));
-      if (!open.length) continue;
-      const from = this.asked % open.length;
+      // Another page may go on with what was interrupted here.
+      const elsewhere = this.items.some((item) => item.state === "interrupted") && looks % 5 === 0;
+      if (!open.length && !elsewhere) continue;
+      const from = open.length ? this.asked % open.length : 0;
       const some = [...open.slice(from), ...open.slice(0, from)].slice(0, ASKED_AT_ONCE);
       this.asked = open.length > ASKED_AT_ONCE ? from + ASKED_AT_ONCE : 0;
       try {
-        await this.look(some);
+        if (some.length) await this.look(some);
+        if (elsewhere) await this.load();
         up();
       } catch (error) {
         down(error);
