@@ -1,6 +1,9 @@
 """The console's server: one process, on one address, until a signal."""
 
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -33,4 +36,19 @@ def serve(settings: ConsoleSettings, client: Client) -> None:
         tell(f"console: http://{shown}:{port}/  (Ctrl-C ends it)")
         if not settings.console_write:
             tell("console: it only shows; --write lets the page upload, cancel, pause and replay")
-        uvicorn.Server(config).run(sockets=[listening])
+        _Server(config).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """One that ends in order when it is told to, and not by the signal itself afterwards."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """While it serves."""
+        ends = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in ends}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

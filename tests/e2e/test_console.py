@@ -146,11 +146,13 @@ def test_a_call_is_shown_channel_by_channel(page: Open) -> None:
 
 def test_a_failure_says_what_to_do(page: Open, place: Path) -> None:
     """The error, the advice, and a button to try again."""
-    (place / "broken.wav").write_bytes(b"no audio" * 100)
+    broken = place / "<img src=x onerror=alert(1)>.wav"
+    broken.write_bytes(b"no audio" * 100)
     opened = page()
-    opened.set_input_files("#files", [str(place / "broken.wav")])
+    opened.set_input_files("#files", [str(broken)])
     card = opened.locator(".card[data-state=failed]")
     card.wait_for()
+    assert card.locator("h2").inner_text() == broken.name  # and no image of it
     assert "What to do" in card.locator(".advice").inner_text()
     assert card.locator(".error").inner_text()
     card.get_by_role("button", name="Try again").click()
@@ -247,10 +249,11 @@ def test_a_login_is_asked_for(page: Open, redis: EmbeddedRedis, place: Path) -> 
         assert opened.locator("#send").is_hidden()
         opened.click("#logout")
         opened.locator("#password").wait_for()
+        assert guarded.stop() == 0
 
 
 def test_what_was_cut_off_is_gone_on_with(page: Open, place: Path) -> None:
-    """A tab that was closed too early: the file is chosen again, and the first tab's part is kept."""
+    """A tab that was closed too early: its file is chosen again, and no part is sent twice."""
     opened = page()
     (place / "cut.wav").write_bytes(large_wav(LARGE_SECONDS))
     opened.route("**/api/uploads/*/*/1", lambda route: route.abort())  # its second part

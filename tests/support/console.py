@@ -62,6 +62,11 @@ class ConsoleProcess:
         """What it has printed."""
         return self._log.read_text(errors="replace")
 
+    def stop(self) -> int:
+        """As a supervisor would; its exit status."""
+        self._process.terminate()
+        return self._process.wait(30)
+
     def kill(self) -> None:
         """As an accident would."""
         self._process.kill()
