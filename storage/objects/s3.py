@@ -149,12 +149,11 @@ class S3Store:
     ) -> None:
         """See `ObjectStore.put`."""
         bucket = bucket or self.bucket
-        body = io.BufferedReader(_Reading(data))
         with translated(f"bucket {bucket!r}, key {key!r}", key):
             self.client.put_object(
                 bucket,
                 key,
-                body,
+                io.BufferedReader(_Reading(data)),
                 length=memoryview(data).nbytes,
                 content_type=content_type,
                 part_size=PART_BYTES,
