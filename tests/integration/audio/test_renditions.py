@@ -6,6 +6,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -256,6 +257,29 @@ def test_a_preview_counts_as_what_is_spooled(limits: AudioLimits) -> None:
         gc.collect()
         with pytest.raises(AudioTooLong, match="EMO_SPOOL_BYTES"):
             pool.decode(Blob.from_bytes(silent_flac(30)), renditions=Renditions(BOTH))
+        gc.collect()
+        assert pool.spool.used_bytes == 0
+    finally:
+        pool.close()
+
+
+def test_who_has_to_wait_for_room_gets_it_for_the_preview_too(limits: AudioLimits) -> None:
+    """Several at once, where the spool holds one and a half: nobody locks up, or goes without."""
+    one = 60 * 16_000 * 4
+    pool = DecodeProcesses(3, replace(limits, spool_bytes=round(1.7 * one)))
+
+    def make(_: int) -> tuple[int, int]:
+        made = Renditions(BOTH)
+        lanes = pool.decode(Blob.from_bytes(silent_flac(60)), renditions=made)
+        sizes = len(lanes[0].samples), len(made.preview)
+        del lanes
+        made.preview = b""
+        return sizes
+
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            sizes = list(threads.map(make, range(6)))
+        assert sizes == [(60 * 16_000, preview_bytes(60 * 16_000, 1))] * 6
         gc.collect()
         assert pool.spool.used_bytes == 0
     finally:

@@ -127,6 +127,23 @@ def test_the_browser_knows_how_long_it_is_and_goes_to_the_moment(show: Open) -> 
         assert page.evaluate("timeline.audio.currentTime") == pytest.approx(seconds, abs=0.001)
 
 
+def test_the_browser_hears_each_turn_where_it_is(show: Open) -> None:
+    """Decoded by the browser, the preview is to the sample as long as the audio, and in time."""
+    page = show()
+    length, starts = page.evaluate(
+        "async () => { const context = new OfflineAudioContext(1, 1, 16000);"
+        " const data = await (await fetch(timeline.options.audioUrl)).arrayBuffer();"
+        " const audio = await context.decodeAudioData(data); const starts = [];"
+        " for (let side = 0; side < audio.numberOfChannels; side += 1) {"
+        "   const samples = audio.getChannelData(side);"
+        "   starts.push(samples.findIndex((value) => Math.abs(value) > 0.05) / 16000); }"
+        " return [audio.length, starts]; }"
+    )
+    assert length == SECONDS * 16_000
+    first = [next(one for one in CALL if one.channel == side) for side in range(2)]
+    assert starts == [pytest.approx(one.start_s, abs=0.15) for one in first]
+
+
 def test_by_keyboard(show: Open) -> None:
     """Seconds, turns, both ends, zoom and play; and the reader is told where that is."""
     page = show()
