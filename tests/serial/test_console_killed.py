@@ -29,7 +29,7 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
     for name in names:
         name.write_bytes(whole)
     settings = {"EMO_CONSOLE_ADDRESS": f"127.0.0.1:{free_port()}"}
-    redis = EmbeddedRedis(tmp_path / "redis", options=("--appendfsync", "always"))
+    redis = EmbeddedRedis(tmp_path / "redis")
     with browser() as chromium, redis:
         page = chromium.new_page()
         with (
