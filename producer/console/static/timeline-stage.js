@@ -37,7 +37,8 @@ export class Stage {
       element("div", { class: "et-name", style: `top: ${at * LANE.height + 3}px` },
         ...laneName(texts, lane)));
     this.box = element("div", { class: "et-box" }, this.overview,
-      element("div", { class: "et-stage" }, this.scroll, this.canvas, ...names, this.head, this.tip));
+      element("div", { class: "et-stage" }, this.scroll, this.canvas, ...names, this.head, this.tip),
+      element("p", { class: "et-keys et-muted", "aria-hidden": "true" }, texts.keys));
     this.listen();
   }
 
