@@ -6,6 +6,7 @@ from bench.chart import chart
 from bench.gpu.report import markdown as gpu_markdown
 from bench.report import markdown
 from bench.result import read_results
+from producer.console.settings import ConsoleSettings
 from producer.control.settings import ControlSettings
 from producer.exporter.metrics import catalogue as of_the_queue
 from producer.exporter.settings import ExporterSettings
@@ -44,6 +45,13 @@ variables of its own, which [model.md](model.md) explains.
 `python -m producer exporter` reads those that the producer does, `EMO_LOG_LEVEL`, and this:
 
 {exporter}
+
+## The console
+
+`python -m producer console` reads those up to and including `EMO_RESULTS_MAXLEN` too, and
+`EMO_OUTPUT_STORE` and `EMO_OUTPUT_PREFIX`; and these, which [console.md](console.md) explains.
+
+{console}
 """
 
 _METRICS = """\
@@ -96,6 +104,7 @@ def pages() -> dict[Path, str]:
             table=table(WorkerSettings),
             control=table(ControlSettings, beside=WorkerSettings),
             exporter=table(ExporterSettings, beside=WorkerSettings),
+            console=table(ConsoleSettings, beside=WorkerSettings),
         ),
         ROOT / "docs" / "metrics.md": _METRICS.format(
             note=_NOTE.format(source="worker/telemetry/metrics.py, producer/exporter/metrics.py"),

@@ -7,6 +7,7 @@ import typer
 from producer.commands.batch import batch
 from producer.commands.bulk import bulk
 from producer.commands.cancel import cancel
+from producer.commands.console import console
 from producer.commands.control import control
 from producer.commands.dead import dead
 from producer.commands.export import export, purge_uploads
@@ -22,7 +23,7 @@ from producer.program import fail
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-for command in (submit, status, wait, cancel, top, stress, export, control, exporter):
+for command in (submit, status, wait, cancel, top, stress, export, console, control, exporter):
     app.command()(command)
 app.command("purge-uploads")(purge_uploads)
 app.add_typer(lanes, name="lanes")

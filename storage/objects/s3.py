@@ -85,10 +85,10 @@ class S3Store:
         check_bucket_name(bucket)
         self._readable = None if buckets is None else {bucket, *buckets}
         self._endpoint = endpoint
-        self._bucket = bucket
+        self.bucket = bucket
         # Without a region the SDK asks every server for it first; Amazon's is in its host names.
         host = endpoint.partition(":")[0]
-        self._client = Minio(
+        self.client = Minio(
             endpoint,
             access_key=access_key or None,
             secret_key=secret_key or None,
@@ -107,7 +107,7 @@ class S3Store:
         admit: Callable[[int], None] | None = None,
     ) -> Blob:
         """See `ObjectStore.fetch`."""
-        bucket = bucket or self._bucket
+        bucket = bucket or self.bucket
         where = f"bucket {bucket!r}, key {key!r}"
         if self._readable is not None and bucket not in self._readable:
             raise AccessDenied(f"{where}: no bucket of this store; add it to EMO_BUCKETS")
@@ -138,13 +138,12 @@ class S3Store:
         bucket: str | None = None,
     ) -> None:
         """See `ObjectStore.put`."""
-        bucket = bucket or self._bucket
-        body = io.BufferedReader(_Reading(data))
+        bucket = bucket or self.bucket
         with translated(f"bucket {bucket!r}, key {key!r}", key):
-            self._client.put_object(
+            self.client.put_object(
                 bucket,
                 key,
-                body,
+                io.BufferedReader(_Reading(data)),
                 length=memoryview(data).nbytes,
                 content_type=content_type,
                 part_size=PART_BYTES,
@@ -155,10 +154,10 @@ class S3Store:
         self, key: str, path: Path, *, content_type: str, bucket: str | None = None
     ) -> None:
         """See `ManagedStore.put_file`."""
-        bucket = bucket or self._bucket
+        bucket = bucket or self.bucket
         with path.open("rb") as file, translated(f"bucket {bucket!r}, key {key!r}", key):
             length = os.fstat(file.fileno()).st_size
-            self._client.put_object(
+            self.client.put_object(
                 bucket,
                 key,
                 file,
@@ -172,12 +171,12 @@ class S3Store:
         self, prefix: str, *, after: str = "", bucket: str | None = None
     ) -> Iterator[StoredObject]:
         """See `ManagedStore.list`. A thousand keys a request."""
-        bucket = bucket or self._bucket
+        bucket = bucket or self.bucket
         where = f"bucket {bucket!r}, prefix {prefix!r}"
         last = after.encode()
         with translated(where, prefix):
             check_bucket_name(bucket)
-            listed = self._client.list_objects(
+            listed = self.client.list_objects(
                 bucket, prefix=prefix, recursive=True, start_after=after or None
             )
             for found in _of_s3(listed, where):
@@ -193,16 +192,16 @@ class S3Store:
 
     def delete(self, key: str, *, bucket: str | None = None) -> None:
         """See `ManagedStore.delete`."""
-        bucket = bucket or self._bucket
+        bucket = bucket or self.bucket
         with translated(f"bucket {bucket!r}, key {key!r}", key), suppress(ObjectNotFound):
-            self._client.remove_object(bucket, key)
+            self.client.remove_object(bucket, key)
 
     def check(self) -> None:
         """See `ObjectStore.check`. Asks for an object, so the rights to fetch are enough."""
-        where = f"bucket {self._bucket!r} at {self._endpoint}"
+        where = f"bucket {self.bucket!r} at {self._endpoint}"
         with translated(where, PROBE_KEY):
             try:
-                response = self._client.get_object(self._bucket, PROBE_KEY)
+                response = self.client.get_object(self.bucket, PROBE_KEY)
             except (S3Error, InvalidResponseError) as error:
                 answer = answer_to(error)
                 if answer.code == "NoSuchKey":
@@ -225,7 +224,7 @@ class S3Store:
         """The answer to a GET, its body not read yet, and how long that is."""
         with translated(where, key):
             # Arithmetic alone, but for a region that is not known yet.
-            url = self._client.presigned_get_object(bucket, key, expires=_SIGNED_FOR)
+            url = self.client.presigned_get_object(bucket, key, expires=_SIGNED_FOR)
         with ExitStack() as asked:
             with translated(where, key):
                 answer = asked.enter_context(self._gets.ask(url))

@@ -81,6 +81,7 @@ class Keys:
         self.paused = f"{prefix}:paused"
         self.webhooks = f"{prefix}:webhooks"
         self.dead_webhooks = f"{prefix}:webhooks:dead"
+        self.uploads = f"{prefix}:uploads"
         self.workers = f"{prefix}:workers"
         self.lanes = [self.lane(lane) for lane in Lane]
 
@@ -95,6 +96,10 @@ class Keys:
     def batch(self, batch: str) -> str:
         """The hash that counts a batch's jobs."""
         return f"{self.prefix}:batch:{batch}"
+
+    def files(self, batch: str) -> str:
+        """The hash of the files that a page has sent to a batch: see `storage/queue/files.py`."""
+        return f"{self.prefix}:batch-files:{batch}"
 
     def failures(self, batch: str) -> str:
         """The list of a batch's jobs that failed, the newest first."""

@@ -10,7 +10,8 @@ const ROWS = 100; // of turns at a time; a long call has thousands
 export function element(name, about = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(about)) {
-    if (value !== null && value !== undefined) made.setAttribute(key, value);
+    if (key === "style") made.style.cssText = value; // a policy may forbid the attribute
+    else if (value !== null && value !== undefined) made.setAttribute(key, value);
   }
   made.append(...children.filter((one) => one !== null && one !== undefined));
   return made;

@@ -21,6 +21,7 @@ from storage.queue.cancellation import Cancellations, Ends
 from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import DeadLetters, Selection
 from storage.queue.entries import Ending, Outcome, Verdict
+from storage.queue.files import BatchFiles
 from storage.queue.lanes import Lanes
 from storage.queue.pauses import Pauses
 from storage.queue.recent import RecentEnds
@@ -245,6 +246,14 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     assert Lanes(client, keys=KEYS).look().dead == 2
     Words(users[WORKER], KEYS, "one", lease_seconds=30).tell({"state": "ready"})
     assert [each.name for each in Driver(client).run(Workers(KEYS).look()).workers] == ["one"]
+    files = BatchFiles(client, KEYS)  # a console's
+    files.note("b", "member", {"name": "a.wav"})
+    files.begun("b", "member")
+    assert files.abandoned(-60) == [("b", "member")]
+    files.ended("b", "member")
+    assert files.of("b", "member") == files.all("b")["member"]
+    assert files.count("b") == len(files.results(["cancelled"])) == 1
+    assert RecentEnds(client, KEYS).look()[-1].job_id == "cancelled"
     letters = DeadLetters(client, keys=KEYS, max_backlog=10)
     assert len(letters) == 2
     purged, replayed = letters.select(Selection(newer_than_seconds=60))
