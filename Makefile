@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found; name one of at least 3.11: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -e '.[test]'
 	@touch $@
 
 demo: $(READY) ## sample clips through all four stages; MODEL=tiny asks no hub, KEEP=1 leaves it up

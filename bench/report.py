@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.result import Comparison, SideResult, Workload
-from worker.bench.show import Sheet, figures, number
+from worker.bench.show import Sheet, figures, number, tail
 
 _UNKNOWN = "—"
 
@@ -16,7 +16,7 @@ def sheet(comparison: Comparison) -> Sheet:
     rows = (_row(workload, side) for workload in comparison.workloads for side in workload.sides)
     return Sheet(
         f"Side by side, {comparison.rounds} rounds",
-        (*columns, "p99, ms", "CPU s / audio s", "tape fill", "scores differ by"),
+        (*columns, "tail, ms", "CPU s / audio s", "tape fill", "scores differ by"),
         tuple(rows),
     )
 
@@ -64,7 +64,7 @@ def _row(workload: Workload, side: SideResult) -> tuple[str, ...]:
         f"{ratio.median:.2f} ({ratio.least:.2f} to {ratio.most:.2f})" if ratio else _UNKNOWN,
         number(side.clips_per_second),
         number(latency.p50_ms) if latency else _UNKNOWN,
-        number(latency.p99_ms) if latency else _UNKNOWN,
+        (tail(latency) if latency else "") or _UNKNOWN,
         number(side.cpu_seconds_per_audio_second),
         _UNKNOWN if side.tape_fill is None else f"{side.tape_fill:.1%}",
         _UNKNOWN if differ is None else f"{differ:.1e}",

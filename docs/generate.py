@@ -6,6 +6,8 @@ from bench.chart import chart
 from bench.gpu.report import markdown as gpu_markdown
 from bench.report import markdown
 from bench.result import read_results
+from producer.console.settings import ConsoleSettings
+from producer.control.settings import ControlSettings
 from producer.exporter.metrics import catalogue as of_the_queue
 from producer.exporter.settings import ExporterSettings
 from storage.serving.metrics_server import table as metrics_table
@@ -32,11 +34,24 @@ variables of its own, which [model.md](model.md) explains.
 
 {table}
 
+## Control
+
+`python -m producer control` reads those that the producer does, `EMO_LOG_LEVEL`, and these:
+
+{control}
+
 ## Exporter
 
 `python -m producer exporter` reads those that the producer does, `EMO_LOG_LEVEL`, and this:
 
 {exporter}
+
+## The console
+
+`python -m producer console` reads those up to and including `EMO_RESULTS_MAXLEN` too, and
+`EMO_OUTPUT_STORE` and `EMO_OUTPUT_PREFIX`; and these, which [console.md](console.md) explains.
+
+{console}
 """
 
 _METRICS = """\
@@ -83,9 +98,13 @@ def pages() -> dict[Path, str]:
         ),
         **{path.with_suffix(".svg"): chart(result) for path, result in results.items()},
         ROOT / "docs" / "settings.md": _SETTINGS.format(
-            note=_NOTE.format(source="worker/settings.py and storage/settings.py"),
+            note=_NOTE.format(
+                source="worker/settings.py, storage/settings.py and producer/control/settings.py"
+            ),
             table=table(WorkerSettings),
+            control=table(ControlSettings, beside=WorkerSettings),
             exporter=table(ExporterSettings, beside=WorkerSettings),
+            console=table(ConsoleSettings, beside=WorkerSettings),
         ),
         ROOT / "docs" / "metrics.md": _METRICS.format(
             note=_NOTE.format(source="worker/telemetry/metrics.py, producer/exporter/metrics.py"),

@@ -176,7 +176,7 @@ def _start_worker(url: str, model: str, *, keep: bool) -> subprocess.Popen[bytes
             env={
                 **_environment(),
                 "EMO_REDIS_URL": url,
-                "EMO_STORE": SAMPLES.as_uri(),
+                "EMO_STORE": _store().as_uri(),
                 "EMO_OUTPUT_STORE": STATE.as_uri(),
                 "EMO_MODEL": model,
                 "EMO_METRICS_ADDRESS": "",
@@ -189,6 +189,15 @@ def _start_worker(url: str, model: str, *, keep: bool) -> subprocess.Popen[bytes
     if keep:
         _remember(worker.pid)
     return worker
+
+
+def _store() -> Path:
+    """A copy of the samples: what people send later is stored beside them."""
+    store = STATE / "store"
+    store.mkdir(exist_ok=True)
+    for clip in filter(is_audio, SAMPLES.iterdir()):
+        shutil.copy(clip, store)
+    return store
 
 
 def _environment() -> dict[str, str]:
@@ -256,6 +265,16 @@ def _check(worker: subprocess.Popen[bytes], deadline: float) -> None:
         raise DemoFailed(f"no results after {LIMIT_SECONDS:.0f} s; see {log}")
 
 
+def _console(url: str) -> tuple[str, ...]:
+    """How to open the web console on what was left running."""
+    stores = f"EMO_STORE={_store().as_uri()} EMO_OUTPUT_STORE={STATE.as_uri()}"
+    return (
+        "Open the web console, at http://127.0.0.1:8642:",
+        f"  EMO_REDIS_URL={url} {stores} .venv/bin/python -m producer console --write",
+        "",
+    )
+
+
 def _explain(console: Console, url: str, job_id: str, *, keep: bool) -> None:
     port = url.partition("127.0.0.1:")[2].partition("/")[0]
     lines = [
@@ -264,6 +283,7 @@ def _explain(console: Console, url: str, job_id: str, *, keep: bool) -> None:
         f"  redis-cli -p {port} HGETALL {_PREFIX}:result:{job_id}",
         f"  EMO_REDIS_URL={url} .venv/bin/python -m producer status {job_id}",
         "",
+        *(_console(url) if keep else ()),
         "Redis and the worker go on running; `make demo-stop` ends them."
         if keep
         else "Redis and the worker end with the demo; `make demo KEEP=1` leaves them running.",

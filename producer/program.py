@@ -1,5 +1,6 @@
 """What the commands begin and end with: settings, a connection, patience, exit statuses."""
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from producer.client import Client, Contract
+from storage.objects.store import ManagedStore, open_store
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError, UnfitServer
 from storage.settings import InvalidSettings, SharedSettings, load
@@ -23,6 +25,7 @@ EXIT_TIMEOUT = 4
 EXIT_INTERRUPTED = 130
 _BACKLOG_WAIT_SECONDS = 0.5
 _PIPED_WIDTH = 160
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class WhenFull(StrEnum):
@@ -37,10 +40,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 IfFull = Annotated[WhenFull, typer.Option(help="What to do where EMO_MAX_BACKLOG is reached.")]
 
 
-def settings() -> SharedSettings:
-    """The settings; exits with 2 where they are wrong."""
+def settings(*, redis: bool = True) -> SharedSettings:
+    """The settings; exits with 2 where they are wrong, or name no Redis that is needed."""
     try:
-        return load(SharedSettings, required=("redis_url",))
+        return load(SharedSettings, required=("redis_url",) if redis else ())
     except InvalidSettings as error:
         fail(*error.problems, status=EXIT_SETTINGS)
 
@@ -53,6 +56,35 @@ def client_of(chosen: SharedSettings) -> Client:
     except (RedisError, UnfitServer) as error:
         fail(f"EMO_REDIS_URL: {error}")
     return client
+
+
+def store_of(chosen: SharedSettings, url: str | None = None) -> ManagedStore | None:
+    """The store of that URL, or EMO_STORE; None where there is none."""
+    url = chosen.store if url is None else url
+    if not url:
+        return None
+    return open_store(
+        url,
+        access_key=chosen.s3_access_key,
+        secret_key=chosen.s3_secret_key.get_secret_value(),
+        region=chosen.s3_region,
+    )
+
+
+def outputs_of(chosen: SharedSettings) -> ManagedStore:
+    """Where outputs go; exits with 2 where there is no store."""
+    store = store_of(chosen, chosen.output_store or chosen.store)
+    if store is None:
+        fail("EMO_OUTPUT_STORE, EMO_STORE: set one, so that there is a store", status=EXIT_SETTINGS)
+    return store
+
+
+def age_seconds(text: str) -> float:
+    """`90`, `90s`, `30m`, `12h`, `7d` → seconds. Raises typer.BadParameter."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", text)
+    if not match:
+        raise typer.BadParameter(f"{text!r} is not an age; write 90s, 30m, 12h or 7d")
+    return float(match[1]) * _UNITS[match[2] or "s"]
 
 
 def enqueue(act: Callable[[], Item], when_full: WhenFull) -> Item:

@@ -97,6 +97,11 @@ class Result:
         return self._as(int, "run") or 1
 
     @property
+    def key(self) -> str | None:
+        """The object that it is of; known once it has ended."""
+        return self.fields.get("key")
+
+    @property
     def batch(self) -> str | None:
         """The batch that it counts in."""
         return self.fields.get("batch")

@@ -19,6 +19,7 @@ _MOST = 2**63  # larger numbers are nobody's score, and may be more than a float
 ORDER = (
     *("job", "name", "key", "batch", "status", "label", "score", "scores", "duration_s", "warning"),
     *("error_code", "error", "embedding_key", "frames_key"),
+    *("peaks_key", "preview_key"),
     *("segments_found", "speech_s", "segments", "channels", "timeline"),
     *("segments_key", "channels_key", "timeline_key"),
     *("model", "model_revision", "device", "dtype", "attempts", "deliveries", "run", "worker"),
@@ -233,3 +234,21 @@ def _score(result: Mapping[str, str]) -> str:
 
 def _code(result: Mapping[str, str]) -> str:
     return result.get("error_code", "")
+
+
+def bulks_table(rows: Sequence[Mapping[str, object]]) -> Table:
+    """A line for each bulk: how far it is, and what became of its jobs."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("bulk", "status", "lane"):
+        table.add_column(name, overflow="fold")
+    counts = ("keys", "skipped", "refused", "jobs", "open", "done", "failed", "dead")
+    for name in counts:
+        table.add_column(name, justify="right")
+    table.add_column("of", overflow="fold")
+    for row in rows:
+        shown = [*(row[name] for name in ("bulk", "status", "lane"))]
+        shown += [row.get(name, "") for name in counts]
+        table.add_row(
+            *(cell(str(each)) for each in [*shown, row.get("prefix", row.get("manifest"))])
+        )
+    return table

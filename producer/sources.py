@@ -14,10 +14,11 @@ UPLOAD_PREFIX = "uploads/"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One audio object: as the user named it, and its key in the store."""
+    """One audio object: as the user named it, its key in the store, and whether we put it there."""
 
     name: str
     key: str
+    uploaded: bool = False
 
 
 def place(
@@ -36,9 +37,14 @@ def place(
         return Source(name, inside)
     if store is None:
         raise ValueError(f"{name} is a local file: set EMO_STORE to where it can be uploaded")
-    key = f"{UPLOAD_PREFIX}{uuid.uuid4().hex}/{path.name}"
-    store.put(key, path.read_bytes(), content_type="application/octet-stream", bucket=bucket)
-    return Source(name, key)
+    return upload(name, path.read_bytes(), store, bucket)
+
+
+def upload(name: str, data: bytes, store: ObjectStore, bucket: str | None = None) -> Source:
+    """Put it under a key of its own, which still tells its name. Raises JobError."""
+    key = f"{UPLOAD_PREFIX}{uuid.uuid4().hex}/{Path(name).name}"
+    store.put(key, data, content_type="application/octet-stream", bucket=bucket)
+    return Source(name, key, uploaded=True)
 
 
 def place_segments(

@@ -17,6 +17,10 @@ from storage.objects.store import open_store
 from storage.redis.url import Kind, is_hash_tagged, parse_redis_url
 
 ENV_PREFIX = "EMO_"
+# Settings of one program each, which may stand in an environment that all programs share.
+_GROUPS = tuple(
+    f"{ENV_PREFIX}{group}_" for group in ("BULK", "CONSOLE", "CONTROL", "EXPORTER", "WEBHOOK")
+)
 _LONGEST_TTL_SECONDS = 10 * 365 * 86_400
 _MOST_EVENTS = 10**12
 _LARGEST_JOB_BYTES = 1024**2  # larger entries are not read at all
@@ -24,7 +28,7 @@ _HIGHEST_PORT = 65_535
 _SHOULD = re.compile(r"^(?:Input|String) should\b")
 # What may be told of a URL that cannot be understood: where its password begins, nobody knows.
 _SCHEME = re.compile(r"(?:rediss?(?:\+sentinel|\+cluster)?|unix|s3s?|file|https?)://")
-_URLS = {"redis_url", "store", "output_store"}
+_URLS = {"redis_url", "control_redis_url", "store", "output_store"}
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -67,6 +71,11 @@ class SharedSettings(BaseSettings):
         description="Where the audio objects are: `s3://host:port/bucket`, `s3s://…` for TLS, or "
         "`file:///directory`.",
     )
+    output_store: str = Field(
+        "",
+        description="Where `.npy` outputs, manifests and exports go, as `EMO_STORE`; empty for the "
+        "same store.",
+    )
     s3_access_key: str = Field("", description="Access key of the object store.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the object store.")
     s3_region: str = Field("us-east-1", description="Region of the object store.")
@@ -91,7 +100,7 @@ class SharedSettings(BaseSettings):
             parse_redis_url(value)  # connects to nothing
         return value
 
-    @field_validator("store", "output_store", check_fields=False)
+    @field_validator("store", "output_store")
     @classmethod
     def _store_url(cls, value: str) -> str:
         if value:
@@ -172,15 +181,23 @@ def variable(field: str) -> str:
 
 
 def unknown_variables(kind: type[SharedSettings], environ: Mapping[str, str]) -> list[str]:
-    """`EMO_*` variables that no setting has: most likely misspelt."""
+    """`EMO_*` variables that no setting has: most likely misspelt.
+
+    Those of a program that has a group of its own are its business, unless the kind is its too.
+    """
     known = {variable(name) for name in kind.model_fields}
-    return sorted(name for name in environ if name.startswith(ENV_PREFIX) and name not in known)
+    others = tuple(group for group in _GROUPS if not any(name.startswith(group) for name in known))
+    return sorted(
+        name
+        for name in environ
+        if name.startswith(ENV_PREFIX) and name not in known and not name.startswith(others)
+    )
 
 
 def table(kind: type[SharedSettings], *, beside: type[SharedSettings] | None = None) -> str:
     """The settings as a Markdown table, for docs/settings.md; without those of `beside`."""
-    known = beside.model_fields if beside else {}
     rows = ["| variable | default | what |", "| --- | --- | --- |"]
+    known = beside.model_fields if beside else {}
     for name, field in kind.model_fields.items():
         if name in known:
             continue

@@ -16,8 +16,10 @@ from worker.bench.clips import Lengths
 from worker.bench.report import Part
 from worker.bench.stores import Format, Store
 from worker.commands.classify import classify
+from worker.commands.doctor import doctor
 from worker.commands.gpu import gpu
 from worker.commands.program import (
+    ASK_THE_DOCTOR,
     EXIT_FAILED,
     EXIT_HUB_UNREACHABLE,
     EXIT_SETTINGS,
@@ -29,6 +31,7 @@ from worker.commands.program import (
     drain_on_signals,
     fail,
     heavy_imports,
+    libraries,
     load_settings,
     open_engine,
     require_spool,
@@ -38,6 +41,7 @@ from worker.settings import WorkerSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(classify)
+app.command()(doctor)
 app.command()(gpu)
 
 
@@ -67,19 +71,19 @@ def run() -> None:
             listen(settings.metrics_address, "EMO_METRICS_ADDRESS").close()
         check_services(settings)
     except (RedisError, UnfitServer) as error:
-        fail(f"EMO_REDIS_URL: {error}")
+        fail(f"EMO_REDIS_URL: {error}", ASK_THE_DOCTOR)
     except JobError as error:
-        fail(str(error))
+        fail(str(error), ASK_THE_DOCTOR)
     except OSError as error:
-        fail(f"cannot start: {error}")
-    with heavy_imports():
+        fail(f"cannot start: {error}", ASK_THE_DOCTOR)
+    with libraries(), heavy_imports():
         from worker.app import Stop, Worker  # noqa: PLC0415
     try:
         worker = Worker(settings, open_engine(settings))
         drain_on_signals(worker)
         reason = worker.run()
     except (RedisError, JobError, OSError) as error:
-        fail(f"cannot start: {error}")
+        fail(f"cannot start: {error}", ASK_THE_DOCTOR)
     # Stage threads are daemons, and one may still be deep in native code: do not wait for it.
     with suppress(OSError):  # a full disk is no reason to end as if it had failed
         sys.stderr.flush()
@@ -109,7 +113,7 @@ def model(
     try:
         source = hub.resolve(settings.model, settings.model_revision, probe_seconds=probe_seconds)
         if prepare:
-            with heavy_imports():
+            with libraries(), heavy_imports():
                 from worker.model.weights import prepare as write_copy  # noqa: PLC0415
 
             write_copy(source.directory)
@@ -145,9 +149,11 @@ def bench(
     require_spool(settings)
     from storage.errors import JobError  # noqa: PLC0415
     from storage.redis.embedded import NoServer  # noqa: PLC0415
-    from worker.bench.command import measure  # noqa: PLC0415
-    from worker.bench.service import ServiceFailed  # noqa: PLC0415
-    from worker.bench.show import sheets  # noqa: PLC0415
+
+    with libraries():
+        from worker.bench.command import measure  # noqa: PLC0415
+        from worker.bench.service import ServiceFailed  # noqa: PLC0415
+        from worker.bench.show import sheets  # noqa: PLC0415
 
     try:
         report = measure(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.objects.blob import Blob
+from storage.wire.messages import Want
 from storage.wire.parts import WHOLE, Parts, SegmentAsked
 from worker.warning import AudioWarning
 
@@ -67,12 +68,32 @@ class Waveform:
         return floats(self.samples)
 
 
+@dataclass(slots=True)
+class Renditions:
+    """What is made of a recording to be looked at and listened to, where that is `wanted`.
+
+    Whoever decodes fills it in. `peaks` are in audiowaveform's form, and `preview` is an MP3 file;
+    of long audio its `preview_bytes` lie behind the samples, in the file that holds those.
+    """
+
+    wanted: frozenset[Want]
+    peaks: bytes = b""
+    preview: bytes | memoryview = b""
+    preview_bytes: int = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it holds; the rest is in a file."""
+        return len(self.peaks) + (0 if self.preview_bytes else len(self.preview))
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """An object, and what is asked of the recording in it."""
 
     blob: Blob
     parts: Parts = WHOLE
+    renditions: Renditions | None = None
 
     def close(self) -> None:
         """Close the object."""
@@ -91,12 +112,14 @@ class Recording:
     channels: tuple[Waveform, ...] = ()
     parts: Parts = WHOLE
     speech: tuple[Sequence[tuple[int, int]], ...] = ()
+    renditions: Renditions | None = None
 
     def held_bytes(self, most_decoded_bytes: int) -> int:
         """Memory that it holds until its result is told; of samples, the rest is in a file."""
         lanes = {id(lane): lane.samples.nbytes for lane in (self.whole, *self.channels)}
         segments = len(self.parts.segments or ()) + sum(map(len, self.speech))
-        return min(sum(lanes.values()), most_decoded_bytes) + SEGMENT_BYTES * segments
+        rendered = self.renditions.held_bytes if self.renditions else 0
+        return min(sum(lanes.values()), most_decoded_bytes) + SEGMENT_BYTES * segments + rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +206,7 @@ class Views:
     duration_seconds: float
     warnings: tuple[AudioWarning, ...]
     parts: Parts
+    renditions: Renditions | None = None
 
     @property
     def clips(self) -> tuple[Clip, ...]:

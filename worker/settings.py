@@ -100,9 +100,6 @@ class WorkerSettings(SharedSettings):
         "",
         description="Buckets that a job may name, comma-separated, besides that of `EMO_STORE`.",
     )
-    output_store: str = Field(
-        "", description="Where `.npy` outputs go, as `EMO_STORE`; empty for the same store."
-    )
     output_prefix: str = Field("emostream/", description="Key prefix of the outputs.")
     tape_slots: Annotated[int, Field(ge=1, le=262_144)] | None = Field(
         None,

@@ -18,6 +18,11 @@ from numpy.typing import NDArray
 
 from worker.clip import FRAME_SAMPLES, FRAME_STRIDE, Clip, Window
 
+# More slots than this bring no more speed, only latency: about 40 s of audio on a CPU, 5 min on a
+# GPU. Small enough, on both, that memory seldom decides.
+MAX_TAPE_SLOTS_CPU = 2_048
+MAX_TAPE_SLOTS_GPU = 16_384
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:

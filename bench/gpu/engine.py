@@ -12,6 +12,7 @@ import torch
 
 from bench.gpu.device import device, event, facts, model, watched
 from bench.gpu.found import Found
+from storage.percentiles import P99, percentile
 from worker.bench.clips import Lengths, draw
 from worker.bench.engine import fill, predict, segments_of
 from worker.bench.timing import repeat
@@ -66,10 +67,15 @@ def _clips(lengths: Lengths, count: int) -> list[Segment]:
     return segments_of(draw(lengths, count))
 
 
-def _latency(engine: Engine, clip: Sequence[Segment], seconds: float) -> dict[str, float]:
+def _latency(engine: Engine, clip: Sequence[Segment], seconds: float) -> dict[str, float | None]:
     took = sorted(1000 * each for each in repeat(lambda: predict(engine, clip), seconds=seconds))
-    p99 = took[min(len(took) - 1, int(0.99 * len(took)))]
-    result = {"p50_ms": statistics.median(took), "p99_ms": p99, "least_ms": took[0]}
+    result = {
+        "p50_ms": statistics.median(took),
+        "p99_ms": percentile(took, P99),
+        "least_ms": took[0],
+        "most_ms": took[-1],
+        "runs": len(took),
+    }
     print(result, flush=True)
     return result
 

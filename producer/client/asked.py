@@ -42,7 +42,9 @@ class Contract:
         )
 
 
-def new_job(key: str, *, job: str | None = None, **fields: Any) -> Job:
+def new_job(
+    key: str, *, job: str | None = None, max_job_bytes: int | None = None, **fields: Any
+) -> Job:
     """A job of the object at that key, checked as a worker will. Raises InvalidJob.
 
     `fields` are those of docs/wire.md; what they list may be given as a list: `want`, `labels`,
@@ -52,7 +54,7 @@ def new_job(key: str, *, job: str | None = None, **fields: Any) -> Job:
     sent = {"key": key, "job": job_id}
     sent |= {name: _text(name, value) for name, value in fields.items() if value is not None}
     listed = [text.encode() for pair in sent.items() for text in pair]
-    return parse_job(job_id, listed, max_job_bytes=Contract().max_job_bytes)
+    return parse_job(job_id, listed, max_job_bytes=max_job_bytes or Contract().max_job_bytes)
 
 
 def _text(name: str, value: Any) -> str:

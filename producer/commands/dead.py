@@ -1,6 +1,5 @@
 """`dead`: look at dead letters, replay their jobs, purge them."""
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +15,7 @@ from producer.program import (
     AsJson,
     IfFull,
     WhenFull,
+    age_seconds,
     client_of,
     enqueue,
     fail,
@@ -28,20 +28,11 @@ from storage.redis.connection import RedisError
 from storage.terminal.text import json_line, say, tell
 from storage.wire.messages import Keys, Status
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PURGED_AT_ONCE = 500
 _REPLAYED_AT_ONCE = 200
 Item = TypeVar("Item")
 
 dead = typer.Typer(no_args_is_help=True, help="Dead letters: jobs that were given up on.")
-
-
-def age_seconds(text: str) -> float:
-    """`90`, `90s`, `30m`, `12h`, `7d` → seconds. Raises typer.BadParameter."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", text)
-    if not match:
-        raise typer.BadParameter(f"{text!r} is not an age; write 90s, 30m, 12h or 7d")
-    return float(match[1]) * _UNITS[match[2] or "s"]
 
 
 Names = Annotated[list[str] | None, typer.Argument(help="Job ids, or entries of letters.")]

@@ -19,14 +19,13 @@ from producer.program import (
     fail,
     progress,
     settings,
+    store_of,
 )
 from producer.sources import place, place_segments
 from storage.errors import InvalidJob, JobError
 from storage.objects.local_files import named_files
-from storage.objects.store import ObjectStore, open_store
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError
-from storage.settings import SharedSettings
 from storage.terminal.options import (
     ChannelOption,
     HopOption,
@@ -35,6 +34,7 @@ from storage.terminal.options import (
     parts_of,
 )
 from storage.terminal.text import say, tell
+from storage.wire.callback import parse_callback
 from storage.wire.channels import MIX
 from storage.wire.messages import (
     JOB_ID,
@@ -57,10 +57,13 @@ def submit(
         bool, typer.Option("--wait", help="Wait for the results and show them.")
     ] = False,
     lane: Annotated[Lane, typer.Option(help="Which lane to use.")] = Lane.NORMAL,
-    want: Annotated[str, typer.Option(help="embedding,frames,timeline: besides scores.")] = "",
+    want: Annotated[
+        str, typer.Option(help="embedding,frames,timeline,peaks,preview: besides scores.")
+    ] = "",
     bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
     job: Annotated[str | None, typer.Option(help="Job id, for one name only.")] = None,
     batch: Annotated[str | None, typer.Option(help="Count the jobs in this batch.")] = None,
+    callback: Annotated[str | None, typer.Option(help="URL that each end is told to.")] = None,
     channel: ChannelOption = MIX,
     segments: SegmentsOption = "",
     hop: HopOption = None,
@@ -86,13 +89,15 @@ def submit(
         wanted = parse_want(f"{want},{Want.TIMELINE}" if hop is not None else want)
         require_compatible(wanted, parts)
         require_id("batch", batch)
+        if callback is not None:
+            parse_callback(callback)
     except InvalidJob as error:
         fail(str(error), status=EXIT_SETTINGS)
     deadline_ms = None
     if deadline_seconds is not None:
         deadline_ms = round(1000 * (time.time() + deadline_seconds))
     client = client_of(chosen)
-    store = _store(chosen)
+    store = store_of(chosen)
     named: dict[str, str] = {}
     try:
         parts = place_segments(parts, store, bucket, most_bytes=chosen.max_job_bytes // 2)
@@ -104,6 +109,7 @@ def submit(
                 bucket=bucket,
                 deadline_ms=deadline_ms,
                 want=wanted,
+                callback=callback,
                 batch=batch,
                 parts=parts,
             )
@@ -136,14 +142,3 @@ def _tell_enqueued(named: dict[str, str], *, printed: bool) -> None:
     if named and not printed:
         ids = (f"{job_id}  {name}" for job_id, name in named.items())
         tell("enqueued, and not waited for:", *ids)
-
-
-def _store(chosen: SharedSettings) -> ObjectStore | None:
-    if not chosen.store:
-        return None
-    return open_store(
-        chosen.store,
-        access_key=chosen.s3_access_key,
-        secret_key=chosen.s3_secret_key.get_secret_value(),
-        region=chosen.s3_region,
-    )

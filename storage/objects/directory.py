@@ -4,8 +4,9 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from storage.errors import (
@@ -17,7 +18,10 @@ from storage.errors import (
     StorageUnavailable,
 )
 from storage.objects.blob import Blob, write_all
+from storage.objects.store import StoredObject
+from storage.objects.walk import TEMPORARY, walk
 
+_COPIED_BYTES = 1024**2
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.EROFS}
 
@@ -29,7 +33,7 @@ class DirectoryStore:
 
     def __init__(self, root: Path) -> None:
         """`root` must be absolute; it may come into being later, as a mount does."""
-        self._root = root
+        self.root = root
         self._mounted = False  # whether it ever was a mount of its own
 
     def fetch(
@@ -41,11 +45,11 @@ class DirectoryStore:
         admit: Callable[[int], None] | None = None,
     ) -> Blob:
         """See `ObjectStore.fetch`."""
-        where = f"{self._root}: key {key!r}"
+        where = f"{self.root}: key {key!r}"
         _refuse_bucket(bucket)
         _refuse_escape(key, where)
-        with self._opened_root() as root, _translated(where, missing=ObjectNotFound):
-            blob = _open_below(root, key, where)
+        with self._opened_root() as root, translated(where, missing=ObjectNotFound):
+            blob = open_below(root, key, where)
         try:
             if blob.size > max_bytes:
                 raise ObjectTooLarge(
@@ -67,15 +71,27 @@ class DirectoryStore:
         bucket: str | None = None,
     ) -> None:
         """See `ObjectStore.put`. Makes the directories on the way; readers never see a part."""
-        where = f"{self._root}: key {key!r}"
+        self._put(key, [data], bucket)
+
+    def _put(self, key: str, data: Iterable[bytes | memoryview], bucket: str | None) -> None:
         _refuse_bucket(bucket)
+        with self.place(key) as (directory, name):
+            _replace(directory, name, data)
+
+    @contextmanager
+    def place(self, key: str) -> Iterator[tuple[int, str]]:
+        """The descriptor of the directory that a key lies in, made where it is missing; its name.
+
+        Raises as `put` does, for what is done there too.
+        """
+        where = f"{self.root}: key {key!r}"
         _refuse_escape(key, where)
         *parents, name = key.split("/")
         if name in ("", "."):
             raise InvalidJob(f"{where}: names no file; end the key with a file name")
         with (
             self._opened_root() as root,
-            _translated(where, missing=AccessDenied),
+            translated(where, missing=AccessDenied),
             ExitStack() as opened,
         ):
             directory = root
@@ -86,35 +102,75 @@ class DirectoryStore:
                 directory = os.open(parent, flags, dir_fd=directory)
                 opened.callback(os.close, directory)
                 _require_below(root, directory, where)
-            _replace(directory, name, data)
+            yield directory, name
+
+    def put_file(
+        self, key: str, path: Path, *, content_type: str, bucket: str | None = None
+    ) -> None:
+        """See `ManagedStore.put_file`."""
+        with path.open("rb") as file:
+            self._put(key, iter(partial(file.read, _COPIED_BYTES), b""), bucket)
+
+    def list(
+        self, prefix: str, *, after: str = "", bucket: str | None = None
+    ) -> Iterator[StoredObject]:
+        """See `ManagedStore.list`. Symlinks to directories are not followed."""
+        _refuse_bucket(bucket)
+        _refuse_escape(prefix, f"{self.root}: prefix {prefix!r}")
+        with self._opened_root():
+            pass  # what is not mounted is not empty
+        with translated(f"{self.root}: prefix {prefix!r}", missing=StorageUnavailable):
+            yield from walk(self.root, os.fsencode(prefix), os.fsencode(after))
+
+    def delete(self, key: str, *, bucket: str | None = None) -> None:
+        """See `ManagedStore.delete`. A directory that held nothing else goes with it."""
+        where = f"{self.root}: key {key!r}"
+        _refuse_bucket(bucket)
+        _refuse_escape(key, where)
+        parent, _, name = key.rpartition("/")
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        with (
+            self._opened_root() as root,
+            suppress(ObjectNotFound),
+            translated(where, missing=ObjectNotFound),
+        ):
+            directory = os.open(parent or ".", flags, dir_fd=root)
+            try:
+                _require_below(root, directory, where)
+                os.unlink(name, dir_fd=directory)
+            finally:
+                os.close(directory)
+            if parent:
+                with suppress(OSError):  # it holds more
+                    os.rmdir(parent, dir_fd=root)
 
     def check(self) -> None:
         """See `ObjectStore.check`."""
         with self._opened_root():
-            if not os.access(self._root, os.R_OK | os.X_OK, effective_ids=True):
+            if not os.access(self.root, os.R_OK | os.X_OK, effective_ids=True):
                 raise AccessDenied(
-                    f"{self._root}: not readable; give user {os.geteuid()} read and search rights"
+                    f"{self.root}: not readable; give user {os.geteuid()} read and search rights"
                 )
 
     def serves(self) -> None:
         """See `ObjectStore.serves`."""
         with self._opened_root():
             try:
-                with os.scandir(self._root) as entries:
+                with os.scandir(self.root) as entries:
                     next(entries, None)
             except OSError as error:
                 raise StorageUnavailable(
-                    f"{self._root}: cannot be listed ({error.strerror}); look at its file system"
+                    f"{self.root}: cannot be listed ({error.strerror}); look at its file system"
                 ) from error
 
     @contextmanager
     def _opened_root(self) -> Iterator[int]:
         """The root's descriptor, opened afresh: a mount may have come or gone since."""
         try:
-            root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            root = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise StorageUnavailable(
-                f"{self._root}: cannot be opened as a directory ({error.strerror});"
+                f"{self.root}: cannot be opened as a directory ({error.strerror});"
                 " mount or create it, or correct EMO_STORE"
             ) from error
         try:
@@ -128,7 +184,7 @@ class DirectoryStore:
         if _is_mount(root):
             self._mounted = True
         elif self._mounted:
-            raise StorageUnavailable(f"{self._root}: is not mounted any more; mount it again")
+            raise StorageUnavailable(f"{self.root}: is not mounted any more; mount it again")
 
 
 def _is_mount(directory: int) -> bool:
@@ -151,7 +207,7 @@ def _refuse_escape(key: str, where: str) -> None:
         raise AccessDenied(f"{where}: leaves the store; give a path below its root, without '..'")
 
 
-def _open_below(root: int, key: str, where: str) -> Blob:
+def open_below(root: int, key: str, where: str) -> Blob:
     """Open the regular file `key` below `root` for reading."""
     # O_PATH pins what the path leads to without opening it: a FIFO does not block, a device does
     # nothing, and what is checked is what is then opened, whoever swaps links meanwhile.
@@ -181,13 +237,14 @@ def _path(fd: int) -> str:
     return os.readlink(f"/proc/self/fd/{fd}")
 
 
-def _replace(directory: int, name: str, data: bytes | memoryview) -> None:
+def _replace(directory: int, name: str, data: Iterable[bytes | memoryview]) -> None:
     """Write `data` to a file beside `name`, then rename it."""
-    temporary = f".emostream-{secrets.token_hex(8)}"
+    temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     out = os.open(temporary, flags, 0o666, dir_fd=directory)
     try:
-        write_all(out, data)
+        for part in data:
+            write_all(out, part)
         os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         os.unlink(temporary, dir_fd=directory)
@@ -197,7 +254,7 @@ def _replace(directory: int, name: str, data: bytes | memoryview) -> None:
 
 
 @contextmanager
-def _translated(where: str, *, missing: type[JobError]) -> Iterator[None]:
+def translated(where: str, *, missing: type[JobError]) -> Iterator[None]:
     """Turn what the system says about a path into what it means for the job."""
     try:
         yield

@@ -2,26 +2,22 @@
 
 import io
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
-from html import unescape
 from http import HTTPStatus
-from xml.etree import ElementTree
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minio import Minio
-from minio.error import InvalidResponseError, S3Error, ServerError
+from minio.datatypes import Object
+from minio.error import InvalidResponseError, S3Error
 from minio.helpers import check_bucket_name
 from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from storage.errors import (
     AccessDenied,
-    InvalidJob,
-    JobError,
     ObjectNotFound,
     ObjectTooLarge,
     StageTimeout,
@@ -29,22 +25,36 @@ from storage.errors import (
 )
 from storage.objects.blob import Blob
 from storage.objects.bounded_http import bounded_pool
-from storage.objects.plain_get import Answer, Broken, PlainGets
+from storage.objects.plain_get import Answer, PlainGets
+from storage.objects.s3_errors import answer_of, answer_to, translated, verdict
+from storage.objects.store import StoredObject
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer  # exists for type checkers only
 
 _SIGNED_FOR = timedelta(minutes=15)
 PART_BYTES = 64 * 1024 * 1024  # larger outputs go up in parts
+_FILE_PART_BYTES = 8 * 1024 * 1024  # files go up in such, of which one is in memory
+_MOST_PARTS = 10_000  # S3's limit
 # Servers cut off who reads nothing for long: the usual ones wait for ten seconds and more.
 _IDLE_SECONDS = 5.0
 PROBE_KEY = "emostream-probe"  # `check` and `serves` ask for it; it need not exist
 
-_NOT_FOUND = {"NoSuchKey", "NoSuchBucket", "KeyTooLongError", "InvalidBucketName"}
-_INVALID_KEY = {"InvalidObjectName", "XMinioInvalidObjectName", "InvalidURI"}
-_DENIED = {  # with status 400; the last is rclone's for a request without a signature
-    "ExpiredToken",
-    "InvalidToken",
-    "AuthorizationHeaderMalformed",
-    "UnsupportedAlgorithm",
-}
+
+class _Reading(io.RawIOBase):
+    """Bytes to be read, without a copy of them all: they may be hours of audio in a mapped file."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._rest = memoryview(data).cast("B")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        room = memoryview(buffer)
+        part, self._rest = self._rest[: room.nbytes], self._rest[room.nbytes :]
+        room[: part.nbytes] = part
+        return part.nbytes
 
 
 class S3Store:
@@ -75,10 +85,10 @@ class S3Store:
         check_bucket_name(bucket)
         self._readable = None if buckets is None else {bucket, *buckets}
         self._endpoint = endpoint
-        self._bucket = bucket
+        self.bucket = bucket
         # Without a region the SDK asks every server for it first; Amazon's is in its host names.
         host = endpoint.partition(":")[0]
-        self._client = Minio(
+        self.client = Minio(
             endpoint,
             access_key=access_key or None,
             secret_key=secret_key or None,
@@ -97,7 +107,7 @@ class S3Store:
         admit: Callable[[int], None] | None = None,
     ) -> Blob:
         """See `ObjectStore.fetch`."""
-        bucket = bucket or self._bucket
+        bucket = bucket or self.bucket
         where = f"bucket {bucket!r}, key {key!r}"
         if self._readable is not None and bucket not in self._readable:
             raise AccessDenied(f"{where}: no bucket of this store; add it to EMO_BUCKETS")
@@ -110,13 +120,13 @@ class S3Store:
             if admit is not None:
                 admit(size)
             if time.monotonic() < began + _IDLE_SECONDS:
-                with _translated(where, key, timeout=StageTimeout):
+                with translated(where, key, timeout=StageTimeout):
                     return _read(response, size)
         # It may have hung up meanwhile, which would be no fault of the job's.
         with self._asked(bucket, key, where) as (response, size_now):
             if size_now != size:
                 raise StorageUnavailable(f"{where}: was replaced meanwhile, so it is tried again")
-            with _translated(where, key, timeout=StageTimeout):
+            with translated(where, key, timeout=StageTimeout):
                 return _read(response, size)
 
     def put(
@@ -128,27 +138,72 @@ class S3Store:
         bucket: str | None = None,
     ) -> None:
         """See `ObjectStore.put`."""
-        bucket = bucket or self._bucket
-        body = io.BytesIO(data)
-        with _translated(f"bucket {bucket!r}, key {key!r}", key):
-            self._client.put_object(
+        bucket = bucket or self.bucket
+        with translated(f"bucket {bucket!r}, key {key!r}", key):
+            self.client.put_object(
                 bucket,
                 key,
-                body,
-                length=body.getbuffer().nbytes,
+                io.BufferedReader(_Reading(data)),
+                length=memoryview(data).nbytes,
                 content_type=content_type,
                 part_size=PART_BYTES,
                 num_parallel_uploads=1,  # the SDK would start threads of its own
             )
 
+    def put_file(
+        self, key: str, path: Path, *, content_type: str, bucket: str | None = None
+    ) -> None:
+        """See `ManagedStore.put_file`."""
+        bucket = bucket or self.bucket
+        with path.open("rb") as file, translated(f"bucket {bucket!r}, key {key!r}", key):
+            length = os.fstat(file.fileno()).st_size
+            self.client.put_object(
+                bucket,
+                key,
+                file,
+                length=length,
+                content_type=content_type,
+                part_size=max(_FILE_PART_BYTES, -(-length // _MOST_PARTS)),
+                num_parallel_uploads=1,
+            )
+
+    def list(
+        self, prefix: str, *, after: str = "", bucket: str | None = None
+    ) -> Iterator[StoredObject]:
+        """See `ManagedStore.list`. A thousand keys a request."""
+        bucket = bucket or self.bucket
+        where = f"bucket {bucket!r}, prefix {prefix!r}"
+        last = after.encode()
+        with translated(where, prefix):
+            check_bucket_name(bucket)
+            listed = self.client.list_objects(
+                bucket, prefix=prefix, recursive=True, start_after=after or None
+            )
+            for found in _of_s3(listed, where):
+                key = found.object_name or ""
+                if key.encode() <= last:
+                    raise StorageUnavailable(
+                        f"{where}: the server does not list keys in their order, so a list cannot "
+                        "be resumed (an S3 directory bucket?); name the keys in a manifest"
+                    )
+                last = key.encode()
+                modified = found.last_modified.timestamp() if found.last_modified else 0.0
+                yield StoredObject(key, found.size or 0, modified)
+
+    def delete(self, key: str, *, bucket: str | None = None) -> None:
+        """See `ManagedStore.delete`."""
+        bucket = bucket or self.bucket
+        with translated(f"bucket {bucket!r}, key {key!r}", key), suppress(ObjectNotFound):
+            self.client.remove_object(bucket, key)
+
     def check(self) -> None:
         """See `ObjectStore.check`. Asks for an object, so the rights to fetch are enough."""
-        where = f"bucket {self._bucket!r} at {self._endpoint}"
-        with _translated(where, PROBE_KEY):
+        where = f"bucket {self.bucket!r} at {self._endpoint}"
+        with translated(where, PROBE_KEY):
             try:
-                response = self._client.get_object(self._bucket, PROBE_KEY)
+                response = self.client.get_object(self.bucket, PROBE_KEY)
             except (S3Error, InvalidResponseError) as error:
-                answer = _answer(error)
+                answer = answer_to(error)
                 if answer.code == "NoSuchKey":
                     return
                 if answer.status == HTTPStatus.NOT_FOUND:
@@ -167,20 +222,30 @@ class S3Store:
     @contextmanager
     def _asked(self, bucket: str, key: str, where: str) -> Iterator[tuple[Answer, int]]:
         """The answer to a GET, its body not read yet, and how long that is."""
-        with _translated(where, key):
+        with translated(where, key):
             # Arithmetic alone, but for a region that is not known yet.
-            url = self._client.presigned_get_object(bucket, key, expires=_SIGNED_FOR)
+            url = self.client.presigned_get_object(bucket, key, expires=_SIGNED_FOR)
         with ExitStack() as asked:
-            with _translated(where, key):
+            with translated(where, key):
                 answer = asked.enter_context(self._gets.ask(url))
                 if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-                    raise _verdict(where, _answer_of(answer.status, answer.text()), key)
+                    raise verdict(where, answer_of(answer.status, answer.text()), key)
             if answer.status != HTTPStatus.OK or answer.length is None:
                 raise StorageUnavailable(
                     f"{where}: status {answer.status} and length {answer.length} are no whole"
                     " object; look for a proxy in between"
                 )
             yield answer, answer.length
+
+
+def _of_s3(listed: Iterator[Object], where: str) -> Iterator[Object]:
+    """What is listed. Raises StorageUnavailable where the SDK cannot read the answer."""
+    try:
+        yield from listed
+    except (ValueError, TypeError) as error:
+        raise StorageUnavailable(
+            f"{where}: the answer is not S3's ({error}); check EMO_STORE"
+        ) from error
 
 
 def _read(answer: Answer, size: int) -> Blob:
@@ -202,80 +267,3 @@ def _released(response: BaseHTTPResponse) -> Iterator[None]:
     finally:
         response.close()
         response.release_conn()
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """An error as the server told it; `code` is S3's word for it, where it gave one."""
-
-    status: int
-    code: str
-    message: str
-
-    @property
-    def text(self) -> str:
-        return ": ".join(filter(None, [self.code or f"status {self.status}", self.message]))
-
-
-def _answer(error: S3Error | InvalidResponseError | ServerError) -> _Answer:
-    if isinstance(error, S3Error):
-        return _Answer(error.response.status, error.code or "", error.message or "")
-    if isinstance(error, ServerError):
-        return _Answer(error.status_code, "", "")
-    # Some servers send S3's XML as text/xml, which the SDK does not read. These attributes have
-    # no public names.
-    return _answer_of(error._code, error._body or "")
-
-
-def _answer_of(status: int, body: str) -> _Answer:
-    """An error by its status, and by its body where that is S3's."""
-    code, message = (re.search(rf"<{tag}>([^<]*)</{tag}>", body) for tag in ("Code", "Message"))
-    told = [unescape(found[1]) if found else "" for found in (code, message)]
-    return _Answer(status, *told)
-
-
-def _is_odd(key: str) -> bool:
-    """Whether some servers have no such keys: those that keep objects as files."""
-    return key.startswith("/") or "//" in key
-
-
-def _verdict(where: str, answer: _Answer, key: str) -> JobError:
-    """What the server's answer means for the job."""
-    # Of a key like any other, `InvalidArgument` tells of the request: the server is set up wrongly.
-    if answer.code in _INVALID_KEY or (answer.code == "InvalidArgument" and _is_odd(key)):
-        return InvalidJob(f"{where}: no key for this server ({answer.text}); correct the job")
-    if answer.code in _NOT_FOUND or answer.status == HTTPStatus.NOT_FOUND:
-        return ObjectNotFound(f"{where}: there is none ({answer.text}); correct the job")
-    if answer.code in _DENIED or answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return AccessDenied(
-            f"{where}: refused ({answer.text}); check EMO_S3_ACCESS_KEY, EMO_S3_SECRET_KEY,"
-            " EMO_S3_REGION, and that they may read and list the bucket"
-        )
-    return StorageUnavailable(f"{where}: not served ({answer.text}); look at the S3 server")
-
-
-@contextmanager
-def _translated(
-    where: str, key: str, *, timeout: type[JobError] = StorageUnavailable
-) -> Iterator[None]:
-    """Turn what the SDK, urllib3 and `PlainGets` raise into what it means for the job."""
-    try:
-        yield
-    except (S3Error, InvalidResponseError, ServerError) as error:
-        raise _verdict(where, _answer(error), key) from error
-    except (HTTPError, Broken) as error:
-        late = isinstance(error, ReadTimeoutError) or (
-            isinstance(error, Broken) and not error.in_time
-        )
-        kind = timeout if late else StorageUnavailable
-        raise kind(
-            f"{where}: {error}; check EMO_STORE and its server, or raise EMO_FETCH_TIMEOUT_SECONDS"
-        ) from error
-    except (ElementTree.ParseError, UnicodeDecodeError) as error:
-        raise StorageUnavailable(
-            f"{where}: the answer is not S3's ({error}); check EMO_STORE"
-        ) from error
-    except ValueError as error:  # the SDK looks at names before it asks the server
-        raise InvalidJob(
-            f"{where}: no S3 name ({error or 'it is blank'}); correct the job"
-        ) from error

@@ -1,6 +1,7 @@
 """Object stores: where the audio is read from and outputs are written to."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -70,6 +71,36 @@ class ObjectStore(ObjectSource, Protocol):
         """Raise StorageUnavailable unless it answers now; to be refused is an answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as a list has it; when it was written, in unix seconds."""
+
+    key: str
+    size_bytes: int
+    modified_s: float
+
+
+class ManagedStore(ObjectStore, Protocol):
+    """A store whose objects can also be listed, written from files and deleted."""
+
+    def put_file(
+        self, key: str, path: Path, *, content_type: str, bucket: str | None = None
+    ) -> None:
+        """As `put`, of a file that need not fit memory. Raises OSError where it cannot be read."""
+
+    def list(
+        self, prefix: str, *, after: str = "", bucket: str | None = None
+    ) -> Iterator[StoredObject]:
+        """The objects whose keys begin with `prefix` and come after `after`.
+
+        In the order of their keys as UTF-8, a part at a time: memory is bounded, and whoever goes
+        on after a key that was given misses none that was there. Raises as `fetch` does.
+        """
+
+    def delete(self, key: str, *, bucket: str | None = None) -> None:
+        """Delete the object; none of that key is no error. Raises as `fetch` does."""
+
+
 def open_store(
     url: str,
     *,
@@ -79,7 +110,7 @@ def open_store(
     timeout_seconds: float = 60,
     connections: int = 32,
     buckets: Collection[str] | None = None,
-) -> ObjectStore:
+) -> ManagedStore:
     """The store that `s3://host:port/bucket`, `s3s://…` (TLS) or `file:///directory` names.
 
     Objects of its own bucket and of `buckets` can be fetched; where that is None, of any. Connects

@@ -155,6 +155,25 @@ class Workers:
         return Fleet([_worker(now_ms, *each) for each in told], total, now_ms)
 
 
+def fellows(client: redis.Redis, keys: Keys, most: int = MOST_WORKERS) -> list[Worker]:
+    """The same with no more rights than a worker's: its user may not run that script's commands.
+
+    By name. Raises RedisError.
+    """
+    seconds, micros = client.time()
+    now_ms = 1000 * int(seconds) + int(micros) // 1000
+    found: Any = client.zrangebyscore(keys.workers, now_ms, "+inf", start=0, num=most)
+    with client.pipeline(transaction=False) as asked:
+        for name in found:
+            asked.hgetall(keys.worker(_text(name)))
+        told = asked.execute(raise_on_error=False)
+    return [
+        _worker(now_ms, name, *(part for pair in fields.items() for part in pair))
+        for name, fields in sorted(zip(found, told, strict=True))
+        if isinstance(fields, dict) and fields
+    ]
+
+
 def _worker(now_ms: int, name: bytes, *flat: bytes) -> Worker:
     """What a hash says; anyone with the rights may have written something else into it."""
     told = _Told({_text(key): _text(value) for key, value in pairs(flat).items()})

@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from storage.errors import InvalidJob
+from storage.wire.callback import parse_callback
 from storage.wire.parts import FIELDS, WHOLE, Parts, parse_parts
 
 GROUP = "workers"
@@ -18,7 +19,6 @@ JOB_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # What a job is called that was given no id: such an id cannot be given, or it would be another's.
 ENTRY_ID = re.compile(r"(?:high-|bulk-)?[0-9]{12,20}-[0-9]{1,20}")
 MAX_KEY_BYTES = 1024  # the limit of S3
-MAX_URL_CHARACTERS = 2048
 MAX_FIELDS = 1000  # more would not fit Lua's stack when the job is put back
 
 
@@ -60,6 +60,11 @@ class Want(StrEnum):
     EMBEDDING = "embedding"
     FRAMES = "frames"
     TIMELINE = "timeline"
+    PEAKS = "peaks"
+    PREVIEW = "preview"
+
+
+RENDERED = frozenset({Want.PEAKS, Want.PREVIEW})  # of the recording itself, not of its result
 
 
 class Keys:
@@ -72,8 +77,11 @@ class Keys:
         self.dead = f"{prefix}:dead"
         self.healed = f"{prefix}:healed"
         self.batches = f"{prefix}:batches"
+        self.bulks = f"{prefix}:bulks"
         self.paused = f"{prefix}:paused"
         self.webhooks = f"{prefix}:webhooks"
+        self.dead_webhooks = f"{prefix}:webhooks:dead"
+        self.uploads = f"{prefix}:uploads"
         self.workers = f"{prefix}:workers"
         self.lanes = [self.lane(lane) for lane in Lane]
 
@@ -89,9 +97,21 @@ class Keys:
         """The hash that counts a batch's jobs."""
         return f"{self.prefix}:batch:{batch}"
 
+    def files(self, batch: str) -> str:
+        """The hash of the files that a page has sent to a batch: see `storage/queue/files.py`."""
+        return f"{self.prefix}:batch-files:{batch}"
+
     def failures(self, batch: str) -> str:
         """The list of a batch's jobs that failed, the newest first."""
         return f"{self.prefix}:batch-failures:{batch}"
+
+    def bulk(self, bulk: str) -> str:
+        """The hash that says how far a bulk is."""
+        return f"{self.prefix}:bulk:{bulk}"
+
+    def bulk_refused(self, bulk: str) -> str:
+        """The list of a bulk's rows that no job could be made of, the newest first."""
+        return f"{self.prefix}:bulk-refused:{bulk}"
 
     def worker(self, name: str) -> str:
         """The hash in which a worker says how it is."""
@@ -256,9 +276,7 @@ def _milliseconds(fields: Mapping[bytes, bytes], name: str) -> int | None:
 
 
 def _url(fields: Mapping[bytes, bytes], name: str) -> str | None:
-    text = _text(fields, name)
-    if not text:
-        return None
-    if len(text) > MAX_URL_CHARACTERS or not re.fullmatch(r"https?://[^\s/]\S*", text):
-        raise InvalidJob(f"field {name!r}: not an http:// or https:// URL")
+    text = _text(fields, name) or None
+    if text:
+        parse_callback(text)
     return text

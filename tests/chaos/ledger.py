@@ -18,7 +18,7 @@ from storage.redis.connection import connect
 from storage.wire.messages import Job, Lane
 from tests.chaos.arena import RESULT_TTL_SECONDS, RESULTS_MAXLEN, Arena
 from tests.chaos.kinds import Kind
-from tests.chaos.plan import PlannedJob, Way, batch_of
+from tests.chaos.plan import PlannedJob, Way, batch_of, callback_of
 
 _BACKLOG = 1_000_000
 _AGAIN_SECONDS = 0.02
@@ -119,7 +119,13 @@ class Enqueuer:
                     fields = self._fields(job, deadline_ms) | {"job": name}
                     self._insist(lambda: self._client.xadd(self._lane(job), fields))
                 else:
-                    sent = Job(name, job.key, deadline_ms=deadline_ms, batch=batch)
+                    sent = Job(
+                        name,
+                        job.key,
+                        deadline_ms=deadline_ms,
+                        callback=callback_of(job),
+                        batch=batch,
+                    )
                     self._submit(sent, job.lane)
                     if job.again_seconds is not None:
                         self._plan(
@@ -175,6 +181,8 @@ class Enqueuer:
         fields = {"key": job.key}
         if batch := batch_of(job):
             fields["batch"] = batch
+        if callback := callback_of(job):
+            fields["callback"] = callback
         if deadline_ms is not None:
             fields["deadline_ms"] = str(deadline_ms)
         if job.kind is Kind.INVALID:

@@ -138,6 +138,13 @@ def batch_of(job: PlannedJob) -> str | None:
     return None if job.way is Way.XADD or job.number < 0 else f"chaos-{job.number % _BATCHES}"
 
 
+def callback_of(job: PlannedJob) -> str | None:
+    """Where a job's end is to be told; None for every other one, and for what nobody can read."""
+    if job.number % 2 or job.number < 0 or job.kind is Kind.OVERSIZED:
+        return None
+    return f"https://hooks.example.org/{job.number}"
+
+
 def draw(seed: int, seconds: float, workers: int) -> Plan:
     """The plan of a seed."""
     rng = random.Random(seed)

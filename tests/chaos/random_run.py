@@ -10,6 +10,7 @@ from pathlib import Path
 from storage.wire.messages import Lane
 from tests.chaos.arena import Arena, Hash, arena
 from tests.chaos.batches import check_batches
+from tests.chaos.callbacks import check_callbacks
 from tests.chaos.checks import (
     Check,
     Inspection,
@@ -72,6 +73,7 @@ def run(plan: Plan, directory: Path, parent: Nursery, say: Say) -> Report:
         inspection = Inspection(place, ledger, calm)
         checks += inspection.checks()
         checks.append(check_batches(place, ledger, inspection.results))
+        checks.append(check_callbacks(place, ledger, inspection.results))
         with contextlib.suppress(Impatience):  # the check says who is left
             eventually(lambda: check_consumers(place).held, _REAPED_SECONDS, "the dead are reaped")
         checks.append(check_consumers(place))

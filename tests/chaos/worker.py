@@ -25,7 +25,7 @@ from tests.chaos.kinds import KILL_DECODER_MARK
 from worker import cli
 from worker.audio.process import DecodeProcess
 from worker.audio.room import Spool
-from worker.clip import Fetched, Views, Waveform
+from worker.clip import Fetched, Renditions, Views, Waveform
 from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
 from worker.tape import Segment
@@ -61,11 +61,17 @@ class DeadlyInfer(Infer):
 class MortalDecodeProcess(DecodeProcess):
     """Dies of files that say so."""
 
-    def decode(self, blob: Blob, spool: Spool, channel: str = MIX) -> tuple[Waveform, ...]:
+    def decode(
+        self,
+        blob: Blob,
+        spool: Spool,
+        channel: str = MIX,
+        renditions: Renditions | None = None,
+    ) -> tuple[Waveform, ...]:
         """See DecodeProcess."""
         if os.pread(blob.fd, len(KILL_DECODER_MARK), 0) == KILL_DECODER_MARK:
             os.kill(self.pid, signal.SIGKILL)
-        return super().decode(blob, spool, channel)
+        return super().decode(blob, spool, channel, renditions)
 
 
 def run(settings: Mapping[str, str], log: Path) -> NoReturn:

@@ -1,10 +1,12 @@
 """Channels, segments and timelines of a recording, from XADD to the hash, by a real worker."""
 
 import json
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -114,6 +116,26 @@ def test_channels_leave_the_top_as_it_is(run: Run) -> None:
         one = run("call.wav", channel=str(number))
         assert same(channel["scores"], json.loads(one["scores"]))
         assert "channels" not in one
+
+
+def test_a_call_to_be_seen_and_heard(run: Run) -> None:
+    """Peaks of both channels and a stereo preview lie in the output store, the result as without.
+
+    A mono WAV file too, which no decode process has decoded.
+    """
+    for key, channels in (("call.wav", 2), ("0.wav", 1)):
+        plain = run(key, channel="each")
+        result = run(key, channel="each", want="peaks,preview")
+        assert {"peaks_key", "preview_key"} & plain.keys() == set()
+        assert (result["label"], result["scores"]) == (plain["label"], plain["scores"])
+        peaks = (Path(result["outputs"]) / result["peaks_key"]).read_bytes()
+        num_bins = int(SECONDS * 100)
+        assert struct.unpack("<iIiiII", peaks[:24]) == (2, 1, RATE_HZ, 160, num_bins, channels)
+        assert len(peaks) == 24 + 2 * channels * num_bins
+        with av.open(str(Path(result["outputs"]) / result["preview_key"])) as preview:
+            (stream,) = preview.streams.audio
+            assert stream.codec_context.channels == channels
+            assert sum(frame.samples for frame in preview.decode(stream)) == SECONDS * RATE_HZ
 
 
 def test_segments_are_one_fetch_and_one_decode(run: Run, metrics_port: int) -> None:

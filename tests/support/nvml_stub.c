@@ -33,7 +33,13 @@ static int text(char *out, const char *value) { strcpy(out, value); return SUCCE
 int nvmlInitWithFlags(unsigned int flags) { unsigned int code = 0; number("init", &code); return (int)code; }
 int nvmlShutdown(void) { return SUCCESS; }
 const char *nvmlErrorString(int code) { return code == NOT_FOUND ? "Not Found" : "an error"; }
-int nvmlSystemGetDriverVersion(char *out, unsigned int size) { return text(out, "580.159.04"); }
+int nvmlSystemGetDriverVersion(char *out, unsigned int size) {
+    unsigned int branch = 580;
+    number("driver", &branch);
+    snprintf(out, size, "%u.159.04", branch);
+    return SUCCESS;
+}
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { return number("cuda", (unsigned int *)version); }
 int nvmlDeviceGetCount_v2(unsigned int *count) { if (number("count", count)) *count = 1; return SUCCESS; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned int index, Device *device) { *device = (Device)1; return SUCCESS; }
 int nvmlDeviceGetHandleByUUID(const char *asked, Device *device) {

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from producer.console.settings import ConsoleSettings
+from producer.control.settings import ControlSettings
 from producer.exporter.settings import ExporterSettings
 from storage.redis.url import parse_redis_url
 from storage.settings import load, unknown_variables
@@ -68,8 +70,11 @@ def test_variables_are_known_settings() -> None:
     for file in ["compose.yaml", "Dockerfile", "deploy/compose.env.example", "docs/docker.md"]:
         used |= set(re.findall(r"\bEMO_[A-Z0-9_]+", (ROOT / file).read_text("utf-8")))
     assert used
-    unknown = set(unknown_variables(WorkerSettings, dict.fromkeys(used, "")))
-    assert not unknown & set(unknown_variables(ExporterSettings, dict.fromkeys(used, "")))
+    unknown = [
+        set(unknown_variables(kind, dict.fromkeys(used, "")))
+        for kind in (WorkerSettings, ControlSettings, ExporterSettings, ConsoleSettings)
+    ]
+    assert set.intersection(*unknown) == set()
 
 
 @pytest.mark.parametrize("name", WORKERS)
@@ -205,6 +210,7 @@ USERS = {
     "producer": "emo-producer",
     "operator": "emo-operator",
     "exporter": "emo-monitor",
+    "console": "emo-operator",
 }
 
 
@@ -217,6 +223,17 @@ def test_each_program_has_its_own_user_of_redis(name: str, user: str) -> None:
         "username": user,
         "password": service("redis")["environment"][password],
     }
+
+
+def test_the_console_asks_for_a_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its environment is valid; it listens to all of its container, whose port is local."""
+    monkeypatch.chdir(tmp_path)
+    for variable, value in service("console")["environment"].items():
+        monkeypatch.setenv(variable, value)
+    settings = load(ConsoleSettings, required=["redis_url", "store", "console_password"])
+    assert not settings.loopback
+    (port,) = service("console")["ports"]
+    assert port == f"127.0.0.1:8642:{settings.port}"
 
 
 @pytest.fixture

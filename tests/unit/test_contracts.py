@@ -38,6 +38,7 @@ CROSSINGS = {
         "redis is storage's, where its servers and the queue are",
     ),
     "storage/queue/rogue.py": ("import minio", "minio is the object store's"),
+    "producer/commands/submit.py": ("import rq", "rq is control's"),
     "producer/rogue.py": ("import torch", "the producer starts without torch"),
 }
 

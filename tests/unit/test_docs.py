@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from docs.generate import pages
+from producer.console.settings import ConsoleSettings
+from producer.control.settings import ControlSettings
 from producer.exporter.metrics import catalogue as of_the_queue
 from producer.exporter.settings import ExporterSettings
 from storage.errors import JobError
@@ -55,7 +57,7 @@ def test_every_page_is_in_the_index(page: Path) -> None:
 @every_page
 def test_named_settings_exist(page: Path) -> None:
     """Every EMO_ variable that a page names is a setting."""
-    kinds = (WorkerSettings, ExporterSettings)
+    kinds = (WorkerSettings, ControlSettings, ExporterSettings, ConsoleSettings)
     known = {variable(name) for kind in kinds for name in kind.model_fields}
     assert set(re.findall(r"\bEMO_[A-Z0-9_]*[A-Z0-9]", _text(page))) <= known
 

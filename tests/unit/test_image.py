@@ -30,7 +30,7 @@ def test_lock_files_hold_every_dependency() -> None:
     """With hashes, in a version that pyproject.toml allows; of torch without CUDA the version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["gpu"], *extras["speech"]]
+    wanted = [*project["dependencies"], *extras["console"], *extras["gpu"], *extras["speech"]]
     requirements = {canonicalize_name(one.name): one for one in map(Requirement, wanted)}
     base, gpu, cpu = (locked(f"{name}.lock") for name in ("requirements", "torch-gpu", "torch-cpu"))
     assert all(all(hashes) for hashes in [*base.values(), *gpu.values()])

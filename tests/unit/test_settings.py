@@ -1,11 +1,13 @@
 """Settings: names, defaults, and what is said of wrong ones."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from producer.exporter.settings import ExporterSettings
 from storage.settings import (
     InvalidSettings,
     SharedSettings,
@@ -23,6 +25,8 @@ from worker.settings import (
     is_gpu_here,
     memory_bytes,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -307,6 +311,17 @@ def test_unknown_variables_are_named() -> None:
     """`EMO_` variables that nothing reads are most likely misspelt; others are not ours."""
     environ = {"EMO_LEASE_SECOND": "1", "EMO_LEASE_SECONDS": "1", "EMOTION": "1", "EMO_A": ""}
     assert unknown_variables(WorkerSettings, environ) == ["EMO_A", "EMO_LEASE_SECOND"]
+
+
+def test_variables_of_other_programs_are_known() -> None:
+    """In an environment that all programs share, each may have its own; misspelt ones are its."""
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    every = dict.fromkeys(re.findall(r"^\| `(EMO_[A-Z0-9_]+)`", page, re.MULTILINE), "x")
+    assert "EMO_EXPORTER_ADDRESS" in every
+    assert unknown_variables(WorkerSettings, every) == []
+    misspelt = {"EMO_EXPORTER_ADRESS": "x", "EMO_CONSOLE_X": "x"}
+    assert unknown_variables(WorkerSettings, misspelt) == []
+    assert unknown_variables(ExporterSettings, misspelt) == ["EMO_EXPORTER_ADRESS"]
 
 
 def test_the_table_has_every_setting() -> None:

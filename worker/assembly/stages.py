@@ -13,7 +13,7 @@ from worker.clip import SAMPLE_RATE_HZ
 from worker.engine.engine import Engine
 from worker.fitness.guard import UNGUARDED, Guard
 from worker.pipeline.budget import ByteBudget
-from worker.pipeline.capacity import affordable_jobs, jobs_for
+from worker.pipeline.capacity import affordable_jobs, descriptors_of, jobs_for
 from worker.pipeline.progress import PATIENCE_SECONDS, Progress
 from worker.pipeline.threads import Pipeline, SettleTasks, Stage
 from worker.settings import WorkerSettings
@@ -23,8 +23,6 @@ from worker.stages.infer import Infer
 from worker.stages.normalize import Normalize
 from worker.telemetry.metrics import Metrics
 
-# Of a decode process: its socket, its handle, its spool file, and what it has decoded.
-_DECODE_DESCRIPTORS = 4
 _FLOAT32_BYTES = 4
 
 
@@ -103,9 +101,8 @@ def assemble(
         settle=settle,
         capacity=affordable_jobs(
             settings.jobs_in_flight or jobs_for(engine.tape_slots),
-            beside=settings.fetch_threads  # a connection each
-            + _DECODE_DESCRIPTORS * settings.decode_processes
-            + MOST_CONNECTIONS,
+            beside=MOST_CONNECTIONS
+            + descriptors_of(settings.fetch_threads, settings.decode_processes),
         ),
         budget=budget,
         max_wait_seconds=settings.max_wait_seconds,

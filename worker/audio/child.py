@@ -12,13 +12,15 @@ import signal
 import socket
 import sys
 import wave
+from collections.abc import Callable
+from typing import Self
 
 from storage.errors import DecodeCrashed, Internal, JobError, SpoolUnavailable
 from worker.audio.confinement import confine
 from worker.audio.lanes import MoreChannels
 from worker.audio.libav import Decoder
 from worker.audio.limits import too_long
-from worker.audio.pcm import SAMPLE_BYTES, PcmWriter
+from worker.audio.pcm import SAMPLE_BYTES, PartWriter
 from worker.audio.protocol import (
     MAX_MESSAGE_BYTES,
     Again,
@@ -26,12 +28,17 @@ from worker.audio.protocol import (
     Failed,
     GoOn,
     Message,
+    Order,
     Part,
+    Piece,
     Ready,
+    Render,
+    Rendered,
     Request,
     decode,
     encode,
 )
+from worker.audio.rendering import PEAKS, PREVIEW, rendered
 
 _PR_SET_PDEATHSIG = 1
 _LEAST_PART_BYTES = 1_600  # a quarter of the silence, so that it takes parts
@@ -48,9 +55,9 @@ def main(arguments: list[str]) -> None:
             packet, fds = _receive(connection)
             if not packet:
                 return
-            request = decode(packet)
-            assert isinstance(request, Request)
-            _answer(connection, fds, request, memory_bytes, part_bytes)
+            order = decode(packet)
+            assert isinstance(order, Order)
+            _answer(connection, fds, order, memory_bytes, part_bytes)
 
 
 def prepare(parent_pid: int, memory_bytes: int, part_bytes: int) -> str:
@@ -70,14 +77,17 @@ def prepare(parent_pid: int, memory_bytes: int, part_bytes: int) -> str:
 def _answer(
     connection: socket.socket,
     fds: list[int],
-    request: Request,
+    order: Order,
     memory_bytes: int,
     part_bytes: int,
 ) -> None:
-    """Decode one file into memory, and say what came of it; closes both."""
+    """Do one order into memory, and say what came of it; closes both descriptors."""
     fd, memory = fds
     try:
-        _decode(connection, fd, memory, request, part_bytes)
+        if isinstance(order, Render):
+            _render(connection, fd, memory, order, part_bytes)
+        else:
+            _decode(connection, fd, memory, order, part_bytes)
     except MoreChannels as more:
         _send(connection, Again(more.channels))
     except JobError as error:
@@ -109,30 +119,60 @@ def _decode(
         channel=request.channel,
         channels=request.channels,
     )
-    max_samples = int(request.max_audio_seconds * request.sample_rate_hz)
+    max_bytes = int(request.max_audio_seconds * request.sample_rate_hz) * SAMPLE_BYTES
 
-    def hand_over() -> int:
-        nonlocal memory
-        _send(connection, Part(int(pcm.num_samples / decoder.share_read)))
-        packet, fds = _receive(connection)
-        if not packet or not isinstance(decode(packet), GoOn):
-            raise SpoolUnavailable("there is no room for so much audio now")
-        os.close(memory)
-        (memory,) = fds
-        return memory
+    def part() -> Part:
+        return Part(int(pcm.num_bytes / SAMPLE_BYTES / decoder.share_read))
 
-    pcm = PcmWriter(part_bytes, memory, hand_over)
-    try:
+    with _Parts(connection, memory, part) as parts:
+        pcm = PartWriter(part_bytes, memory, parts.hand_over)
         for chunk in decoder.chunks():
-            num_samples = pcm.num_samples + len(chunk) // SAMPLE_BYTES
-            if num_samples > max_samples * decoder.lanes.count:
+            if pcm.num_bytes + len(chunk) > max_bytes * decoder.lanes.count:
                 raise too_long(request.max_audio_seconds)
             pcm.write(chunk)
-        last, lanes = pcm.finish(), decoder.lanes.count
+        last, lanes = pcm.finish() // SAMPLE_BYTES, decoder.lanes.count
         warnings = ",".join(decoder.warnings)
         _send(connection, Done(last, lanes, warnings, decoder.damaged_packets))
-    finally:
-        os.close(memory)
+
+
+def _render(
+    connection: socket.socket, fd: int, memory: int, order: Render, part_bytes: int
+) -> None:
+    """Make peaks or a preview of samples, into memory, and into more as that is full.
+
+    Raises SpoolUnavailable, MemoryError.
+    """
+    with _Parts(connection, memory, Piece) as parts:
+        writer = PartWriter(part_bytes, memory, parts.hand_over)
+        for piece in rendered(fd, order):
+            writer.write(piece)
+        _send(connection, Rendered(writer.finish()))
+
+
+class _Parts:
+    """The memory that is filled now: each that is full is handed over, the last one closed."""
+
+    def __init__(self, connection: socket.socket, memory: int, full: Callable[[], Message]) -> None:
+        """`full` is what is said of one."""
+        self._connection = connection
+        self._memory = memory
+        self._full = full
+
+    def hand_over(self) -> int:
+        """Another for one that is full. Raises SpoolUnavailable."""
+        _send(self._connection, self._full())
+        packet, fds = _receive(self._connection)
+        if not packet or not isinstance(decode(packet), GoOn):
+            raise SpoolUnavailable("there is no room for so much audio now")
+        os.close(self._memory)
+        (self._memory,) = fds
+        return self._memory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        os.close(self._memory)
 
 
 def _silence() -> int:
@@ -146,10 +186,13 @@ def _silence() -> int:
 
 def _warm_up(silence: int, memory: int) -> None:
     """Decode a little silence: a process that cannot do that must not be given files."""
-    pcm = PcmWriter(_LEAST_PART_BYTES, memory, lambda: memory)
+    pcm = PartWriter(_LEAST_PART_BYTES, memory, lambda: memory)
     for chunk in Decoder(silence, os.fstat(silence).st_size, sample_rate_hz=16_000).chunks():
         pcm.write(chunk)
     pcm.finish()
+    for what in (PEAKS, PREVIEW):
+        for _ in rendered(memory, Render(what, pcm.num_bytes // SAMPLE_BYTES, 1, 16_000)):
+            pass
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:

@@ -15,7 +15,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +28,13 @@ from worker.audio.lanes import Lanes
 from worker.audio.limits import AudioLimits, sample_rate_is_sound, too_long
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.program import command_line
+from worker.audio.renditions import Decoded
 from worker.audio.report import Report
 from worker.audio.room import Spool
 from worker.audio.spool import spool_failed
-from worker.audio.waveform import map_lanes
+from worker.audio.waveform import map_lanes, require_one_frame
 from worker.audio.wholeness import find_warnings
-from worker.clip import SAMPLE_RATE_HZ, Waveform
+from worker.clip import SAMPLE_RATE_HZ, Renditions, Waveform
 from worker.warning import AudioWarning, in_order
 
 _EXIT_OUT_OF_MEMORY = 256 - errno.ENOMEM  # ffmpeg exits with its negative error, modulo 256
@@ -42,13 +43,20 @@ _MOST_DESCRIPTORS = 32
 
 
 def decode_isolated(
-    blob: Blob, limits: AudioLimits, spool: Spool | None = None, channel: str = MIX
+    blob: Blob,
+    limits: AudioLimits,
+    spool: Spool | None = None,
+    channel: str = MIX,
+    *,
+    renditions: Renditions | None = None,
+    render: Callable[[Decoded, Renditions], None] | None = None,
 ) -> tuple[Waveform, ...]:
     """Lanes of an object of any supported format; closes the blob.
 
     As a decode process gives them, and with their warnings, as far as ffmpeg says what they rest
     on; the channels are those that the file begins with. It runs alone: nobody else needs room in
-    `spool`, which bounds it and reserves nothing. Raises NotAudio, NoAudioStream, AudioTooShort,
+    `spool`, which bounds it and reserves nothing. What is wanted besides, `render` puts into the
+    `renditions`: of samples, which kill nobody. Raises NotAudio, NoAudioStream, AudioTooShort,
     AudioTooLong, InvalidJob, DecodeCrashed, StageTimeout, SpoolUnavailable, Internal.
     """
     spool = spool or Spool(limits.spool_dir, limits.spool_bytes)
@@ -59,7 +67,14 @@ def decode_isolated(
             wanted = lanes.of(_count_channels(blob, limits, spool))
             lanes.end()
         with _output(spool) as output:
-            return _Isolated(blob, limits, spool, output, wanted).decode()
+            isolated = _Isolated(blob, limits, spool, output, wanted)
+            decoded, warnings = isolated.decode()
+            require_one_frame(decoded.num_samples // decoded.lanes)
+            if render is not None and renditions is not None:
+                render(decoded, renditions)
+            return map_lanes(
+                output, decoded.num_samples, decoded.lanes, warnings, renditions=renditions
+            )
 
 
 def _count_channels(blob: Blob, limits: AudioLimits, spool: Spool) -> int:
@@ -110,14 +125,14 @@ class _Isolated:
         self._sections()
         return self._written_bytes // SAMPLE_BYTES
 
-    def decode(self) -> tuple[Waveform, ...]:
-        """All of it. Raises as `decode_isolated`."""
+    def decode(self) -> tuple[Decoded, tuple[AudioWarning, ...]]:
+        """All of it, and what to doubt. Raises as `decode_isolated`."""
         found, lanes = self._sections(), len(self._lanes)
         num_samples = self._written_bytes // SAMPLE_BYTES
         if num_samples > lanes * self._limits.max_audio_seconds * SAMPLE_RATE_HZ:
             raise too_long(self._limits.max_audio_seconds)
         num_samples -= num_samples % lanes  # it may have died in between
-        return map_lanes(self._output, num_samples, lanes, in_order(found))
+        return Decoded(self._output, num_samples, lanes, file=True), in_order(found)
 
     def _sections(self) -> set[AudioWarning]:
         """Have all sections decoded; what to doubt of them."""

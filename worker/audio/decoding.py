@@ -12,15 +12,17 @@ from storage.errors import (
     NotAudio,
 )
 from storage.wire.channels import EACH, MOST_CHANNELS
+from storage.wire.messages import Want
 from worker.audio.lanes import MOST_LANES
 from worker.audio.limits import AudioLimits
 from worker.audio.pcm import SAMPLE_BYTES, Memory
 from worker.audio.protocol import Done, Failed, Misbehaved, Part, Request
+from worker.audio.renditions import Decoded, room_beside
 from worker.audio.room import Spool
 from worker.audio.spool import spool_failed
 from worker.audio.spooling import Spooling
 from worker.audio.waveform import map_lanes
-from worker.clip import SAMPLE_RATE_HZ, Waveform
+from worker.clip import SAMPLE_RATE_HZ, Renditions, Waveform
 from worker.warning import OF_FILES, AudioWarning, in_order
 
 # What a process may say of a file.
@@ -34,9 +36,14 @@ log = structlog.get_logger(__name__)
 class Decoding:
     """What a process sends of one file, none of it trusted. Not thread-safe."""
 
-    def __init__(self, limits: AudioLimits, spool: Spool, channel: str) -> None:
+    def __init__(
+        self, limits: AudioLimits, spool: Spool, channel: str, renditions: Renditions | None
+    ) -> None:
         """`channel` is what is asked for: see `Lanes`."""
-        self.spooling = Spooling(spool)
+        has_preview = renditions is not None and Want.PREVIEW in renditions.wanted
+        self.spooling = Spooling(spool, beside=room_beside if has_preview else lambda _: 0)
+        self._renditions = renditions
+        self._warnings: tuple[AudioWarning, ...] = ()
         self._limits = limits
         self._channel = channel
         self._channels = 0  # of the file, where that is known
@@ -66,7 +73,7 @@ class Decoding:
         """
         spooling = self.spooling
         self._require_allowed(spooling.num_samples + self._part_samples)
-        fd = memory.sealed(self._part_samples)
+        fd = memory.sealed(self._part_samples * SAMPLE_BYTES)
         expected_samples = min(part.expected_samples, self._most_samples)
         if not spooling.append(fd, self._part_samples, expected_samples=expected_samples):
             return False
@@ -77,30 +84,39 @@ class Decoding:
             return False
         return True
 
-    def take(self, done: Done, memory: Memory) -> tuple[Waveform, ...] | None:
+    def take(self, done: Done, memory: Memory) -> Decoded | None:
         """All lanes: in the spool where they were too many, else in memory. None for no room."""
         spooling = self.spooling
         num_samples, lanes = spooling.num_samples + done.num_samples, done.lanes
         self._require_allowed(num_samples)
         if not 1 <= lanes <= self._most_lanes or num_samples % lanes:
             raise Misbehaved(f"it sent {num_samples} samples in {lanes} lanes")
-        warnings = _warnings(done)
-        fd = memory.sealed(done.num_samples)
+        self._warnings = _warnings(done)
+        fd = memory.sealed(done.num_samples * SAMPLE_BYTES)
         if done.damaged_packets:
             log.info("decode.packets_left_out", packets=done.damaged_packets)
         if spooling.file is None:
-            return map_lanes(fd, num_samples, lanes, warnings)
+            return Decoded(fd, num_samples, lanes, file=False)
         if not spooling.append(fd, done.num_samples, expected_samples=0):
             if spooling.error is not None:
                 raise spooling.error
             return None
-        spooling.file.shrink(num_samples * SAMPLE_BYTES)
+        spooling.file.shrink(spooling.room_for(num_samples))
+        return Decoded(spooling.file.fd, num_samples, lanes, file=True)
+
+    def lanes(self, decoded: Decoded) -> tuple[Waveform, ...]:
+        """What was decoded, once all else is made of it. Raises AudioTooShort."""
+        file, renditions = self.spooling.file, self._renditions
+        if file is not None:
+            behind_bytes = renditions.preview_bytes if renditions else 0
+            file.shrink(decoded.num_samples * SAMPLE_BYTES + behind_bytes)
         return map_lanes(
-            spooling.file.fd,
-            num_samples,
-            lanes,
-            warnings,
-            released=spooling.file.release,
+            decoded.fd,
+            decoded.num_samples,
+            decoded.lanes,
+            self._warnings,
+            renditions=renditions,
+            released=file.release if file is not None else None,
         )
 
     def begins_anew(self, channels: int) -> bool:

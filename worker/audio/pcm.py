@@ -20,35 +20,35 @@ _PENDING_BYTES = 256 * 1024
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
-class PcmWriter:
-    """float32 samples, in the order they come, into one memory after another. Not thread-safe."""
+class PartWriter:
+    """Bytes, in the order they come, into one memory after another. Not thread-safe."""
 
     def __init__(self, part_bytes: int, fd: int, hand_over: Callable[[], int]) -> None:
         """Fill the memory `fd`; `hand_over` it when it is full, which returns the next.
 
         All of them are the caller's to close.
         """
-        self.num_samples = 0
+        self.num_bytes = 0
         self._part_bytes = part_bytes
         self._hand_over = hand_over
         self._pending = bytearray()
         self._fd = fd
         self._written_bytes = 0
 
-    def write(self, samples: memoryview) -> None:
-        """Append float32 samples, given as bytes. Raises what `hand_over` does."""
-        self.num_samples += len(samples) // SAMPLE_BYTES
-        self._pending += samples
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes. Raises what `hand_over` does."""
+        self.num_bytes += len(data)
+        self._pending += data
         if len(self._pending) >= _PENDING_BYTES:
             self._flush()
 
     def finish(self) -> int:
-        """Have all in memory; returns how many samples the last one holds."""
+        """Have all in memory; returns how many bytes the last one holds."""
         self._flush()
-        return self._written_bytes // SAMPLE_BYTES
+        return self._written_bytes
 
     def _flush(self) -> None:
-        """Have every sample in memory, and hand over each part that others follow."""
+        """Have every byte in memory, and hand over each part that others follow."""
         while self._written_bytes + len(self._pending) > self._part_bytes:
             self._append(self._part_bytes - self._written_bytes)
             self._fd, self._written_bytes = self._hand_over(), 0
@@ -67,9 +67,9 @@ class Memory:
         """Raises OSError."""
         self.fd = _new()
 
-    def sealed(self, num_samples: int) -> int:
+    def sealed(self, num_bytes: int) -> int:
         """Its descriptor, once nobody can change it any more. Raises Misbehaved: see `seal`."""
-        seal(self.fd, num_samples)
+        seal(self.fd, num_bytes)
         return self.fd
 
     def renew(self) -> None:
@@ -90,8 +90,8 @@ class Memory:
         os.close(self.fd)
 
 
-def seal(fd: int, num_samples: int) -> None:
-    """Let nobody change this memory any more, nor its size, which must be that of the samples.
+def seal(fd: int, num_bytes: int) -> None:
+    """Let nobody change this memory any more, nor its size, which must be as told.
 
     Reading past the end of a map kills who reads: what is mapped must not be cut short later.
     Raises Misbehaved where that cannot be had.
@@ -99,9 +99,9 @@ def seal(fd: int, num_samples: int) -> None:
     try:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     except OSError as error:  # it has a map to write by, or it is no such memory
-        raise Misbehaved("its samples are in memory that cannot be sealed") from error
-    if os.fstat(fd).st_size != num_samples * SAMPLE_BYTES:
-        raise Misbehaved(f"its memory does not hold the {num_samples} samples it tells of")
+        raise Misbehaved("what it sent is in memory that cannot be sealed") from error
+    if os.fstat(fd).st_size != num_bytes:
+        raise Misbehaved(f"its memory does not hold the {num_bytes} bytes it tells of")
 
 
 def _new() -> int:

@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
@@ -31,10 +32,13 @@ from worker.audio.protocol import (
     GoOn,
     Misbehaved,
     Part,
+    Piece,
     Ready,
+    Rendered,
 )
+from worker.audio.renditions import Decoded, Rendering, readable
 from worker.audio.room import Spool
-from worker.clip import SAMPLE_RATE_HZ, Waveform
+from worker.clip import SAMPLE_RATE_HZ, Renditions, Waveform
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +60,11 @@ _MOST_GROWTH_BYTES = 64 * 1024**2
 _STATM_BYTES = 256
 _SAID_BYTES = 65_536  # what a pipe holds
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def child_environment() -> dict[str, str]:
+    """The variables of a decode process."""
+    return _ALLOCATOR | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
 
 
 class DecodeProcess:
@@ -87,8 +96,7 @@ class DecodeProcess:
                     str(self._part_samples * SAMPLE_BYTES),
                 ],
                 cwd=_ROOT,
-                env=_ALLOCATOR
-                | {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                env=child_environment(),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # `classify` prints its results there
@@ -128,20 +136,30 @@ class DecodeProcess:
                 "decode.process_said in the log, and check EMO_DECODE_MEMORY_BYTES"
             ) from error
 
-    def decode(self, blob: Blob, spool: Spool, channel: str = MIX) -> tuple[Waveform, ...]:
+    def decode(
+        self,
+        blob: Blob,
+        spool: Spool,
+        channel: str = MIX,
+        renditions: Renditions | None = None,
+    ) -> tuple[Waveform, ...]:
         """Lanes of an encoded file. Raises JobError; after a crash or timeout it is dead.
 
         Long audio takes room in `spool` for as long as its samples are there, and waits for it.
+        What is wanted of it besides is put into `renditions`.
         """
         self._files += 1
-        decoding = Decoding(self._limits, spool, channel)
+        decoding = Decoding(self._limits, spool, channel, renditions)
         spooling = decoding.spooling
         try:
             while True:
                 with Memory() as memory:
-                    lanes = self._decode(blob, memory, decoding)
-                if lanes is not None:
-                    break
+                    decoded = self._decode(blob, memory, decoding)
+                    if decoded is not None:
+                        if renditions is not None:
+                            self.render(decoded, renditions)
+                        lanes = decoding.lanes(decoded)
+                        break
                 spooling.begin_again()
         except BaseException:
             spooling.close()
@@ -150,12 +168,42 @@ class DecodeProcess:
             spooling.file.close()
         return lanes
 
-    def _decode(
-        self, blob: Blob, memory: Memory, decoding: Decoding
-    ) -> tuple[Waveform, ...] | None:
-        """The lanes; None where it has to begin anew."""
-        started = time.monotonic()
+    def render(self, decoded: Decoded, renditions: Renditions) -> None:
+        """Have what is wanted made of decoded samples. Raises JobError; then it is dead."""
+        num_samples = decoded.num_samples // decoded.lanes
+        seconds = self._limits.allowed_seconds(num_samples / SAMPLE_RATE_HZ)
         try:
+            for what in sorted(renditions.wanted):
+                with self._watched(lambda: seconds), readable(decoded.fd) as samples:
+                    rendering = Rendering(what, decoded)
+                    self._render(rendering, samples, time.monotonic() + seconds)
+                    rendering.finish(renditions)
+        except BaseException:
+            self.kill()  # it may be in the middle of it
+            raise
+
+    def _render(self, rendering: Rendering, samples: int, deadline: float) -> None:
+        """Take all that it makes of the samples."""
+        with Memory() as memory:
+            self._channel.send(rendering.order, [samples, memory.fd])
+            while True:
+                match message := self._channel.receive(deadline):
+                    case Piece():
+                        num_bytes = self._part_samples * SAMPLE_BYTES
+                        rendering.take(memory.sealed(num_bytes), num_bytes)
+                        memory.renew()
+                        self._channel.send(GoOn(), [memory.fd])
+                    case Rendered(num_bytes):
+                        return rendering.take(memory.sealed(num_bytes), num_bytes)
+                    case Failed():
+                        raise DecodeCrashed(f"{rendering.what}: {message.message}")
+                    case _:
+                        raise Misbehaved(f"it answered with {message!r:.100}")
+
+    def _decode(self, blob: Blob, memory: Memory, decoding: Decoding) -> Decoded | None:
+        """The samples; None where it has to begin anew."""
+        started = time.monotonic()
+        with self._watched(lambda: decoding.allowed_seconds):
             self._channel.send(decoding.request(blob.size), [blob.fd, memory.fd])
             while True:
                 message = self._channel.receive(started + decoding.allowed_seconds)
@@ -177,9 +225,15 @@ class DecodeProcess:
                         return decoding.take(message, memory)
                     case _:
                         raise Misbehaved(f"it answered with {message!r:.100}")
+
+    @contextmanager
+    def _watched(self, allowed: Callable[[], float]) -> Iterator[None]:
+        """Kill it where it takes longer than `allowed`, in seconds, or does what it must not."""
+        try:
+            yield
         except TimeoutError as error:
             self.kill()
-            allowed_seconds = decoding.allowed_seconds
+            allowed_seconds = allowed()
             log.warning("decode.process_killed", pid=self.pid, allowed_seconds=allowed_seconds)
             raise StageTimeout(
                 f"decoding was stopped after {allowed_seconds:g} s: convert the file to WAV, or "

@@ -17,8 +17,9 @@ from storage.objects.blob import Blob
 from storage.wire.channels import MIX
 from worker.audio.limits import AudioLimits
 from worker.audio.process import DecodeProcess
+from worker.audio.renditions import Decoded
 from worker.audio.room import Spool
-from worker.clip import Waveform
+from worker.clip import Renditions, Waveform
 
 log = structlog.get_logger(__name__)
 
@@ -62,10 +63,20 @@ class DecodeProcesses:
         """Whether the kernel let every process give up what it does not need."""
         return not self._refused
 
-    def decode(self, blob: Blob, channel: str = MIX) -> tuple[Waveform, ...]:
-        """Lanes of an encoded file; the blob stays the caller's. Raises JobError."""
+    def decode(
+        self, blob: Blob, channel: str = MIX, renditions: Renditions | None = None
+    ) -> tuple[Waveform, ...]:
+        """Lanes of an encoded file; the blob stays the caller's. Raises JobError.
+
+        What is wanted of it besides is put into `renditions`.
+        """
         with self._borrowed() as process:
-            return process.decode(blob, self.spool, channel)
+            return process.decode(blob, self.spool, channel, renditions)
+
+    def render(self, decoded: Decoded, renditions: Renditions) -> None:
+        """The same of samples that somebody else decoded. Raises JobError."""
+        with self._borrowed() as process:
+            process.render(decoded, renditions)
 
     def close(self) -> None:
         """End all processes, busy ones too: their files fail with DecodeCrashed."""

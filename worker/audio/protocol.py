@@ -1,8 +1,9 @@
 """What the worker and a decode process say to each other: one JSON object a packet.
 
 The socket is of type SOCK_SEQPACKET, so a packet is a message. `Request` carries the descriptor of
-the encoded bytes and that of memory for samples, `GoOn` that of more; the process sends none. Free
-of numpy: decode processes import it.
+the encoded bytes and that of memory for samples, `Render` that of samples and that of memory for
+what is made of them, `GoOn` that of more; the process sends none. Free of numpy: decode processes
+import it.
 """
 
 import json
@@ -27,6 +28,19 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Render:
+    """Make `what`, peaks or a preview, of the samples behind the first descriptor, in the second.
+
+    They are float32 (num_samples / lanes, lanes).
+    """
+
+    what: str
+    num_samples: int
+    lanes: int
+    sample_rate_hz: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The process is up; sent once. `refused` is what the kernel did not let it give up."""
 
@@ -41,6 +55,18 @@ class Part:
     """
 
     expected_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """As much of what is rendered as one memory takes, and more to come. Waits as after `Part`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The memory holds the last `num_bytes` of what was to be rendered."""
+
+    num_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +104,13 @@ class Failed:
     message: str
 
 
-Message = Request | Ready | Part | GoOn | GiveUp | Again | Done | Failed
+Order = Request | Render
+Message = Order | Ready | Part | Piece | GoOn | GiveUp | Again | Done | Rendered | Failed
 _KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Request, Ready, Part, GoOn, GiveUp, Again, Done, Failed)
+    kind.__name__: kind
+    for kind in (
+        *(Request, Render, Ready, Part, Piece, GoOn, GiveUp, Again, Done, Rendered, Failed),
+    )
 }
 # Looked up once: both sides do this for each file.
 _FIELDS = {

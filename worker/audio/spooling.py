@@ -4,6 +4,7 @@ Nobody but the worker has this file open: what it maps later, a hostile process 
 """
 
 import os
+from collections.abc import Callable
 
 from storage.errors import JobError, SpoolUnavailable
 from worker.audio.pcm import SAMPLE_BYTES
@@ -18,8 +19,14 @@ _GROWTH = 1.5
 class Spooling:
     """The place of one file. Not thread-safe; owned by the thread that has the file decoded."""
 
-    def __init__(self, spool: Spool) -> None:
-        """No room is taken before there is a part to keep."""
+    def __init__(
+        self, spool: Spool, *, beside: Callable[[int], int] = lambda num_samples: 0
+    ) -> None:
+        """No room is taken before there is a part to keep.
+
+        `beside` is what is wanted behind so many samples, in bytes.
+        """
+        self._beside = beside
         self.file: SpoolFile | None = None
         self.num_samples = 0
         self.error: JobError | None = None  # why there will be no room
@@ -31,6 +38,10 @@ class Spooling:
     def begins_again(self) -> bool:
         """Whether room for all of it has to be waited for, and the file be decoded anew."""
         return self._wanted_bytes > 0
+
+    def room_for(self, num_samples: int) -> int:
+        """Bytes that so many samples take, and what is behind them."""
+        return SAMPLE_BYTES * num_samples + self._beside(num_samples)
 
     def append(self, fd: int, num_samples: int, *, expected_samples: int) -> bool:
         """Copy the samples behind `fd`; where there is no place, say so here and not by raising.
@@ -67,9 +78,9 @@ class Spooling:
 
     def _reserve(self, num_samples: int, expected_samples: int) -> bool:
         """Whether there is room for so many samples in all, now. Raises JobError."""
-        needed_bytes = SAMPLE_BYTES * num_samples
+        needed_bytes = self.room_for(num_samples)
         self._spool.require_fitting(needed_bytes)
-        wanted_bytes = round(_GUESS * SAMPLE_BYTES * max(num_samples, expected_samples))
+        wanted_bytes = round(_GUESS * self.room_for(max(num_samples, expected_samples)))
         if self.file is None:
             wanted_bytes = min(self._spool.limit_bytes, wanted_bytes)
             self.file = self._spool.reserve(wanted_bytes, needed_bytes)

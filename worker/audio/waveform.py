@@ -12,7 +12,7 @@ from storage.wire.channels import EACH, MIX
 from storage.wire.parts import Parts
 from worker.audio.lanes import require_channel
 from worker.audio.pcm import SAMPLE_BYTES
-from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ, Recording, Waveform
+from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ, Recording, Renditions, Waveform
 from worker.warning import AudioWarning
 
 _MOST_BYTES_KEPT = 16 * 1024**2
@@ -24,36 +24,44 @@ def map_lanes(
     lanes: int,
     warnings: tuple[AudioWarning, ...],
     *,
+    renditions: Renditions | None = None,
     released: Callable[[], None] | None = None,
 ) -> tuple[Waveform, ...]:
     """Map the float32 (num_samples / lanes, lanes) in the file `fd`, which stays the caller's.
 
     Reading past the end of a map would kill the worker: nobody else may be able to cut the file
     short, so it is sealed memory or a file that only the worker has open. The map lives as long as
-    samples of it do, and then `released` is called. Raises AudioTooShort.
+    samples of it do, or the preview that may lie behind them, and then `released` is called. Raises
+    AudioTooShort.
     """
     require_one_frame(num_samples // lanes)
-    pcm = mmap.mmap(fd, num_samples * SAMPLE_BYTES, access=mmap.ACCESS_READ)
+    preview_bytes = renditions.preview_bytes if renditions else 0
+    samples_bytes = num_samples * SAMPLE_BYTES
+    pcm = mmap.mmap(fd, samples_bytes + preview_bytes, access=mmap.ACCESS_READ)
+    if renditions and preview_bytes:
+        renditions.preview = memoryview(pcm)[samples_bytes:]
     if released is not None:
         weakref.finalize(pcm, released).atexit = False
     # Pages of a file that were read count as ours until somebody else needs the memory.
     forget = partial(pcm.madvise, mmap.MADV_DONTNEED) if len(pcm) > _MOST_BYTES_KEPT else None
-    samples = np.frombuffer(pcm, np.float32)  # (num_samples,)
+    samples = np.frombuffer(pcm, np.float32, num_samples)  # (num_samples,)
     if lanes == 1:
         return (Waveform(samples, warnings, forget),)
     side_by_side = samples.reshape(-1, lanes)
     return tuple(Waveform(side_by_side[:, lane], warnings, forget) for lane in range(lanes))
 
 
-def recording_of(lanes: Sequence[Waveform], parts: Parts) -> Recording:
+def recording_of(
+    lanes: Sequence[Waveform], parts: Parts, renditions: Renditions | None = None
+) -> Recording:
     """What was asked for, of the lanes that `parts.channels` gives. Raises InvalidJob."""
     if parts.channels != EACH:
-        return Recording(lanes[0], parts=parts)
+        return Recording(lanes[0], parts=parts, renditions=renditions)
     channels = tuple(lanes[1:] or lanes)
     if parts.channel in (MIX, EACH):
-        return Recording(lanes[0], channels, parts)
+        return Recording(lanes[0], channels, parts, renditions=renditions)
     require_channel(parts.channel, len(channels))
-    return Recording(channels[int(parts.channel)], channels, parts)
+    return Recording(channels[int(parts.channel)], channels, parts, renditions=renditions)
 
 
 def require_one_frame(num_samples: int) -> None:

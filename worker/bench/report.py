@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
+from storage.percentiles import LEAST_RESULTS, MEDIAN, P90, P99, percentile
 from worker.bench.machine import Machine
 
 STAGES = ("queue", "fetch", "decode", "normalize", "infer")
@@ -26,17 +25,29 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Half of the runs took no longer than `p50_ms`, 99 of 100 no longer than `p99_ms`."""
+    """Half of the runs took no longer than `p50_ms`, 99 of 100 no longer than `p99_ms`.
+
+    Percentiles are None of runs that are too few for them; results that are older have no
+    `most_ms`. Raises ValueError for a p99 of too few.
+    """
 
     p50_ms: float
-    p99_ms: float
+    p99_ms: float | None
     runs: int
+    p90_ms: float | None = None
+    most_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.p99_ms is not None and self.runs < LEAST_RESULTS[P99]:
+            raise ValueError(f"a p99 of {self.runs} runs says nothing")
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Latency":
         """The latency of runs that took so long; at least one."""
-        p50, p99 = np.quantile(np.array(seconds), (0.5, 0.99)).tolist()
-        return cls(1000 * p50, 1000 * p99, len(seconds))
+        took_ms = [1000 * each for each in seconds]
+        p50, p90, p99 = (percentile(took_ms, share) for share in (MEDIAN, P90, P99))
+        assert p50 is not None
+        return cls(p50, p99, len(seconds), p90, max(took_ms))
 
 
 @dataclass(frozen=True, slots=True)

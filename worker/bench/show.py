@@ -144,11 +144,11 @@ def _decode(report: DecodeReport) -> Sheet:
             each.file,
             number(each.audio_seconds),
             number(each.alone.p50_ms),
-            number(each.alone.p99_ms),
+            _told(each.alone.p99_ms),
             number(each.files_per_second),
             number(each.cpu_ms),
             number(each.cpu_ms_per_audio_second),
-            "—" if each.cpu_against_program is None else number(each.cpu_against_program),
+            _told(each.cpu_against_program),
         )
         for each in report.formats
     )
@@ -203,5 +203,16 @@ def _feed(report: FeedReport) -> Sheet:
     return Sheet(title, ("what", "value"), rows)
 
 
+def tail(latency: Latency) -> str:
+    """The highest percentile that the runs are enough for, or else the slowest of them."""
+    named = (("p99", latency.p99_ms), ("p90", latency.p90_ms), ("most", latency.most_ms))
+    return next((f"{name} {number(ms)}" for name, ms in named if ms is not None), "")
+
+
 def _latency(latency: Latency) -> str:
-    return f"p50 {number(latency.p50_ms)}, p99 {number(latency.p99_ms)} ({latency.runs} runs)"
+    told = filter(None, (f"p50 {number(latency.p50_ms)}", tail(latency)))
+    return f"{', '.join(told)} ({latency.runs} runs)"
+
+
+def _told(value: float | None) -> str:
+    return "—" if value is None else number(value)

@@ -12,11 +12,10 @@ import torch
 from worker.bench.clips import noise
 from worker.engine.eager import FinishedTape, layout_of, outputs_of
 from worker.engine.engine import Engine
-from worker.engine.memory import MAX_TAPE_SLOTS_GPU
 from worker.engine.packing import pack, row_scales, tape_memory
 from worker.model.model import Classifier, Model
 from worker.model.synthetic import architecture, synthetic
-from worker.tape import Segment
+from worker.tape import MAX_TAPE_SLOTS_GPU, Segment
 
 NAME = "stand-in"
 

@@ -34,6 +34,7 @@ from worker.commands.program import (
     configure_logs,
     fail,
     heavy_imports,
+    libraries,
     load_settings,
     open_engine,
     require_spool,
@@ -70,7 +71,7 @@ def classify(
         parts = parts_of(channel, segments, hop, labels)
     except InvalidJob as error:
         fail(str(error), status=EXIT_SETTINGS)
-    with heavy_imports():
+    with libraries(), heavy_imports():
         from worker.commands.files import Asked  # noqa: PLC0415
         from worker.commands.files import classify as classify_files  # noqa: PLC0415
     asked = Asked(want, parts)

@@ -28,6 +28,9 @@ EXIT_SECOND_SIGNAL = 130
 
 PAGE_WIDTH = 120  # where it is not a terminal that says its own
 
+# Said after what keeps a worker from starting: one line names what failed first, and seldom why.
+ASK_THE_DOCTOR = "`python -m worker doctor` looks at all that a worker needs: docs/doctor.md"
+
 log = structlog.get_logger(__name__)
 
 Model = Annotated[
@@ -79,9 +82,18 @@ def heavy_imports() -> Iterator[None]:
         gc.enable()
 
 
+@contextmanager
+def libraries() -> Iterator[None]:
+    """Import libraries here: those that cannot be loaded end the program in a line."""
+    try:
+        yield
+    except (ImportError, OSError) as error:  # torch raises the latter for a library it needs
+        fail(f"cannot start: {error}", ASK_THE_DOCTOR)
+
+
 def open_engine(settings: WorkerSettings) -> "Engine":
     """An engine with its model; ends the program where there is none to be had."""
-    with heavy_imports():
+    with libraries(), heavy_imports():
         from worker.engine.loading import load_engine  # noqa: PLC0415
     from worker.model.config import ModelError  # noqa: PLC0415
     from worker.model.manifest import ModelUnavailable  # noqa: PLC0415
@@ -90,11 +102,11 @@ def open_engine(settings: WorkerSettings) -> "Engine":
     try:
         return load_engine(settings)
     except HubUnreachable as error:
-        fail(str(error), "To try things without the model: EMO_MODEL=random:tiny")
+        fail(str(error), "To try things without the model: EMO_MODEL=random:tiny", ASK_THE_DOCTOR)
     except (ModelError, ModelUnavailable) as error:
-        fail(str(error))
+        fail(str(error), ASK_THE_DOCTOR)
     except ValueError as error:  # a device that is not there, a tape that is too short
-        fail(str(error), status=EXIT_SETTINGS)
+        fail(str(error), ASK_THE_DOCTOR, status=EXIT_SETTINGS)
 
 
 def drain_on_signals(worker: "Worker") -> None:

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from storage.objects.store import Put
 from storage.queue.streams import as_field
 from storage.wire.messages import Want
+from worker.clip import Renditions
 from worker.engine.prediction import Prediction, Timeline
 from worker.pipeline.task import Task
 from worker.stages.infer import Classified, ClassifiedCut, ClassifiedView
@@ -59,6 +60,18 @@ class Results:
             fields["embedding_key"] = self._store_array(task, "embedding", prediction.embedding)
         if Want.FRAMES in task.job.want and prediction.frames is not None:
             fields["frames_key"] = self._store_array(task, "frames", prediction.frames)
+        fields |= self._renditions(task, classified.renditions)
+        return fields
+
+    def _renditions(self, task: Task, renditions: Renditions | None) -> dict[str, str]:
+        """What was made of the recording, each an object that a field names."""
+        fields = {}
+        if renditions is not None and Want.PEAKS in renditions.wanted:
+            stored = self._store(task, "peaks", "dat", renditions.peaks, "application/octet-stream")
+            fields["peaks_key"] = stored
+        if renditions is not None and Want.PREVIEW in renditions.wanted:
+            stored = self._store(task, "preview", "mp3", renditions.preview, "audio/mpeg")
+            fields["preview_key"] = stored
         return fields
 
     def _list(self, task: Task, name: str, data: bytes) -> dict[str, str]:
@@ -72,7 +85,9 @@ class Results:
         np.save(encoded, array, allow_pickle=False)
         return self._store(task, name, "npy", encoded.getvalue(), "application/octet-stream")
 
-    def _store(self, task: Task, name: str, suffix: str, data: bytes, content_type: str) -> str:
+    def _store(
+        self, task: Task, name: str, suffix: str, data: bytes | memoryview, content_type: str
+    ) -> str:
         # Keys of its own for each run: a late worker must not overwrite what a newer one wrote.
         run = f".{task.ticket.run}" if task.ticket.run > 1 else ""
         key = f"{self._output_prefix}{task.job.id}.{name}{run}.{suffix}"

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -127,13 +128,17 @@ class Settle:
         try:
             if task.error is not None:
                 raise task.error
-            return Ending(Status.DONE, self._results.fields(task), common=self._results.common)
+            fields = {"key": task.job.key, **self._results.fields(task)}
+            return Ending(Status.DONE, fields, common=self._results.common)
         except JobError as error:
             task.error = error
         except Exception as error:
             log.exception("settle.result_failed", job=task.job.id)
             task.error = Internal(f"settle: {type(error).__name__}: {error}")
-        return self._failure(task.error, attempts=task.ticket.attempts)
+        ending = self._failure(task.error, attempts=task.ticket.attempts)
+        if isinstance(ending, Ending):
+            return replace(ending, fields={"key": task.job.key, **ending.fields})
+        return ending
 
     def _failure(self, error: JobError, *, attempts: int) -> Ending | JobError:
         if isinstance(error, Excused):

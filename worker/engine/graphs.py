@@ -19,14 +19,13 @@ from worker.engine.eager import SegmentOutput, layout_of, outputs_of
 from worker.engine.ladder import rungs
 from worker.engine.packing import normalized, num_rows, pack, row_scales, tape_memory
 from worker.engine.tables import Tables
+from worker.model.device import LEAST_CAPABILITY
 from worker.model.model import Model
 from worker.model.tape_operations import GpuNetwork, TapeOperations
 from worker.tape import Segment, TapeLayout, num_samples
 
 log = structlog.get_logger(__name__)
 
-# Before it, Triton multiplies without the tensor cores, and runs out of registers.
-LEAST_CAPABILITY = (8, 0)
 # Tapes that have been started and not yet collected: one computes, one waits behind it.
 TAPES_IN_FLIGHT = 2
 

@@ -4,11 +4,8 @@ import psutil
 import torch
 
 from worker.model.model import Model
+from worker.tape import MAX_TAPE_SLOTS_CPU, MAX_TAPE_SLOTS_GPU
 
-# More slots than this bring no more speed, only latency: about 40 s of audio on a CPU, 5 min on a
-# GPU. Small enough, on both, that memory seldom decides.
-MAX_TAPE_SLOTS_CPU = 2_048
-MAX_TAPE_SLOTS_GPU = 16_384
 # Of the memory that is free once the weights are in place.
 TAPE_SHARE_OF_FREE_MEMORY = 0.5
 # Vectors of `embed_dim` that are alive at once for one slot, in the widest part of a block: the

@@ -34,7 +34,7 @@ class SelfTest:
     def __init__(self, *, check_spool: Callable[[], None], stores: Iterable[ObjectStore]) -> None:
         stores = list(stores)
         self._local = [
-            _open_descriptors,
+            spare_descriptors,
             check_spool,
             *(store.serves for store in stores if not store.remote),
         ]
@@ -62,7 +62,7 @@ def _first_error(checks: Iterable[Callable[[], None]]) -> JobError | None:
     return None
 
 
-def _open_descriptors() -> None:
+def spare_descriptors() -> None:
     """Raise Internal where there are hardly any left."""
     with ExitStack() as opened:
         try:

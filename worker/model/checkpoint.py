@@ -24,10 +24,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from worker.model.config import ModelError
+from worker.model.manifest import copy_path
 
 log = structlog.get_logger(__name__)
-
-CHECKPOINT_FILE = "model.pt"
 
 # The old format is four pickles in a row: magic number, version, system, and the checkpoint.
 OLD_FORMAT_PICKLES = 4
@@ -112,11 +111,6 @@ def _globals(file: IO[bytes]) -> Iterator[str]:
             module, _, name = str(argument).partition(" ")
             module, name = NAME_MAPPING.get((module, name), (module, name))
             yield f"{IMPORT_MAPPING.get(module, module)}.{name}"
-
-
-def copy_path(source: Path) -> Path:
-    """Where the safetensors copy of a checkpoint is kept: beside it."""
-    return source.with_name(f"{source.name}.safetensors")
 
 
 def read_copy(source: Path) -> dict[str, Tensor] | None:

@@ -14,6 +14,8 @@ CPU_INFO = Path("/proc/cpuinfo")
 # Without one of these, a CPU computes bfloat16 in software, slower than float32.
 BFLOAT16_CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 BFLOAT16_CAPABILITY = (8, 0)  # Ampere; before it, a GPU has float16 alone
+# Of the kernels: before it, Triton multiplies without the tensor cores, and runs out of registers.
+LEAST_CAPABILITY = (8, 0)
 
 
 class DeviceError(ValueError):

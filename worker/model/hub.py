@@ -76,9 +76,28 @@ def resolve(
         ModelDamaged: A file is not what the manifest, the hub or this module says it must be.
         ModelUnavailable: The base of both, and what is raised for names that are not understood.
     """
+    if local := local_directory(model):
+        return _local(local)
+    wanted = download_of(model, revision, cache)
+    if not _is_verified(wanted):
+        with _locked(wanted.directory):
+            # Another worker may have finished the download while this one waited.
+            if not _is_verified(wanted):
+                _fetch(wanted, probe_seconds or DEFAULT_PROBE_SECONDS)
+    return wanted
+
+
+def local_directory(model: str) -> Path | None:
+    """The directory that the name is of, if there is one."""
     given = Path(os.path.expanduser(model))
-    if model and given.is_dir():
-        return _local(given.resolve())
+    return given.resolve() if model and given.is_dir() else None
+
+
+def download_of(model: str, revision: str, cache: Path | None = None) -> ModelSource:
+    """Where the download of a ModelScope id lies, whether it is there or not.
+
+    Raises ModelUnavailable for names that are not understood.
+    """
     if not _MODEL_ID.fullmatch(model):
         raise ModelUnavailable(
             f"EMO_MODEL={model} is neither a directory that exists nor a ModelScope id. Give a "
@@ -87,13 +106,7 @@ def resolve(
     pinned = _pinned(model, revision)
     # A place of ours alone: where the client itself keeps snapshots has changed over its versions.
     directory = (cache or _default_cache()).absolute() / "emostream" / model / pinned
-    wanted = ModelSource(directory, model, pinned)
-    if not _is_verified(wanted):
-        with _locked(wanted.directory):
-            # Another worker may have finished the download while this one waited.
-            if not _is_verified(wanted):
-                _fetch(wanted, probe_seconds or DEFAULT_PROBE_SECONDS)
-    return wanted
+    return ModelSource(directory, model, pinned)
 
 
 def _pinned(model: str, revision: str) -> str:
@@ -119,7 +132,7 @@ def _default_cache() -> Path:
     return Path(configured).expanduser() if configured else Path.home() / ".cache" / "modelscope"
 
 
-def _default_endpoint() -> str:
+def default_endpoint() -> str:
     """The hub that the ModelScope client would ask; `http://` is allowed."""
     endpoint = os.environ.get("MODELSCOPE_ENDPOINT") or "https://modelscope.cn"
     return (endpoint if "://" in endpoint else f"https://{endpoint}").rstrip("/")
@@ -165,7 +178,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 def _fetch(wanted: ModelSource, probe_seconds: float) -> None:
     """Download the wanted files, verify them, and write the manifest last."""
-    endpoint = _default_endpoint()
+    endpoint = default_endpoint()
     probe(endpoint, wanted.name, probe_seconds)
     listing = _listing(endpoint, wanted)
     log.info("model.download_started", model=wanted.name, revision=wanted.revision, hub=endpoint)

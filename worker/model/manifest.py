@@ -20,6 +20,9 @@ from pydantic import TypeAdapter, ValidationError
 log = structlog.get_logger(__name__)
 
 MANIFEST_NAME = "emostream-manifest.json"
+CHECKPOINT_FILE = "model.pt"
+# A file of this name in a model's directory says that its weights are random.
+UNTRAINED_FILE = "UNTRAINED"
 
 
 class ModelUnavailable(Exception):
@@ -56,6 +59,11 @@ class Manifest:
 
 
 _FORMAT = TypeAdapter(Manifest)
+
+
+def copy_path(source: Path) -> Path:
+    """Where the safetensors copy of a checkpoint is kept: beside it."""
+    return source.with_name(f"{source.name}.safetensors")
 
 
 def record(path: Path) -> FileRecord:

@@ -9,21 +9,13 @@ import torch
 from torch import Tensor
 
 from worker.model import manifest
-from worker.model.checkpoint import (
-    CHECKPOINT_FILE,
-    copy_path,
-    read_checkpoint,
-    read_copy,
-    write_copy,
-)
+from worker.model.checkpoint import read_checkpoint, read_copy, write_copy
 from worker.model.config import ModelConfig, ModelError
+from worker.model.manifest import CHECKPOINT_FILE, UNTRAINED_FILE, copy_path
 from worker.model.model import Classifier, Model
 from worker.model.network import Network
 
 log = structlog.get_logger(__name__)
-
-# A file of this name in a model's directory says that its weights are random.
-UNTRAINED_FILE = "UNTRAINED"
 
 OUTPUT_WEIGHT = "proj.weight"
 OUTPUT_BIAS = "proj.bias"

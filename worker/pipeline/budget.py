@@ -5,9 +5,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from storage.wire.messages import Want
+from storage.wire.messages import RENDERED, Want
 from worker.pipeline.progress import Progress
 from worker.pipeline.task import Task
+
+# Peaks of eight channels are a megabyte, and the preview of the longest window another.
+_RENDITIONS_BYTES = 2 * 1024**2
 
 
 class Closed(Exception):
@@ -18,10 +21,10 @@ class ByteBudget:
     """Admits objects while there is room for them, in the order they come. Thread-safe.
 
     A job is charged once, before its body is fetched: its size plus `decoded_bytes`, the most that
-    decoding it leaves in memory, plus `frames_bytes` where it wants its frames. Once it is decoded,
-    what that did not take comes back. So no later stage ever waits for bytes that another job
-    holds, and nothing can lock up. An object larger than the whole budget is admitted when it is
-    alone.
+    decoding it leaves in memory, plus `frames_bytes` where it wants its frames, and what peaks and
+    a preview may take. Once it is decoded, what that did not take comes back. So no later stage
+    ever waits for bytes that another job holds, and nothing can lock up. An object larger than the
+    whole budget is admitted when it is alone.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class ByteBudget:
         if task is None:
             raise RuntimeError("nobody is charged for it: nothing could give the bytes back")
         charge = size + self._decoded_bytes + self._for_frames(task)
+        charge += _RENDITIONS_BYTES if task.job.want & RENDERED else 0
         if self._admit_at_once(charge):
             task.charged_bytes += charge
             return

@@ -12,6 +12,8 @@ _LEAST_JOBS = 256
 _SHORT_CLIP_SLOTS = 85  # 1.5 s
 # Descriptors for Redis, outputs, the log, libraries and a GPU's driver.
 _OTHERS = 160
+# Of a decode process: its socket, its handle, its spool file, and what it has decoded.
+_DECODE_DESCRIPTORS = 4
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +25,11 @@ def jobs_for(tape_slots: int) -> int:
     many clips again on their way there.
     """
     return max(_LEAST_JOBS, 4 * tape_slots // _SHORT_CLIP_SLOTS)
+
+
+def descriptors_of(fetch_threads: int, decode_processes: int) -> int:
+    """What so many of both take at the same time, besides what a job holds."""
+    return fetch_threads + _DECODE_DESCRIPTORS * decode_processes  # a connection each
 
 
 def raise_limit() -> None:

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from storage.objects.blob import write_all
 from storage.wire.channels import EACH, MIX
 from worker.audio.commandline import decode_isolated
 from worker.audio.lanes import require_channel
 from worker.audio.limits import AudioLimits
+from worker.audio.pcm import Memory
 from worker.audio.processes import DecodeProcesses
+from worker.audio.renditions import Decoded
 from worker.audio.speech import SpeechDetector
 from worker.audio.turns import SpeechOptions
 from worker.audio.wav import read_plain
 from worker.audio.waveform import recording_of
-from worker.clip import SAMPLE_RATE_HZ, Fetched, Recording
+from worker.clip import SAMPLE_RATE_HZ, Fetched, Recording, Renditions, Waveform
 
 
 class Decode:
@@ -46,8 +49,13 @@ class Decode:
             plain = read_plain(blob, self._max_direct_samples)
             if plain is not None and channel not in (MIX, EACH):
                 require_channel(channel, 1)
-            lanes = (plain,) if plain is not None else self._processes.decode(blob, channel)
-            return self._searched(recording_of(lanes, fetched.parts))
+            wanted = fetched.renditions
+            if plain is None:
+                lanes = self._processes.decode(blob, channel, wanted)
+            else:
+                lanes = (plain,)
+                self._render(plain, wanted)
+            return self._searched(recording_of(lanes, fetched.parts, wanted))
 
     def isolated(self, fetched: Fetched) -> Recording:
         """The same for a suspect: by ffmpeg's command line, whatever the format.
@@ -56,8 +64,24 @@ class Decode:
         SpoolUnavailable, Internal.
         """
         spool, channel = self._processes.spool, fetched.parts.channels
-        lanes = decode_isolated(fetched.blob, self._limits, spool, channel)
-        return self._searched(recording_of(lanes, fetched.parts))
+        lanes = decode_isolated(
+            fetched.blob,
+            self._limits,
+            spool,
+            channel,
+            renditions=fetched.renditions,
+            render=self._processes.render,
+        )
+        return self._searched(recording_of(lanes, fetched.parts, fetched.renditions))
+
+    def _render(self, plain: Waveform, wanted: Renditions | None) -> None:
+        """What is wanted of a file that no process decoded, a process makes all the same."""
+        if wanted is None:
+            return
+        with Memory() as memory:
+            samples = plain.floats()
+            write_all(memory.fd, samples.tobytes())
+            self._processes.render(Decoded(memory.fd, len(samples), 1, file=False), wanted)
 
     def _searched(self, recording: Recording) -> Recording:
         """With the turns of speech in it, where they are asked for. Raises InvalidJob."""

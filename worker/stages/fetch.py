@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from storage.errors import InvalidJob, JobError, ObjectTooLarge
 from storage.objects.store import ObjectSource
-from storage.wire.messages import Job
+from storage.wire.messages import RENDERED, Job
 from storage.wire.parts import MOST_SEGMENTS_BYTES, SegmentAsked, parse_segments
-from worker.clip import SEGMENT_BYTES, Fetched
+from worker.clip import SEGMENT_BYTES, Fetched, Renditions
 
 _ABOUT = "field 'segments_from'"
 
@@ -38,7 +38,8 @@ class Fetch:
             max_bytes=self._max_object_bytes,
             admit=lambda size: self._admit(size + SEGMENT_BYTES * len(parts.segments or ())),
         )
-        return Fetched(blob, parts)
+        wanted = job.want & RENDERED
+        return Fetched(blob, parts, Renditions(wanted) if wanted else None)
 
     def _segments(self, job: Job, key: str) -> tuple[SegmentAsked, ...]:
         """The list in an object, in the same bucket."""

@@ -8,7 +8,7 @@ from storage.errors import InvalidJob
 from storage.wire.channels import EACH
 from storage.wire.messages import Job, Want
 from storage.wire.parts import Parts, SegmentAsked
-from worker.clip import SAMPLE_RATE_HZ, View, Views, num_frames
+from worker.clip import SAMPLE_RATE_HZ, Renditions, View, Views, num_frames
 from worker.engine.eager import SegmentOutput
 from worker.engine.engine import Engine, Started
 from worker.engine.prediction import Prediction, pool
@@ -49,6 +49,7 @@ class Classified:
     duration_seconds: float
     warnings: tuple[AudioWarning, ...] = ()  # of the file
     channels: tuple[ClassifiedView, ...] | None = None  # None where they were not asked for
+    renditions: Renditions | None = None
 
     @property
     def prediction(self) -> Prediction:
@@ -125,6 +126,7 @@ class Infer:
             views.duration_seconds,
             views.warnings,
             channels if views.parts.channel == EACH else None,
+            views.renditions,
         )
 
     def _reduced(self, segment: Segment, output: SegmentOutput) -> SegmentOutput:

@@ -107,6 +107,7 @@ class _Cutting:
             duration_seconds=recording.whole.duration_seconds,
             warnings=recording.whole.warnings,
             parts=self._parts,
+            renditions=recording.renditions,
         )
 
     def _view(self, lane: Waveform, channel: int | None, number: int) -> View:

@@ -34,6 +34,10 @@ class NoGpu(RuntimeError):
     """No GPU of NVIDIA's can be asked; says why, and what to do."""
 
 
+class NoDriver(NoGpu):
+    """There is no driver of NVIDIA's at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A program that has a context on a GPU."""
@@ -76,6 +80,12 @@ class Gpus:
         handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
         return [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
 
+    @property
+    def cuda(self) -> tuple[int, int] | None:
+        """The newest CUDA that the driver serves, (major, minor); None where it does not tell."""
+        version = _sensor(pynvml.nvmlSystemGetCudaDriverVersion_v2)
+        return None if version is None else (version // 1000, version % 1000 // 10)
+
     def read(self, uuid: str) -> GpuReading:
         """What it says now. Raises NoGpu where it has gone."""
         try:
@@ -94,7 +104,8 @@ def opened() -> Iterator[Gpus]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        raise NoGpu(_why(error)) from error
+        missing = error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
+        raise (NoDriver if missing else NoGpu)(_why(error)) from error
     try:
         gpus = Gpus()
         if not gpus.uuids:

@@ -62,6 +62,7 @@ local function begin(stream, lane, id, count)
   redis.call('HSET', key, 'status', 'running', 'worker', owner, 'attempts', attempts,
     'deliveries', deliveries, 'run', run, '_armed', by .. how,
     '_entry', id, '_lane', lane, '_enqueued_ms', enqueued_ms)
+  keep_callback(key, fields)
   redis.call('PERSIST', key)
   return { 'RUN', job, attempts, deliveries, crashed, run, enqueued_ms }
 end

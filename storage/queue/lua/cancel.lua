@@ -10,7 +10,7 @@ must_be(delayed, 'zset')
 for _, stream in ipairs(KEYS) do must_be(stream, 'stream') end
 
 local key = result_key(at.prefix, job)
-local known = redis.call('HMGET', key, 'status', '_entry', '_lane', 'batch')
+local known = redis.call('HMGET', key, 'status', '_entry', '_lane', 'batch', '_callback')
 local status = known[1]
 if TERMINAL[status] then return { 'ENDED', status } end
 if known[3] and string.find(known[2] or '', '^%d+%-%d+$') then entry, lane = known[2], known[3] end
@@ -22,6 +22,7 @@ local foreign = fields and identify(at.prefix, lane, entry, fields) ~= job
 if not status and (foreign or not (fields or oversized)) then return { 'UNKNOWN', '' } end
 local waiting = claim_hash(delayed .. ':' .. job)
 local batch = claim_batch_of(at.prefix, status, known[4], fields or nil)
+claim_webhooks(at.prefix, known[5], fields)
 -- A lane that was put aside may hold it.
 local aside = at.prefix .. ':aside:' .. lane
 must_be(aside, 'stream')
@@ -33,5 +34,6 @@ end
 redis.call('ZREM', delayed, job)
 redis.call('DEL', waiting)
 if batch then batches().join(at, key, batch) end
+if fields and not foreign then keep_callback(key, fields) end
 conclude(at, key, job, { status = 'cancelled', fields = {} })
 return { 'CANCELLED', status or 'queued' }

@@ -10,7 +10,7 @@ must_be_settleable(at.prefix)
 
 local function finish(stream, id, count, job, ending)
   local key = result_key(at.prefix, job)
-  local known = redis.call('HMGET', key, 'status', '_entry', '_lane', 'worker', 'batch')
+  local known = redis.call('HMGET', key, 'status', '_entry', '_lane', 'worker', 'batch', '_callback')
   if not ours(stream, at.group, id, owner, count) then
     -- A repeat after a lost reply: the entry is gone because we ended the job.
     if TERMINAL[known[1]] and known[4] == owner and not payload(stream, id) then return 'ALREADY' end
@@ -19,11 +19,13 @@ local function finish(stream, id, count, job, ending)
   end
   local fields = (ending.reason or not known[1]) and payload(stream, id) or nil
   local batch = claim_batch_of(at.prefix, known[1], known[5], fields)
+  claim_webhooks(at.prefix, known[6], fields)
   take_off(stream, at.group, id)
   -- It names another entry: this one was deleted, and the job submitted anew.
   if known[2] and (known[2] ~= id or known[3] ~= ending.lane) then return 'FENCED' end
   if TERMINAL[known[1]] then return 'ALREADY' end
   if batch then batches().join(at, key, batch) end
+  if fields then keep_callback(key, fields) end
   conclude(at, key, job, ending, ending.reason and fields)
   return 'SETTLED'
 end

@@ -12,13 +12,14 @@ local function halt(stream, id, job)
   local key = at.prefix .. ':result:' .. job
   local batch = redis.pcall('HGET', key, 'batch')
   if type(batch) ~= 'string' then return false end
-  local known = redis.call('HMGET', key, 'status', '_entry', '_lane')
+  local known = redis.call('HMGET', key, 'status', '_entry', '_lane', '_callback')
   if known[2] ~= id or lane_key(at.prefix, known[3]) ~= stream or TERMINAL[known[1]] then
     return false
   end
   local able = pcall(function()
     claim_batch(at.prefix, batch)
     must_be_settleable(at.prefix)
+    claim_webhooks(at.prefix, known[4])
   end)
   if not able or not batches().is_halted(at.prefix, batch) then return false end
   take_off(stream, at.group, id)

@@ -51,12 +51,6 @@ local function must_be(key, kind)
   end
 end
 
--- Every script that can end a job checks this first, before any write of its own.
-local function must_be_settleable(prefix)
-  must_be(prefix .. ':results', 'stream')
-  must_be(prefix .. ':dead', 'stream')
-end
-
 local function lane_key(prefix, lane)
   return prefix .. (lane == 'normal' and ':jobs' or ':jobs:' .. lane)
 end
@@ -232,14 +226,26 @@ local function tell_healed(prefix, stream, what)
   redis.call('PEXPIRE', healed, 604800000)
 end
 
+-- Puts away what stands in the place of a stream, so that the stream can be begun anew.
+local function put_away(prefix, stream, why)
+  local aside = stream .. ':' .. why .. '-' .. now_ms()
+  redis.call('RENAME', stream, aside)
+  tell_healed(prefix, stream, aside)
+end
+
 -- Adds to a stream that nobody's jobs are in. One that is sealed, since somebody chose the last id that
 -- there is, would fail the script after its first write: it is put aside, and begun anew.
 local function append(prefix, stream, ...)
   local id = redis.pcall('XADD', stream, ...)
   if type(id) ~= 'table' then return end
   if not string.find(id.err, 'exhausted', 1, true) then error(id.err) end
-  local aside = stream .. ':sealed-' .. now_ms()
-  redis.call('RENAME', stream, aside)
+  put_away(prefix, stream, 'sealed')
   redis.call('XADD', stream, ...)
-  tell_healed(prefix, stream, aside)
+end
+
+-- Names a stream that may stop no job: anything else that stands in its place is put aside.
+local function claim_stream(prefix, stream)
+  local found = redis.call('TYPE', stream).ok
+  if found ~= 'stream' and found ~= 'none' then put_away(prefix, stream, 'broken') end
+  return stream
 end

@@ -11,8 +11,9 @@ for i = 1, #due, 2 do
   local job = due[i]
   local waiting, key = claim_hash(at.prefix .. ':delayed:' .. job), result_key(at.prefix, job)
   local fields = redis.call('HGETALL', waiting)
-  local known = redis.call('HMGET', key, 'status', 'batch')
+  local known = redis.call('HMGET', key, 'status', 'batch', '_callback')
   local lane, status, batch = field(fields, '_lane'), known[1], claim_batch(at.prefix, known[2])
+  claim_webhooks(at.prefix, known[3])
   local halted = batch and batches().is_halted(at.prefix, batch) and not TERMINAL[status]
   redis.call('ZREM', KEYS[1], job)
   if halted then

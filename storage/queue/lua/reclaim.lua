@@ -18,8 +18,9 @@ local function forget(id)
   -- Its hash can be found where the job had no id of its own.
   local job = entry_job(lane, id)
   local key = result_key(at.prefix, job)
-  local known = redis.call('HMGET', key, 'status', '_entry', '_lane', 'batch')
+  local known = redis.call('HMGET', key, 'status', '_entry', '_lane', 'batch', '_callback')
   claim_batch(at.prefix, known[4])
+  claim_webhooks(at.prefix, known[5])
   redis.call('XACK', stream, at.group, id)
   gone = gone + 1
   if known[2] == id and known[3] == lane and not TERMINAL[known[1]] then

@@ -53,6 +53,7 @@ redis.call('XDEL', dead, letter)
 redis.call('ZREM', delayed, job)
 redis.call('DEL', key, waiting)
 redis.call('HSET', key, 'status', 'queued', 'run', died_in + 1, '_entry', entry, '_lane', lane)
+keep_callback(key, fields)
 if batch and batches().again({ prefix = prefix }, batch, job, 'dead', field(fields, '_reason')) then
   redis.call('HSET', key, 'batch', batch)
 end

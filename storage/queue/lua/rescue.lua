@@ -32,6 +32,7 @@ local function bring_back(id, fields)
     redis.call('HSETNX', key, 'run', 1)
     redis.call('HSET', key, 'status', 'queued', '_entry', entry, '_lane', lane)
     redis.call('HDEL', key, '_armed')
+    keep_callback(key, fields)
   end
 end
 

@@ -15,8 +15,9 @@ if moved_on(key, lane, id) then
   take_off(stream, at.group, id)
   return 'FENCED'
 end
-local known = redis.call('HMGET', key, 'status', '_retries', 'batch')
+local known = redis.call('HMGET', key, 'status', '_retries', 'batch', '_callback')
 claim_batch(at.prefix, known[3])
+claim_webhooks(at.prefix, known[4])
 local fields = payload(stream, id)
 if not fields then
   redis.call('XACK', stream, at.group, id)

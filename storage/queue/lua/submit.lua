@@ -30,6 +30,7 @@ redis.call('ZREM', delayed, job)
 redis.call('DEL', key, waiting)
 redis.call('HSET', key, 'status', 'queued', 'run', whole(known[2]) + 1,
   '_entry', entry, '_lane', lane)
+keep_callback(key, ARGV, 7)
 if first and TERMINAL[status] then
   if not batches().again(at, first, job, status, known[6]) then first = nil end
 elseif first and not batches().tally(prefix, first).status then

@@ -30,6 +30,7 @@ from worker.audio.process import DecodeProcess
 from worker.audio.processes import DecodeProcesses
 from worker.audio.room import Spool
 from worker.commands.classify import classify
+from worker.commands.doctor import doctor
 
 ROOT = Path(__file__).parents[3]
 HOSTILE, UNFILTERED = "tests.support.hostile_child", "tests.support.unfiltered_child"
@@ -142,6 +143,7 @@ def test_as_in_a_container_nothing_leads_out_either(as_nobody: dict[str, Any]) -
         "decoded_seconds": 40,
         "crowded_seconds": 40,  # whatever other programs of this user leave lying
         "isolated_seconds": 40,
+        "rendered": True,  # of samples that it opened anew, to be read alone
         "oom_score_adj": 1_000,
         "no_new_privs": 1,
         "seccomp": 2,
@@ -163,7 +165,7 @@ class Hidden(Exception):
     """Raised in place of hiding."""
 
 
-@pytest.mark.parametrize("command", [cli.run, partial(classify, ["a.mp3"])])
+@pytest.mark.parametrize("command", [cli.run, partial(classify, ["a.mp3"]), doctor])
 def test_programs_that_decode_hide_before_all_else(
     command: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,7 +174,7 @@ def test_programs_that_decode_hide_before_all_else(
     def hide() -> None:
         raise Hidden
 
-    for module in ("worker.cli", "worker.commands.classify"):
+    for module in ("worker.cli", "worker.commands.classify", "worker.commands.doctor"):
         monkeypatch.setattr(f"{module}.hide_memory", hide)
     with pytest.raises(Hidden):
         command()

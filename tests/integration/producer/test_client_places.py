@@ -9,10 +9,12 @@ import pytest
 from redis.exceptions import ConnectionError
 
 from producer.client import Contract
+from storage.queue.bulks import BulkStatus
 from storage.redis.connection import RedisError, UnfitServer, connect, is_outage
 from storage.redis.embedded import EmbeddedRedis, free_port
 from storage.wire.messages import Job
 from tests.support.clients import KINDS, open_client
+from tests.support.control import Control, files
 from tests.support.polling import until
 from tests.support.redis_servers import NEWEST, Cluster, Sentinel, binary
 
@@ -47,6 +49,21 @@ def test_on_a_cluster(kind: str, cluster: Cluster) -> None:
     with pytest.raises(UnfitServer, match="hash tag"):
         ours.check()
     opened.close()
+
+
+def test_a_bulk_on_a_cluster_with_rq_elsewhere(cluster: Cluster, tmp_path: Path) -> None:
+    """Rq has no cluster; the lanes, the batch and the bulk may lie there all the same."""
+    names = files(tmp_path / "store" / "a", 25)
+    with EmbeddedRedis(tmp_path / "rq") as rq:
+        elsewhere = {"prefix": "{emo}", "control_redis_url": rq.url, "bulk_page_keys": 10}
+        control = Control(cluster.url, tmp_path / "store", **elsewhere)
+        control.submit("b", "a/")
+        control.run()
+        assert control.status("b") is BulkStatus.DONE
+        redis: Any = control.client.connection
+        lane = redis.xrange("{emo}:jobs:bulk")
+        assert [fields[b"key"].decode() for _, fields in lane] == [f"a/{name}" for name in names]
+        control.close()
 
 
 @BOTH

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.audio.pcm import Memory, PcmWriter, seal
+from worker.audio.pcm import Memory, PartWriter, seal
 from worker.audio.protocol import Misbehaved
 
 PART_BYTES = 100_000
@@ -22,16 +22,16 @@ def test_samples_keep_their_order_over_parts(num_chunks: int) -> None:
     with Memory() as memory:
 
         def hand_over() -> int:
-            parts.append(os.pread(memory.sealed(PART_BYTES // 4), PART_BYTES + 1, 0))
+            parts.append(os.pread(memory.sealed(PART_BYTES), PART_BYTES + 1, 0))
             memory.renew()
             return memory.fd
 
-        pcm = PcmWriter(PART_BYTES, memory.fd, hand_over)
+        pcm = PartWriter(PART_BYTES, memory.fd, hand_over)
         for chunk in chunks:
             pcm.write(memoryview(chunk))
         last = memory.sealed(pcm.finish())
         assert b"".join([*parts, os.pread(last, PART_BYTES + 1, 0)]) == b"".join(chunks)
-    assert pcm.num_samples == 1_000 * num_chunks
+    assert pcm.num_bytes == 4_000 * num_chunks
     assert len(parts) == max(0, (num_chunks - 1) // 25)
 
 
@@ -40,9 +40,9 @@ def test_sealed_memory_stays_as_it_is() -> None:
     fd = memory(8)
     with mmap.mmap(fd, 8):  # whoever has that could still write
         with pytest.raises(Misbehaved):
-            seal(fd, 2)
+            seal(fd, 8)
         os.pwrite(fd, b"x", 0)
-    seal(fd, 2)
+    seal(fd, 8)
     for change in (
         lambda: os.ftruncate(fd, 0),
         lambda: os.ftruncate(fd, 16),
@@ -77,6 +77,6 @@ def test_what_could_be_cut_short_is_refused(make: Callable[[Path], int], tmp_pat
     fd = make(tmp_path)
     try:
         with pytest.raises(Misbehaved):
-            seal(fd, 2)
+            seal(fd, 8)
     finally:
         os.close(fd)

@@ -14,7 +14,10 @@ from worker.audio.protocol import (
     Message,
     Misbehaved,
     Part,
+    Piece,
     Ready,
+    Render,
+    Rendered,
     Request,
     decode,
     encode,
@@ -22,6 +25,9 @@ from worker.audio.protocol import (
 
 MESSAGES: list[Message] = [
     Request(size=1, sample_rate_hz=16_000, max_audio_seconds=0.5, channel="each", channels=2),
+    Render(what="preview", num_samples=10**9, lanes=9, sample_rate_hz=16_000),
+    Piece(),
+    Rendered(num_bytes=10**9),
     Ready(refused="seccomp: [Errno 38] …"),
     Part(expected_samples=10**9),
     GoOn(),

@@ -15,6 +15,7 @@ from storage.wire.messages import Job, Lane, Want
 from storage.wire.parts import SegmentAsked
 from tests.support.settle_desk import PREDICTION, SCORES, Outputs
 from tests.support.worker_process import ROOT
+from worker.clip import Renditions
 from worker.delivery.results import MOST_FIELD_BYTES, Results
 from worker.engine.prediction import Timeline
 from worker.pipeline.task import Task
@@ -41,13 +42,14 @@ def fields(
     want: frozenset[Want] = frozenset(),
     outputs: Outputs | None = None,
     run: int = 1,
+    renditions: Renditions | None = None,
 ) -> dict[str, str]:
     """The fields of a result."""
     results = Results(
         (outputs or Outputs()).put, output_prefix="out/", describe={}, untrained=False
     )
     ticket = Begun(Delivery(Lane.NORMAL, "1-0", 1, ()), Verdict.RUN, "x", run=run)
-    value = Classified(top, 2.5, channels=channels)
+    value = Classified(top, 2.5, channels=channels, renditions=renditions)
     return results.fields(Task(Job("x", "a.wav", want=want), value=value, ticket=ticket))
 
 
@@ -136,6 +138,27 @@ def test_a_list_that_cannot_be_stored_is_no_result() -> None:
     outputs.error = StorageUnavailable("away")
     with pytest.raises(StorageUnavailable):
         fields(replace(WHOLE, cuts=(cut(0, 1, None),) * 2_000), outputs=outputs)
+    for want in (Want.PEAKS, Want.PREVIEW):
+        with pytest.raises(StorageUnavailable):
+            fields(WHOLE, outputs=outputs, renditions=Renditions(frozenset({want})))
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_peaks_and_preview_are_objects_that_fields_name(run: int) -> None:
+    """Only what was wanted; from a second run on under keys of that run."""
+    outputs = Outputs()
+    made = Renditions(frozenset({Want.PEAKS}), peaks=b"peaks", preview=b"nobody asked")
+    told = fields(WHOLE, outputs=outputs, renditions=made, run=run)
+    peaks_key = "out/x.peaks.dat" if run == 1 else "out/x.peaks.2.dat"
+    assert told["peaks_key"] == peaks_key
+    assert "preview_key" not in told
+    assert outputs.objects == {peaks_key: b"peaks"}
+    made = Renditions(frozenset({Want.PREVIEW}), preview=memoryview(b"preview"))
+    told = fields(WHOLE, outputs=outputs, renditions=made)
+    assert told["preview_key"] == "out/x.preview.mp3"
+    assert "peaks_key" not in told
+    assert outputs.objects["out/x.preview.mp3"] == b"preview"
+    assert not {"peaks_key", "preview_key"} & fields(WHOLE, outputs=outputs).keys()
 
 
 def test_hours_of_a_timeline_are_told_in_the_memory_of_their_text() -> None:

@@ -26,6 +26,7 @@ def test_a_result_has_the_fields_of_the_contract() -> None:
     assert ending.status is Status.DONE
     assert ending.dead_reason == ""
     assert ending.all_fields == {
+        "key": "a.wav",
         "label": "happy",
         "score": "0.75",
         "scores": '{"happy":0.75,"sad":0.25}',
@@ -127,7 +128,10 @@ def test_a_permanent_error_fails_the_job_at_once() -> None:
     """The reason is in the hash, and there is no second attempt."""
     desk = Desk()
     ending = desk.ending(error=NotAudio("no audio in it"))
-    assert ending == Ending(Status.FAILED, {"error_code": "not_audio", "error": "no audio in it"})
+    assert ending == Ending(
+        Status.FAILED,
+        {"key": "a.wav", "error_code": "not_audio", "error": "no audio in it"},
+    )
     assert desk.streams.retried == []
 
 
@@ -159,7 +163,7 @@ def test_the_last_attempt_makes_a_dead_letter() -> None:
     ending = Desk().ending(error=StorageUnavailable("away"), attempts=3)
     assert ending.status is Status.DEAD
     assert ending.dead_reason == "storage_unavailable"
-    assert ending.fields == {"error_code": "storage_unavailable", "error": "away"}
+    assert ending.fields == {"key": "a.wav", "error_code": "storage_unavailable", "error": "away"}
 
 
 def test_a_long_message_is_cut() -> None:

@@ -17,12 +17,11 @@ from worker.clip import Window
 from worker.engine import engine as engine_module
 from worker.engine.eager import SegmentOutput
 from worker.engine.engine import Engine
-from worker.engine.memory import MAX_TAPE_SLOTS_CPU
 from worker.model.convolutions import FrontEndConv
 from worker.model.model import Model
 from worker.model.network import FRONT_END_FRAMES_CPU, Network
 from worker.model.operations import TorchOperations
-from worker.tape import Segment, TapeLayout
+from worker.tape import MAX_TAPE_SLOTS_CPU, Segment, TapeLayout
 
 
 @pytest.fixture(scope="module")

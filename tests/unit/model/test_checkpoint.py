@@ -15,8 +15,9 @@ import torch
 
 from tests.unit.model.directories import save
 from tests.unit.model.parity import copied
-from worker.model.checkpoint import copy_path, read_checkpoint, read_copy, write_copy
+from worker.model.checkpoint import read_checkpoint, read_copy, write_copy
 from worker.model.config import ModelError
+from worker.model.manifest import copy_path
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 

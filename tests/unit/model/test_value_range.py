@@ -27,8 +27,8 @@ from tests.unit.model.parity import (
 from worker.clip import Samples
 from worker.engine import loading
 from worker.engine.engine import Engine
-from worker.model.checkpoint import CHECKPOINT_FILE
 from worker.model.config import ConvLayer, ModelConfig
+from worker.model.manifest import CHECKPOINT_FILE
 from worker.model.model import Model
 from worker.model.network import Network
 from worker.model.synthetic import TOKENS

@@ -182,3 +182,15 @@ def test_the_time_limit_stands_still_while_a_task_waits_for_room() -> None:
     budget.release(first.charged_bytes)
     assert asking.admitted.wait(TIMEOUT_SECONDS)
     assert asking.task.overdue_at == 1060.0
+
+
+@pytest.mark.parametrize("want", [Want.PEAKS, Want.PREVIEW])
+def test_what_is_rendered_is_charged_until_it_is_known(want: Want) -> None:
+    """Peaks of all channels and the preview of a window; afterwards what they are."""
+    budget = ByteBudget(2**30, decoded_bytes=10)
+    asking = Asking(budget, 30, want=frozenset({Want.SCORES, want}))
+    assert asking.admitted.wait(TIMEOUT_SECONDS)
+    assert asking.task.charged_bytes == 40 + 2 * 1024**2
+    budget.decoded(asking.task, 25)
+    assert asking.task.charged_bytes == 25
+    assert budget.used_bytes == 25

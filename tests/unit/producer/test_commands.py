@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from producer.commands.dead import age_seconds
+from producer.program import age_seconds
 
 
 @pytest.mark.parametrize(

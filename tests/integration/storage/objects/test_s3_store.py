@@ -22,7 +22,7 @@ from storage.errors import (
     ObjectTooLarge,
     StorageUnavailable,
 )
-from storage.objects.store import ObjectStore, open_store
+from storage.objects.store import ManagedStore, ObjectStore, open_store
 from tests.support.blobs import contents
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
 
@@ -62,12 +62,12 @@ def moto() -> Iterator[str]:
 
 
 @pytest.fixture
-def store(rclone: S3Server) -> ObjectStore:
+def store(rclone: S3Server) -> ManagedStore:
     """The rclone server's bucket, with the right credentials."""
     return connect(rclone.url("audio"))
 
 
-def connect(url: str, secret_key: str = SECRET_KEY, access_key: str = ACCESS_KEY) -> ObjectStore:
+def connect(url: str, secret_key: str = SECRET_KEY, access_key: str = ACCESS_KEY) -> ManagedStore:
     """A store that gives up soon."""
     return open_store(url, access_key=access_key, secret_key=secret_key, timeout_seconds=10)
 
@@ -88,6 +88,18 @@ def test_put_then_fetch(store: ObjectStore, size: int) -> None:
         assert blob.size == size
         assert contents(blob) == data[:size]
     assert admitted == [size]
+
+
+def test_delete(store: ManagedStore, moto: str) -> None:
+    """It is gone, once and again."""
+    for each in (store, connect(f"s3://{moto}/audio")):
+        each.put("gone/a b.wav", b"RIFF", content_type="audio/wav")
+        each.put("gone/b.wav", b"RIFF", content_type="audio/wav")
+        for _ in range(2):
+            each.delete("gone/a b.wav")
+        with pytest.raises(ObjectNotFound):
+            read(each, "gone/a b.wav")
+        assert read(each, "gone/b.wav") == b"RIFF"
 
 
 def test_put_in_parts(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:

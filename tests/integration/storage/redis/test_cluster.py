@@ -14,6 +14,15 @@ from storage.queue.dead import DeadLetters, Selection
 from storage.queue.entries import Begun, Delivery, Ending, Outcome, Verdict
 from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
+from storage.queue.webhooks import (
+    DUE,
+    RETRYING,
+    Fate,
+    Settled,
+    WebhookLetters,
+    Webhooks,
+    release,
+)
 from storage.redis.connection import (
     RedisError,
     UnfitServer,
@@ -58,6 +67,27 @@ def other_node(cluster: Cluster) -> EmbeddedRedis:
     """A node that holds none of our keys."""
     owner = cluster.owner("{emo}")
     return next(node for node in cluster.nodes if node is not owner)
+
+
+def test_ends_are_told_on_a_cluster(client: Any) -> None:
+    """With a callback; and what is given up on is sent again."""
+    one = streams_of(client)
+    client.set(KEYS.webhooks, "somebody's")
+    client.xadd(KEYS.lane(Lane.NORMAL), {"key": "a.wav", "callback": "https://h/", "job": "job"})
+    assert one.finish([(begin_one(one), DONE)]) == [Outcome.SETTLED]
+    sender = Webhooks(client, keys=KEYS, owner="one")
+    sender.create_group()
+    (webhook,) = sender.read(9, block_seconds=0.01)
+    assert sender.hold([webhook]) == []
+    assert sender.settle([Settled(webhook, Fate.HAND, RETRYING, 2)]) == [True]
+    assert release(client, KEYS, webhook.entry, 2)
+    (webhook,) = sender.take(DUE, most=9)
+    assert (webhook.job, webhook.count) == ("job", 2)
+    assert sender.settle([Settled(webhook, Fate.DEAD, "HTTP 500")]) == [True]
+    letters = WebhookLetters(client, keys=KEYS)
+    (letter,) = letters.listed()
+    assert letters.replay([letter.entry]) == [True]
+    assert letters.waiting() == 1
 
 
 def test_a_job_lives_its_whole_life_on_a_cluster(client: Any) -> None:

@@ -62,6 +62,33 @@ def test_keys_are_file_names_as_they_stand(store: DirectoryStore, root: Path, ke
     assert (root / key).read_bytes() == read(store, key) == b"RIFF"
 
 
+def test_delete(store: DirectoryStore, root: Path) -> None:
+    """The object goes, and its directory with the last in it; once more is no error."""
+    store.put("new/a.wav", b"RIFF", content_type="audio/wav")
+    store.put("new/b.wav", b"RIFF", content_type="audio/wav")
+    for _ in range(2):
+        store.delete("new/a.wav")
+    assert [path.name for path in (root / "new").iterdir()] == ["b.wav"]
+    store.delete("new/b.wav")
+    store.delete("nowhere/b.wav")
+    assert not (root / "new").exists()
+    store.put("top.wav", b"RIFF", content_type="audio/wav")
+    store.delete("top.wav")
+    assert root.is_dir()
+
+
+def test_delete_touches_nothing_outside(store: DirectoryStore, root: Path) -> None:
+    """By no path and by no link; a link itself may go."""
+    (root / "out").symlink_to(root.parent)
+    (root / "link.wav").symlink_to(root.parent / "secret")
+    for key in ("../secret", "out/secret", str(root.parent / "secret")):
+        with pytest.raises(AccessDenied):
+            store.delete(key)
+    store.delete("link.wav")
+    assert not (root / "link.wav").is_symlink()
+    assert (root.parent / "secret").read_bytes() == b"secret"
+
+
 def test_put_replaces_the_whole_object(store: DirectoryStore, root: Path) -> None:
     """A second put replaces the object; whoever had the first open still reads the first."""
     with store.fetch("a.wav", max_bytes=4) as first:

@@ -1,0 +1,171 @@
+"""What the console's routes work with, and how what goes wrong is answered."""
+
+import json
+import os
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from producer import show
+from producer.client import BacklogFull, Client, RedisError
+from producer.console.guard import refused
+from producer.console.settings import ConsoleSettings
+from storage.errors import AccessDenied, InvalidJob, JobError, ObjectNotFound
+from storage.objects.store import ObjectStore, open_store
+from storage.objects.transfers import Transfers, transfers_of
+from storage.queue.dead import DeadLetters
+from storage.queue.files import BatchFiles
+from storage.redis.url import Kind, parse_redis_url
+from storage.wire.messages import Keys
+
+_MOST_BODY_BYTES = 3 * 1024**2  # of what is no part of a file: a list of 10,000 segments
+_MOST_LIST_BYTES = 32 * 1024**2
+_LISTS = ("segments", "channels", "timeline")
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Redis and the stores, as the settings name them. All of it is thread-safe."""
+
+    settings: ConsoleSettings
+    client: Client
+    keys: Keys
+    audio: ObjectStore
+    outputs: ObjectStore
+    uploads: Transfers
+    objects: Transfers
+    files: BatchFiles
+    letters: DeadLetters
+
+    @classmethod
+    def of(cls, settings: ConsoleSettings, client: Client) -> "Backend":
+        """With the stores opened."""
+        keys = Keys(settings.prefix)
+        audio = _store(settings, settings.store)
+        outputs = _store(settings, settings.output_store) if settings.output_store else audio
+        return cls(
+            settings,
+            client,
+            keys,
+            audio,
+            outputs,
+            transfers_of(audio),
+            transfers_of(outputs),
+            BatchFiles(client.connection, keys),
+            DeadLetters(client.connection, keys=keys, max_backlog=settings.max_backlog),
+        )
+
+    def result(self, job: str) -> dict[str, Any] | None:
+        """A job's hash with its JSON opened up, and the lists that lie in objects; None of none."""
+        found = self.client.status(job)
+        if found is None:
+            return None
+        opened: dict[str, Any] = json.loads(show.as_json(job, found.fields))
+        for name in _LISTS:
+            key = found.fields.get(f"{name}_key")
+            if key and name not in opened:
+                with self.outputs.fetch(key, max_bytes=_MOST_LIST_BYTES) as blob:
+                    opened[name] = json.loads(os.pread(blob.fd, blob.size, 0))
+        return opened
+
+
+def _store(settings: ConsoleSettings, url: str) -> ObjectStore:
+    return open_store(
+        url,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+    )
+
+
+def backend_of(request: Request) -> Backend:
+    """The application's."""
+    found: Backend = request.app.state.backend
+    return found
+
+
+async def body_of(request: Request) -> dict[str, Any]:
+    """The JSON object that was sent. Raises InvalidJob."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BODY_BYTES:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    try:
+        told = json.loads(body)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise InvalidJob("the request is no JSON object")
+    return told
+
+
+def text_in(told: dict[str, Any], name: str, *, most: int = 1024) -> str:
+    """A field that is text. Raises InvalidJob."""
+    found = told.get(name, "")
+    if not isinstance(found, str) or len(found) > most:
+        raise InvalidJob(f"field {name!r}: must be text of at most {most} characters")
+    return found
+
+
+async def answer_fault(_: Request, error: Exception) -> Response:
+    """What went wrong, with an HTTP status that says whether trying again may help."""
+    if isinstance(error, HTTPException):
+        answer = refused(HTTPStatus(error.status_code), "refused", error.detail)
+        answer.headers.update(error.headers or {})
+        return answer
+    return refused(_status(error), _code(error), str(error))
+
+
+def _status(error: Exception) -> HTTPStatus:
+    match error:
+        case ObjectNotFound():
+            return HTTPStatus.GONE
+        case AccessDenied():
+            return HTTPStatus.BAD_GATEWAY
+        case BacklogFull() | RedisError():
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        case JobError() if error.retryable:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        case _:
+            return HTTPStatus.BAD_REQUEST
+
+
+def _code(error: Exception) -> str:
+    match error:
+        case JobError():
+            return error.code
+        case BacklogFull():
+            return "backlog_full"
+        case RedisError():
+            return "redis_away"
+        case _:
+            return "invalid"
+
+
+FAULTS = (HTTPException, BacklogFull, JobError, RedisError, ValueError)
+
+
+def redis_cli(settings: ConsoleSettings) -> str:
+    """The `redis-cli` that reaches the same server; a password has to be added by hand."""
+    url = parse_redis_url(settings.redis_url)
+    if url.kind is Kind.UNIX:
+        return f"redis-cli -s {url.path}"
+    host, port = url.nodes[0]
+    words = ["redis-cli", *(["-c"] if url.kind is Kind.CLUSTER else [])]
+    words += [] if host in ("localhost", "127.0.0.1") else ["-h", host]
+    words += ["-p", str(port)] if url.kind is not Kind.SENTINEL else []
+    words += ["--tls"] if url.tls else []
+    words += ["-n", str(url.options["db"])] if url.options.get("db") else []
+    words += ["--user", str(url.options["username"])] if url.options.get("username") else []
+    words += ["--askpass"] if url.options.get("password") else []
+    return " ".join(words)
+
+
+def told(value: Any, status: HTTPStatus = HTTPStatus.OK) -> JSONResponse:
+    """An answer."""
+    return JSONResponse(value, status)

@@ -1,0 +1,153 @@
+"""What the lanes and the workers are doing now; made once a second, for however many pages."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from producer.console.backend import Backend, backend_of, body_of, text_in, told
+from storage.errors import InvalidJob
+from storage.queue.dead import Replayed, Selection, Verdict
+from storage.queue.lanes import Lanes, LaneState, Overview
+from storage.queue.pauses import Pauses
+from storage.queue.recent import End, RecentEnds
+from storage.wire.messages import Lane
+
+EVERY_SECONDS = 1.0
+RATE_SECONDS = 60.0
+_MOST_CONSUMERS = 200
+_MOST_WORKERS = 100
+_EXAMPLES = 5
+_REPLAYED_AT_ONCE, _MOST_REPLAYED = 100, 1000
+
+
+class Live:
+    """The newest look, shared by all requests."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        connection = backend.client.connection
+        self._lanes = Lanes(connection, keys=backend.keys)
+        self._ends = RecentEnds(connection, backend.keys)
+        self._lock = threading.Lock()
+        self._made: dict[str, Any] = {}
+        self._made_at = float("-inf")
+
+    def look(self) -> dict[str, Any]:
+        """What the page shows. Raises RedisError."""
+        with self._lock:
+            if time.monotonic() >= self._made_at + EVERY_SECONDS:
+                self._made = self._make()
+                self._made_at = time.monotonic()
+            return self._made
+
+    def _make(self) -> dict[str, Any]:
+        overview, ends = self._lanes.look(), self._ends.look()
+        fleet = self._backend.client.workers(_MOST_WORKERS)
+        return {
+            "at_ms": round(time.time() * 1000),
+            "lanes": [_lane(each, overview) for each in overview.lanes],
+            "delayed": overview.delayed,
+            "dead": overview.dead,
+            "healed": len(overview.healed),
+            "rate": rate(ends),
+            "causes": causes(ends),
+            "workers": [asdict(each) for each in fleet.workers],
+            "workers_total": fleet.total,
+            "every_seconds": EVERY_SECONDS,
+        }
+
+
+def _lane(state: LaneState, overview: Overview) -> dict[str, Any]:
+    return {
+        "lane": state.lane.value,
+        "queued": state.queued,
+        "in_flight": state.in_flight,
+        "delayed": state.delayed,
+        "dead": state.dead,
+        "oldest_queued_seconds": state.oldest_queued_seconds,
+        "oldest_in_flight_seconds": state.oldest_in_flight_seconds,
+        "paused_seconds": overview.paused_seconds.get(state.lane),
+        "consumers": [asdict(each) for each in state.consumers[:_MOST_CONSUMERS]],
+    }
+
+
+def rate(ends: Sequence[End]) -> dict[str, Any]:
+    """Jobs that ended in the last minute, a second; of many, over the time that the events span."""
+    recent = [end for end in ends if end.ago_seconds <= RATE_SECONDS]
+    span = RATE_SECONDS if len(recent) < len(ends) or not recent else recent[-1].ago_seconds
+    span = min(RATE_SECONDS, max(1.0, span))
+    failed = sum(end.failed for end in recent)
+    return {"jobs_a_second": len(recent) / span, "failed": failed, "ended": len(recent)}
+
+
+def causes(ends: Sequence[End]) -> list[dict[str, Any]]:
+    """What recent failures have in common, the most frequent first, with the newest of each."""
+    failed = [end for end in ends if end.failed]
+    counted = Counter(end.error_code or end.status for end in failed)
+    return [
+        {
+            "code": code,
+            "jobs": jobs,
+            "dead": sum(end.status == "dead" for end in of_it),
+            "newest": [
+                {"job": end.job_id, "status": end.status, "ago_seconds": end.ago_seconds}
+                for end in of_it[:_EXAMPLES]
+            ],
+        }
+        for code, jobs in counted.most_common()
+        for of_it in [[end for end in failed if (end.error_code or end.status) == code]]
+    ]
+
+
+def routes() -> list[Route]:
+    """Those of the live view."""
+    return [
+        Route("/api/live", look, methods=["GET"]),
+        Route("/api/lanes/{lane}", pause, methods=["POST"]),
+        Route("/api/dead/replay", replay, methods=["POST"]),
+    ]
+
+
+def look(request: Request) -> Response:
+    """The newest look."""
+    live: Live = request.app.state.live
+    return told(live.look())
+
+
+async def pause(request: Request) -> Response:
+    """Pause a lane, or resume it: `{"paused": true}`."""
+    backend, asked, name = backend_of(request), await body_of(request), request.path_params["lane"]
+    if name not in list(Lane):
+        raise InvalidJob(f"{name!r}: is no lane")
+    pauses = Pauses(backend.client.connection, backend.keys)
+    act = pauses.pause if asked.get("paused") else pauses.resume
+    return told({"changed": await run_in_threadpool(act, Lane(name))})
+
+
+async def replay(request: Request) -> Response:
+    """Run the dead jobs of one cause again, a thousand at most: `{"reason": "not_audio"}`."""
+    backend, asked = backend_of(request), await body_of(request)
+    reason = text_in(asked, "reason", most=100)
+    if not reason:
+        raise InvalidJob("field 'reason': name an error code")
+    return told(await run_in_threadpool(_replay, backend, reason))
+
+
+def _replay(backend: Backend, reason: str) -> dict[str, int]:
+    letters = backend.letters
+    found = islice(letters.sift(Selection(reason=reason)), _MOST_REPLAYED)
+    replayed = refused = 0
+    while chunk := list(islice(found, _REPLAYED_AT_ONCE)):
+        for became in letters.replay_many([each.entry for each in chunk], drop_deadline=True):
+            done = isinstance(became, Replayed) and became.verdict is Verdict.REPLAYED
+            replayed, refused = replayed + done, refused + (not done)
+    return {"replayed": replayed, "refused": refused}

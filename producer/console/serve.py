@@ -1,0 +1,54 @@
+"""The console's server: one process, on one address, until a signal."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from producer.client import Client
+from producer.console.app import application
+from producer.console.settings import ConsoleSettings
+from storage.terminal.text import tell
+
+_MOST_CONNECTIONS = 256
+_IDLE_SECONDS = 15
+_LEAVE_SECONDS = 5
+
+
+def serve(settings: ConsoleSettings, client: Client) -> None:
+    """Serve until SIGINT or SIGTERM. Raises OSError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.create_server((settings.host, settings.port), family=family) as listening:
+        config = uvicorn.Config(
+            application(settings, client),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_keep_alive=_IDLE_SECONDS,
+            timeout_graceful_shutdown=_LEAVE_SECONDS,
+        )
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        tell(f"console: http://{shown}:{port}/  (Ctrl-C ends it)")
+        if not settings.console_write:
+            tell("console: it only shows; --write lets the page upload, cancel, pause and replay")
+        _Server(config).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """One that ends in order when it is told to, and not by the signal itself afterwards."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """While it serves."""
+        ends = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in ends}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,140 @@
+// What the lanes and the workers are doing, looked at once a second while somebody looks.
+
+import { ask } from "./api.js";
+import { age, button, h } from "./dom.js";
+import { failures, lanes, tiles, workers } from "./live-parts.js";
+import { t } from "./text.js";
+
+const EVERY_MS = 1000;
+const KEPT = 120; // points of a curve
+
+export class Live {
+  constructor(host, { write, down, up }) {
+    Object.assign(this, { host, write, down, up });
+    this.past = { jobs: [], audio: [], waiting: [] };
+    this.parts = {};
+    this.watching = false;
+    this.build();
+  }
+
+  build() {
+    const names = ["tiles", "lanes", "workers", "failures", "job"];
+    for (const name of names) this.parts[name] = h("div", { class: `live-${name}` });
+    this.stale = h("p", { class: "muted stale" });
+    this.host.replaceChildren(this.stale, ...names.map((name) => this.parts[name]));
+    this.parts.job.replaceChildren(this.jobForm());
+    this.told = {};
+  }
+
+  watch(on) {
+    const was = this.watching;
+    this.watching = on;
+    if (on && !was) this.run();
+  }
+
+  async run() {
+    const turn = Symbol("turn");
+    this.turn = turn;
+    while (this.watching && this.turn === turn) {
+      if (!document.hidden) await this.look();
+      await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
+    }
+  }
+
+  async look() {
+    try {
+      this.found = await ask("/api/live");
+      this.at = Date.now();
+      this.up();
+      this.remember();
+    } catch (error) {
+      this.down(error);
+    }
+    this.render();
+  }
+
+  remember() {
+    const { lanes: all, workers: some, rate } = this.found;
+    const sum = (of, name) => of.reduce((total, one) => total + (Number(one[name]) || 0), 0);
+    const points = {
+      jobs: some.length ? sum(some, "clips_a_second") : rate.jobs_a_second,
+      audio: sum(some, "audio_seconds_a_second"),
+      waiting: sum(all, "queued") + sum(all, "delayed"),
+    };
+    for (const [name, value] of Object.entries(points)) {
+      this.past[name].push(value);
+      if (this.past[name].length > KEPT) this.past[name].shift();
+    }
+  }
+
+  render() {
+    if (!this.found) return;
+    const seconds = (Date.now() - this.at) / 1000;
+    this.stale.textContent = seconds > 3 ? t("stale", { age: age(seconds) }) : "";
+    this.put("tiles", tiles(this.found, this.past));
+    this.put("lanes", lanes(this.found, this.write && ((lane, paused) => this.pause(lane, paused))));
+    this.put("workers", workers(this.found));
+    this.put("failures", failures(this.found, this.write && ((code, said) => this.replay(code, said))));
+  }
+
+  /** Only what has changed is replaced: a button that is pressed stays, and so does the focus. */
+  put(name, made) {
+    const text = made.outerHTML;
+    if (this.told[name] === text) return;
+    const focused = this.parts[name].contains(document.activeElement)
+      ? document.activeElement.dataset.key : null;
+    this.told[name] = text;
+    this.parts[name].replaceChildren(made);
+    if (focused) this.parts[name].querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  }
+
+  translate() {
+    this.build();
+    this.render();
+  }
+
+  async pause(lane, paused) {
+    try {
+      await ask(`/api/lanes/${lane}`, { method: "POST", json: { paused } });
+    } catch (error) {
+      this.down(error);
+    }
+    await this.look();
+  }
+
+  async replay(reason, said) {
+    try {
+      said(t("replayed", await ask("/api/dead/replay", { method: "POST", json: { reason } })));
+    } catch (error) {
+      said(error.message);
+    }
+  }
+
+  jobForm() {
+    const id = h("input", { id: "job-id", autocomplete: "off", spellcheck: "false", required: true });
+    const said = h("p", { role: "status", class: "muted" });
+    const act = async (what) => {
+      if (!id.value) return id.focus();
+      const path = `/api/jobs/${encodeURIComponent(id.value.trim())}/${what}`;
+      try {
+        const { verdict, was } = await ask(path, { method: "POST" });
+        said.textContent = verdict === "UNKNOWN" ? t("unknownJob")
+          : verdict === "ENDED" ? t("notCancelled", { was: t(`state_${was}`) })
+          : t(what === "cancel" ? "cancelled" : "state_queued");
+      } catch (error) {
+        said.textContent = error.message;
+      }
+      return null;
+    };
+    const open = (event) => {
+      event.preventDefault();
+      location.assign(`?job=${encodeURIComponent(id.value.trim())}`);
+    };
+    return h("form", { class: "panel job", onsubmit: open },
+      h("label", { for: "job-id" }, t("actOnJob")), id,
+      h("button", {}, t("open")),
+      this.write ? button("retry", () => act("retry")) : null,
+      this.write ? button("cancel", () => act("cancel")) : null, said);
+  }
+}
+

@@ -1,0 +1,67 @@
+// What the page says, in English and Chinese: `data-t` elements, and what scripts ask for.
+
+import { advice as adviceEn, english } from "./text-en.js";
+import { advice as adviceZh, chinese } from "./text-zh.js";
+
+const TEXTS = { en: english, zh: chinese };
+const ADVICE = { en: adviceEn, zh: adviceZh };
+const KEPT = "emostream.language";
+const listeners = [];
+
+let current = kept() || (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
+
+function kept() {
+  try {
+    const found = localStorage.getItem(KEPT);
+    return found in TEXTS ? found : null;
+  } catch {
+    return null;
+  }
+}
+
+export const language = () => current;
+
+/** The text of that key, with `{name}` filled in. */
+export function t(key, values = {}) {
+  const text = TEXTS[current][key] ?? english[key] ?? key;
+  return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}
+
+export const labelName = (label) => t(`label_${label}`) === `label_${label}` ? label
+  : t(`label_${label}`);
+
+/** What to do about an error code, or "". */
+export const advice = (code) => ADVICE[current][code] ?? "";
+
+/** Call it now, and whenever another language was chosen. */
+export function onLanguage(listener) {
+  listeners.push(listener);
+  apply();
+  listener();
+}
+
+export function switchLanguage() {
+  current = current === "en" ? "zh" : "en";
+  try {
+    localStorage.setItem(KEPT, current);
+  } catch {
+    // Not kept, then.
+  }
+  apply();
+  listeners.forEach((listener) => listener());
+}
+
+function apply() {
+  document.documentElement.lang = current === "zh" ? "zh-Hans" : "en";
+  for (const element of document.querySelectorAll("[data-t]")) {
+    element.textContent = t(element.dataset.t);
+  }
+  for (const element of document.querySelectorAll("[data-t-label]")) {
+    element.setAttribute("aria-label", t(element.dataset.tLabel));
+  }
+  const other = document.getElementById("language");
+  if (other) {
+    other.textContent = current === "zh" ? "English" : "中文";
+    other.lang = current === "zh" ? "en" : "zh";
+  }
+}

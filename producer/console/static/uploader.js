@@ -1,0 +1,114 @@
+// Files in parts to the console, which puts them into the store as they come.
+//
+// What does not get through is sent again for as long as it takes; the console says which parts it
+// has, so that neither a lost answer nor a console that was started anew sends a file twice.
+
+import { ask, pause, send } from "./api.js";
+
+const AT_ONCE = 3; // files
+const WAITS_MS = [500, 1000, 2000, 5000, 10000];
+
+export const newId = () => [...crypto.getRandomValues(new Uint8Array(16))]
+  .map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+export class Uploader {
+  /** `changed(item)` is called whenever an item has; an item's fields are those of `add`. */
+  constructor(batch, changed) {
+    this.batch = batch;
+    this.changed = changed;
+    this.waiting = [];
+    this.running = 0;
+  }
+
+  get busy() {
+    return this.running + this.waiting.length;
+  }
+
+  /** Send `item.file` as `item.job`, with the options that were chosen for it. */
+  add(item) {
+    item.gone = new AbortController();
+    this.tell(item, { state: "waiting", sent: 0, error: null, trouble: null });
+    this.waiting.push(item);
+    this.next();
+  }
+
+  async cancel(item) {
+    this.waiting = this.waiting.filter((one) => one !== item);
+    item.gone?.abort();
+    this.tell(item, { state: "cancelled" });
+    await ask(this.path(item), { method: "DELETE" }).catch(() => {}); // it may never have begun
+  }
+
+  path(item) {
+    return `/api/uploads/${this.batch}/${item.job}`;
+  }
+
+  tell(item, news) {
+    Object.assign(item, news);
+    this.changed(item);
+  }
+
+  next() {
+    while (this.running < AT_ONCE && this.waiting.length) {
+      const item = this.waiting.shift();
+      this.running += 1;
+      this.run(item).finally(() => {
+        this.running -= 1;
+        this.next();
+      });
+    }
+  }
+
+  async run(item) {
+    const { signal } = item.gone;
+    try {
+      this.tell(item, { state: "uploading" });
+      await this.persist(item, () => this.once(item, signal), signal);
+      this.tell(item, { state: "sent", status: "queued", trouble: null });
+    } catch (error) {
+      if (signal.aborted) return;
+      this.tell(item, { state: "refused", error_code: error.code, error: error.message });
+    }
+  }
+
+  /** Do it until it is done, or refused for good. What the store has lost is begun anew, once. */
+  async persist(item, act, signal) {
+    let tries = 0;
+    for (;;) {
+      const before = item.sent;
+      try {
+        return await act();
+      } catch (error) {
+        if (signal.aborted) throw error;
+        if (error.status === 410 && !item.anew) {
+          item.anew = true;
+          item.job = newId();
+          this.tell(item, { sent: 0 });
+        } else if (!error.passing) {
+          throw error;
+        }
+        if (item.sent > before) tries = 0;
+        this.tell(item, { trouble: error.code || "no_answer" });
+        await pause(WAITS_MS[Math.min(tries, WAITS_MS.length - 1)], signal);
+        tries += 1;
+      }
+    }
+  }
+
+  async once(item, signal) {
+    const { file, options } = item;
+    const told = { batch: this.batch, job: item.job, name: item.name, size: file.size, ...options };
+    const known = await ask("/api/uploads", { method: "POST", json: told, signal });
+    if (known.state === "sent") return;
+    const size = known.part_bytes;
+    const parts = Math.ceil(file.size / size);
+    for (let part = Math.min(known.parts, parts); part < parts; part += 1) {
+      const from = part * size;
+      const blob = file.slice(from, Math.min(from + size, file.size));
+      const onProgress = (sent) => this.tell(item, { sent: from + sent, trouble: null });
+      await send(`${this.path(item)}/${part}`, blob, { signal, onProgress });
+      this.tell(item, { sent: from + blob.size, trouble: null });
+    }
+    await ask(`${this.path(item)}/finish`, { method: "POST", signal });
+  }
+}

@@ -1,0 +1,231 @@
+"""Files from a browser into the object store, a part at a time, and then into the queue."""
+
+import asyncio
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from pathlib import PurePosixPath
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from producer.client import Job, Lane, new_job
+from producer.console.backend import Backend, backend_of, body_of, text_in, told
+from producer.sources import UPLOAD_PREFIX, place_segments
+from storage.errors import InvalidJob, JobError, ObjectNotFound, ObjectTooLarge
+from storage.objects.local_files import AUDIO_SUFFIXES
+from storage.objects.transfers import MOST_PARTS, PART_BYTES
+from storage.wire.messages import require_id
+from storage.wire.parts import SPEECH, parse_segments
+
+PREFIX = f"{UPLOAD_PREFIX}console/"
+AT_ONCE = 16  # parts in memory, of all pages together
+_PART_SECONDS = 300.0
+_LONGEST_NAME = 200  # bytes
+_JOB = re.compile(r"[0-9a-f]{32}")
+_PATH = "/api/uploads/{batch}/{job}"
+
+
+def routes() -> list[Route]:
+    """Those of uploads."""
+    return [
+        Route("/api/uploads", begin, methods=["POST"]),
+        Route(_PATH, look, methods=["GET"]),
+        Route(_PATH, give_up, methods=["DELETE"]),
+        Route(f"{_PATH}/finish", finish, methods=["POST"]),
+        Route(f"{_PATH}/{{number:int}}", Parts().take, methods=["PUT"]),
+    ]
+
+
+async def begin(request: Request) -> Response:
+    """Begin an upload, or go on with it where the page has begun it before."""
+    backend, asked = backend_of(request), await body_of(request)
+    return await run_in_threadpool(_begin, backend, asked)
+
+
+def _begin(backend: Backend, asked: dict[str, Any]) -> Response:
+    batch, job = text_in(asked, "batch"), text_in(asked, "job")
+    name, size = text_in(asked, "name"), asked.get("size")
+    require_id("batch", batch)
+    if not batch or not _JOB.fullmatch(job):
+        raise InvalidJob("fields 'batch' and 'job': ids that the page has made")
+    most = min(int(backend.settings.console_max_file_bytes), MOST_PARTS * PART_BYTES)
+    if not isinstance(size, int) or size < 1:
+        raise InvalidJob(f"{name}: is empty")
+    if size > most:
+        raise ObjectTooLarge(f"{name}: {size} bytes; EMO_CONSOLE_MAX_FILE_BYTES allows {most}")
+    if PurePosixPath(name).suffix.lower() not in AUDIO_SUFFIXES:
+        raise InvalidJob(f"{name}: its name does not say that it is audio, as .wav and .mp3 do")
+    known = backend.files.of(batch, job)
+    if known is not None and known.get("size") != size:
+        raise InvalidJob(f"{name}: has {size} bytes, and not {known.get('size')} as before")
+    if known is None:
+        if backend.files.count(batch) >= backend.settings.console_max_files:
+            raise InvalidJob(
+                f"batch {batch}: EMO_CONSOLE_MAX_FILES allows "
+                f"{backend.settings.console_max_files} files; begin another"
+            )
+        key = f"{PREFIX}{job}/{safe_name(name)}"
+        fields = _job(backend, key, job, batch, asked).fields()
+        known = {"name": name, "size": size, "key": key, "fields": fields, "state": "uploading"}
+        known["upload"] = backend.uploads.begin(key)
+        backend.files.begun(batch, job)
+        backend.files.note(batch, job, known)
+    parts = 0
+    if known["state"] == "uploading":
+        parts = backend.uploads.parts(known["key"], known["upload"])
+    return told({"job": job, "state": known["state"], "parts": parts, "part_bytes": PART_BYTES})
+
+
+def _job(backend: Backend, key: str, job: str, batch: str, asked: dict[str, Any]) -> Job:
+    """The job that is to be submitted of it. Raises InvalidJob before any byte is sent."""
+    fields: dict[str, Any] = {"batch": batch}
+    for name in ("channel", "want", "labels"):
+        fields[name] = text_in(asked, name) or None
+    segments = text_in(asked, "segments", most=2 * 1024**2)
+    fields["segments"] = SPEECH if segments == SPEECH else None
+    made = new_job(key, job=job, **fields)
+    if not segments or segments == SPEECH:
+        return made
+    listed = replace(made.parts, segments=parse_segments(segments, about="the turns"))
+    most = backend.settings.max_job_bytes // 2  # a longer list is an object
+    return replace(made, parts=place_segments(listed, backend.audio, None, most_bytes=most))
+
+
+async def look(request: Request) -> Response:
+    """How many parts of an upload are there."""
+    return await run_in_threadpool(_look, *_named(request))
+
+
+def _look(backend: Backend, batch: str, job: str) -> Response:
+    known = _known(backend, batch, job)
+    parts = 0
+    if known["state"] == "uploading":
+        parts = backend.uploads.parts(known["key"], known["upload"])
+    return told({"state": known["state"], "parts": parts, "part_bytes": PART_BYTES})
+
+
+class Parts:
+    """Takes parts; so many are in memory at most, and the others wait in their sockets."""
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._room = asyncio.Semaphore(at_once)
+
+    async def take(self, request: Request) -> Response:
+        """Store one part."""
+        backend, batch, job = _named(request)
+        number = int(request.path_params["number"])
+        known = await run_in_threadpool(_known, backend, batch, job)
+        if known["state"] != "uploading":
+            raise HTTPException(HTTPStatus.CONFLICT, f"the upload is {known['state']}")
+        wanted = min(PART_BYTES, known["size"] - number * PART_BYTES)
+        if wanted < 1 or request.headers.get("content-length") != str(wanted):
+            raise InvalidJob(f"part {number}: must have {max(0, wanted)} bytes")
+        async with self._room:
+            try:
+                async with asyncio.timeout(_PART_SECONDS):
+                    data = await _read(request, wanted)
+            except (TimeoutError, ClientDisconnect) as error:
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "the part did not come") from error
+            append = backend.uploads.append
+            await run_in_threadpool(append, known["key"], known["upload"], number, data)
+        await run_in_threadpool(backend.files.begun, batch, job)
+        return told({"parts": number + 1})
+
+
+async def _read(request: Request, wanted: int) -> bytes:
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > wanted:
+            break
+    if len(data) != wanted:
+        raise InvalidJob(f"{len(data)} bytes have come, not {wanted}")
+    return bytes(data)
+
+
+async def finish(request: Request) -> Response:
+    """Make an object of the parts, and enqueue its job; both can be repeated."""
+    return await run_in_threadpool(_finish, *_named(request))
+
+
+def _finish(backend: Backend, batch: str, job: str) -> Response:
+    known = _known(backend, batch, job)
+    if known["state"] not in ("uploading", "sent"):
+        raise HTTPException(HTTPStatus.CONFLICT, f"the upload is {known['state']}")
+    if known["state"] == "uploading":
+        try:
+            backend.uploads.finish(known["key"], known["upload"], known["size"])
+        except ObjectNotFound:
+            forget(backend, batch, job, known, state="lost")
+            raise
+        submit(backend, job, known)
+        backend.files.note(batch, job, {**known, "state": "sent"})
+        backend.files.ended(batch, job)
+    return told({"job": job, "state": "sent"})
+
+
+def submit(backend: Backend, job: str, known: Mapping[str, Any]) -> None:
+    """Enqueue the job of a file; again, where it has ended otherwise than as done."""
+    fields = {name: text for name, text in known["fields"].items() if name not in ("job", "key")}
+    backend.client.submit(new_job(known["key"], job=job, **fields), Lane.NORMAL)
+
+
+async def give_up(request: Request) -> Response:
+    """Abort an upload; nothing is left in the store."""
+    backend, batch, job = _named(request)
+
+    def abort() -> Response:
+        known = _known(backend, batch, job)
+        if known["state"] == "uploading":
+            forget(backend, batch, job, known, state="cancelled")
+        return told({"state": "cancelled"})
+
+    return await run_in_threadpool(abort)
+
+
+def forget(backend: Backend, batch: str, job: str, known: Mapping[str, Any], *, state: str) -> None:
+    """Abort an upload, and say what became of it."""
+    backend.uploads.abort(known["key"], known["upload"])
+    backend.files.note(batch, job, {**known, "state": state})
+    backend.files.ended(batch, job)
+
+
+def sweep(backend: Backend) -> None:
+    """Give up the uploads that nobody goes on with, of whatever console. Raises RedisError."""
+    for batch, job in backend.files.abandoned(backend.settings.console_abandoned_seconds):
+        known = backend.files.of(batch, job)
+        try:
+            if known is not None and known.get("state") == "uploading":
+                forget(backend, batch, job, known, state="abandoned")
+        except JobError:
+            continue  # the store is away: at the next look
+        backend.files.ended(batch, job)
+
+
+def safe_name(name: str) -> str:
+    """A file's name as the last part of a key: one that every store and every shell can have."""
+    plain = unicodedata.normalize("NFC", name.replace("\\", "/").rpartition("/")[2])
+    kept = "".join(c if c.isalnum() or c in "._-" else "_" for c in plain).lstrip(".-")
+    stem, dot, suffix = kept.rpartition(".")
+    room = _LONGEST_NAME - len(suffix.encode()) - 1
+    short = stem.encode()[: max(1, room)].decode("utf-8", "ignore")
+    return f"{short or 'recording'}{dot}{suffix}"
+
+
+def _named(request: Request) -> tuple[Backend, str, str]:
+    return backend_of(request), request.path_params["batch"], request.path_params["job"]
+
+
+def _known(backend: Backend, batch: str, job: str) -> dict[str, Any]:
+    """What is noted of a file. Raises ObjectNotFound."""
+    known = backend.files.of(batch, job)
+    if known is None:
+        raise ObjectNotFound(f"job {job}: nothing is known of its upload any more; send it again")
+    return known

@@ -1,0 +1,1 @@
+"""Ends of jobs told to their callbacks: signed, to where they may go, until they arrive."""

@@ -1,0 +1,1 @@
+"""Results of many jobs as one file, read a part at a time."""

@@ -1,0 +1,70 @@
+"""The console, Redis and a worker killed in the middle of an upload of ten files."""
+
+from pathlib import Path
+from typing import Any
+
+from storage.redis.embedded import EmbeddedRedis, free_port
+from tests.support.console import browser, console_process, large_wav
+from tests.support.polling import until
+from tests.support.worker_process import worker_process
+
+FILES = 10
+BYTES_A_SECOND = 12 * 1024**2  # so that there is a middle
+WAIT_SECONDS = 100.0
+
+
+def states(page: Any) -> list[str]:
+    """Those of all recordings that the page shows."""
+    found: list[str] = page.eval_on_selector_all(
+        ".card", "cards => cards.map((card) => card.dataset.state)"
+    )
+    return found
+
+
+def test_nothing_is_lost(tmp_path: Path) -> None:
+    """The page goes on by itself, and a new one shows all ten of them as done."""
+    store, whole = tmp_path / "store", large_wav(4)
+    store.mkdir()
+    names = [tmp_path / f"{number}.wav" for number in range(FILES)]
+    for name in names:
+        name.write_bytes(whole)
+    settings = {"EMO_CONSOLE_ADDRESS": f"127.0.0.1:{free_port()}"}
+    redis = EmbeddedRedis(tmp_path / "redis")
+    with browser() as chromium, redis:
+        page = chromium.new_page()
+        with (
+            worker_process(tmp_path, redis.url, store, EMO_LEASE_SECONDS="3"),
+            console_process(tmp_path, redis.url, store, **settings) as console,
+        ):
+            url = console.url
+            page.goto(url)
+            page.wait_for_selector("body[data-ready]")
+            network = page.context.new_cdp_session(page)
+            network.send(
+                "Network.emulateNetworkConditions",
+                {
+                    "offline": False,
+                    "latency": 0,
+                    "downloadThroughput": -1,
+                    "uploadThroughput": BYTES_A_SECOND,
+                },
+            )
+            page.set_input_files("#files", [str(name) for name in names])
+            ended = {"queued", "running", "done"}
+            until(lambda: len(ended.intersection(states(page))) > 0, WAIT_SECONDS)
+            console.kill()
+            redis.kill()
+        assert {"uploading", "waiting"} & set(states(page))
+        page.locator("#banner.wrong").wait_for()  # it says that nobody answers
+        redis.start()
+        with (
+            console_process(tmp_path, redis.url, store, "again", **settings),
+            worker_process(tmp_path, redis.url, store, "worker-again", EMO_LEASE_SECONDS="3"),
+        ):
+            until(lambda: states(page) == ["done"] * FILES, WAIT_SECONDS)
+            anew = chromium.new_page()
+            anew.goto(page.url)
+            until(lambda: states(anew) == ["done"] * FILES, WAIT_SECONDS)
+            assert anew.locator("#toolbar p").inner_text() == f"{FILES} recordings · {FILES} done"
+    whole_files = [file for file in store.rglob("*") if file.is_file()]
+    assert [file.stat().st_size for file in whole_files] == [len(whole)] * FILES
