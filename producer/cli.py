@@ -1,6 +1,7 @@
-"""The producers' command line: submit, look up, wait, cancel; batches, lanes and dead letters."""
+"""The producers' command line: send audio, see what came of it, and look after the queue."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -23,17 +24,8 @@ from producer.program import fail
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-for command in (submit, status, wait, cancel, top, stress, export, console, control, exporter):
-    app.command()(command)
-app.command("purge-uploads")(purge_uploads)
-app.add_typer(lanes, name="lanes")
-app.add_typer(dead, name="dead")
-app.add_typer(batch, name="batch")
-app.add_typer(bulk, name="bulk")
-app.add_typer(webhooks, name="webhooks")
 
 
-@app.command()
 def demo(
     model: Annotated[str, typer.Option(help="`tiny`: do not ask the model hub at all.")] = "",
     keep: Annotated[bool, typer.Option(help="Leave Redis and the worker running.")] = False,
@@ -46,3 +38,23 @@ def demo(
         raise typer.Exit(demonstration.stop() if stop else demonstration.run(model, keep=keep))
     except demonstration.DemoFailed as error:
         fail(*str(error).splitlines())
+
+
+# As `--help` shows them.
+_COMMANDS: dict[str, dict[str, Callable[..., Any] | typer.Typer]] = {
+    "Jobs": {"submit": submit, "status": status, "wait": wait, "cancel": cancel, "batch": batch},
+    "Very many jobs": {"bulk": bulk, "export": export, "purge-uploads": purge_uploads},
+    "The queue": {"lanes": lanes, "dead": dead, "webhooks": webhooks, "top": top},
+    "Programs that run beside the workers": {
+        "console": console,
+        "control": control,
+        "exporter": exporter,
+    },
+    "To try it": {"demo": demo, "stress": stress},
+}
+for panel, commands in _COMMANDS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)

@@ -249,6 +249,7 @@ def bulks_table(rows: Sequence[Mapping[str, object]]) -> Table:
         shown = [*(row[name] for name in ("bulk", "status", "lane"))]
         shown += [row.get(name, "") for name in counts]
         table.add_row(
-            *(cell(str(each)) for each in [*shown, row.get("prefix", row.get("manifest"))])
+            *(cell(str(each)) for each in shown),
+            cell(str(row.get("prefix", row.get("manifest")) or "(everything)")),
         )
     return table

@@ -33,6 +33,7 @@ from storage.terminal.options import (
     HopOption,
     LabelsOption,
     SegmentsOption,
+    WantOption,
     parts_of,
 )
 from storage.terminal.text import json_line, say, tell
@@ -41,7 +42,7 @@ from storage.wire.channels import MIX
 from storage.wire.messages import Keys, Lane, Want, parse_want, require_compatible
 
 _MANIFESTS = "manifests/"
-bulk = typer.Typer(no_args_is_help=True, help="Bulks: very many jobs of one list; see control.")
+bulk = typer.Typer(no_args_is_help=True, help="Bulks: very many jobs of one list, sent by control.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="The bulk's id.")]
 
 
@@ -62,7 +63,7 @@ def submit(
     ] = False,
     bulk_id: Annotated[str | None, typer.Option("--id", help="Its id, and its batch's.")] = None,
     lane: Annotated[Lane, typer.Option(help="Which lane to use.")] = Lane.BULK,
-    want: Annotated[str, typer.Option(help="embedding,frames,timeline: besides scores.")] = "",
+    want: WantOption = "",
     bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
     callback: Annotated[str | None, typer.Option(help="URL that each end is told to.")] = None,
     channel: ChannelOption = MIX,
@@ -212,7 +213,8 @@ def _place(manifest: str, written: Format, name: str, chosen: SharedSettings) ->
     path = Path(manifest)
     if not path.is_file():
         if not chosen.store:
-            fail(f"{manifest}: is no local file, and EMO_STORE is not set", status=EXIT_SETTINGS)
+            fail(f"{manifest}: is no file here, and EMO_STORE is not set", status=EXIT_SETTINGS)
+        tell(f"{manifest}: is no file here, so a key in EMO_STORE")
         return {"manifest": manifest, "store": "audio", "format": written.value}
     with path.open("rb") as file:
         unused = unused_columns(io.BufferedReader(file), written)

@@ -8,7 +8,7 @@ from storage.terminal import logs
 
 
 def control() -> None:
-    """Carry out bulks, until SIGTERM; see docs/bulk.md. One is enough, more share the work."""
+    """Send bulks and webhooks, until SIGTERM. One is enough; more share the work."""
     try:
         settings = load(ControlSettings, required=("redis_url",))
     except InvalidSettings as error:

@@ -31,6 +31,7 @@ from storage.terminal.options import (
     HopOption,
     LabelsOption,
     SegmentsOption,
+    WantOption,
     parts_of,
 )
 from storage.terminal.text import say, tell
@@ -57,9 +58,7 @@ def submit(
         bool, typer.Option("--wait", help="Wait for the results and show them.")
     ] = False,
     lane: Annotated[Lane, typer.Option(help="Which lane to use.")] = Lane.NORMAL,
-    want: Annotated[
-        str, typer.Option(help="embedding,frames,timeline,peaks,preview: besides scores.")
-    ] = "",
+    want: WantOption = "",
     bucket: Annotated[str | None, typer.Option(help="Bucket of the keys.")] = None,
     job: Annotated[str | None, typer.Option(help="Job id, for one name only.")] = None,
     batch: Annotated[str | None, typer.Option(help="Count the jobs in this batch.")] = None,

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
@@ -45,11 +46,12 @@ def routes() -> list[Route]:
 
 async def begin(request: Request) -> Response:
     """Begin an upload, or go on with it where the page has begun it before."""
+    began_ms = 1000 * time.time()  # in the order in which the page has asked
     backend, asked = backend_of(request), await body_of(request)
-    return await run_in_threadpool(_begin, backend, asked)
+    return await run_in_threadpool(_begin, backend, asked, began_ms)
 
 
-def _begin(backend: Backend, asked: dict[str, Any]) -> Response:
+def _begin(backend: Backend, asked: dict[str, Any], began_ms: float) -> Response:
     batch, job = text_in(asked, "batch"), text_in(asked, "job")
     name, size = text_in(asked, "name"), asked.get("size")
     require_id("batch", batch)
@@ -74,7 +76,7 @@ def _begin(backend: Backend, asked: dict[str, Any]) -> Response:
         key = f"{PREFIX}{job}/{safe_name(name)}"
         fields = _job(backend, key, job, batch, asked).fields()
         known = {"name": name, "size": size, "key": key, "fields": fields, "state": "uploading"}
-        known["upload"] = backend.uploads.begin(key)
+        known |= {"upload": backend.uploads.begin(key), "began_ms": began_ms}
         backend.files.begun(batch, job)
         backend.files.note(batch, job, known)
     parts = 0

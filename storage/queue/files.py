@@ -53,10 +53,11 @@ class BatchFiles:
         return None if found is None else _told(found)
 
     def all(self, batch: str) -> dict[str, dict[str, Any]]:
-        """What was noted of each file of a batch, by its job."""
+        """What was noted of each file of a batch, by its job; the first that was begun first."""
         found: Any = self._client.hgetall(self._keys.files(batch))
         told = {job.decode("utf-8", "replace"): _told(text) for job, text in found.items()}
-        return {job: each for job, each in told.items() if each is not None}
+        known = {job: each for job, each in told.items() if each is not None}
+        return dict(sorted(known.items(), key=lambda item: _began_ms(item[1])))
 
     def count(self, batch: str) -> int:
         """How many files were noted of a batch."""
@@ -76,6 +77,11 @@ class BatchFiles:
 
 def _ms(text: bytes) -> int:
     return int(text) if text.isdigit() else 0
+
+
+def _began_ms(told: Mapping[str, Any]) -> float:
+    began = told.get("began_ms")
+    return float(began) if isinstance(began, int | float) else 0.0
 
 
 def _told(text: bytes) -> dict[str, Any] | None:

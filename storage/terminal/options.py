@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from storage.errors import InvalidJob
+from storage.wire.messages import Want
 from storage.wire.parts import (
     MOST_SEGMENTS_BYTES,
     SPEECH,
@@ -22,6 +23,13 @@ SegmentsOption = Annotated[
 ]
 HopOption = Annotated[
     float | None, typer.Option("--hop", help="Seconds of a timeline's items; gives a timeline.")
+]
+WantOption = Annotated[
+    str,
+    typer.Option(
+        "--want",
+        help=f"{', '.join(each for each in Want if each is not Want.SCORES)}: besides scores.",
+    ),
 ]
 LabelsOption = Annotated[str, typer.Option("--labels", help="happy,sad: only these count.")]
 

@@ -1,7 +1,7 @@
 // The parts of the live view, made of one look.
 
 import { age, bar, button, bytes, h, number } from "./dom.js";
-import { advice, t } from "./text.js";
+import { advice, stateName, t } from "./text.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const percent = (share) => (share === null || share === undefined ? "–"
@@ -75,7 +75,7 @@ export function workers(found) {
   const rows = found.workers.map((one) => h("tr", { "data-worker": one.name },
     h("th", { scope: "row", title: one.name }, h("span", { class: "name" }, one.host || one.name),
       h("span", { class: "muted" }, [one.model.split("/").at(-1), one.dtype].filter(Boolean).join(" · "))),
-    h("td", {}, h("span", { class: `chip ${one.state}` }, one.state),
+    h("td", {}, h("span", { class: `chip ${one.state}` }, stateName(one.state)),
       one.sickness ? h("span", { class: "sick" }, one.sickness) : null,
       one.silent_seconds > 30 ? h("span", { class: "muted" },
         t("silentFor", { age: age(one.silent_seconds) })) : null),

@@ -30,6 +30,10 @@ export function t(key, values = {}) {
 export const labelName = (label) => t(`label_${label}`) === `label_${label}` ? label
   : t(`label_${label}`);
 
+/** A worker's state, which may be one that only newer workers have. */
+export const stateName = (state) => t(`worker_${state}`) === `worker_${state}` ? state
+  : t(`worker_${state}`);
+
 /** What to do about an error code, or "". */
 export const advice = (code) => ADVICE[current][code] ?? "";
 

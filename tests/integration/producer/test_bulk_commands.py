@@ -100,7 +100,8 @@ def test_a_manifest_is_sent_row_by_row(
     """Each row's own fields come before those of the whole; and each page may be another's."""
     path = write((tmp_path if place == "uploaded" else store) / name, ROWS)
     said = producer("bulk", "submit", "--manifest", name, "--id", "b", "--labels", "angry")
-    assert said.output == "b\n"
+    assert said.stdout == "b\n"
+    assert ("in EMO_STORE" in said.stderr) == (place != "uploaded")
     path.unlink() if place == "uploaded" else None
     uploaded = tmp_path / "outputs" / "manifests" / "b" / name
     assert uploaded.exists() == (place == "uploaded")
@@ -229,6 +230,16 @@ def test_bulks_by_commands(producer: Commands, control: Control, client: Any, st
     assert control.status("b") is BulkStatus.CANCELLED
     assert producer("bulk", "cancel", "b").exit_code == 0  # its jobs have not ended yet
     assert "is done; nothing was changed" in producer("bulk", "pause", made).stderr
+
+
+def test_what_a_bulk_is_of_is_told(producer: Commands, client: Any) -> None:
+    """Also where its manifest is no file here, most often by a slip, and where it is everything."""
+    sent = producer("bulk", "submit", "--manifest", "lists/monday.csv", "--id", "monday")
+    assert (sent.exit_code, sent.stdout) == (0, "monday\n")
+    assert "lists/monday.csv: is no file here" in sent.stderr
+    assert producer("bulk", "submit", "--prefix", "", "--id", "all").exit_code == 0
+    listed = producer("bulk", "list").stdout.splitlines()
+    assert [line.split()[-1] for line in listed] == ["of", "(everything)", "lists/monday.csv"]
 
 
 def test_a_long_line_is_no_manifest(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
-"""What the producers' commands read from users."""
+"""What the producers' commands read from users, and tell them."""
+
+import re
+from typing import Any
 
 import pytest
 import typer
 
+from producer.cli import app
 from producer.program import age_seconds
+from storage.wire.messages import Want
 
 
 @pytest.mark.parametrize(
@@ -19,3 +24,13 @@ def test_what_is_no_age_is_refused(text: str) -> None:
     """With what to write instead."""
     with pytest.raises(typer.BadParameter, match="write 90s, 30m, 12h or 7d"):
         age_seconds(text)
+
+
+@pytest.mark.parametrize("path", [["submit"], ["bulk", "submit"]], ids=" ".join)
+def test_all_that_may_be_wanted_is_named(path: list[str]) -> None:
+    """By the help of each command that takes it."""
+    command: Any = typer.main.get_command(app)
+    for name in path:
+        command = command.commands[name]
+    (told,) = [option.help for option in command.params if option.name == "want"]
+    assert set(re.findall(r"\w+", told)) >= set(Want)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage.errors import JobError
+from storage.queue.workers import State
 from storage.wire.messages import Status
 
 STATIC = Path(__file__).resolve().parents[3] / "producer" / "console" / "static"
@@ -42,6 +43,7 @@ def test_every_status_is_named(language: str) -> None:
     """As people say it."""
     said, _ = texts(language)
     assert {f"state_{status}" for status in Status} <= said.keys()
+    assert {f"worker_{state}" for state in State} <= said.keys()
 
 
 def test_every_text_that_is_asked_for_is_there() -> None:
@@ -54,6 +56,19 @@ def test_every_text_that_is_asked_for_is_there() -> None:
         if not script.name.startswith("timeline"):
             asked |= set(re.findall(r'(?:\bt|button)\("(\w+)"', script.read_text("utf-8")))
     assert asked <= said.keys()
+
+
+def test_every_text_is_asked_for() -> None:
+    """By its key, or by a key that is put together: `state_${status}`."""
+    said, _ = texts("en")
+    sources = [
+        page.read_text("utf-8") for page in STATIC.iterdir() if not page.name.startswith("text-")
+    ]
+    whole = "\n".join(source for source in sources)
+    families = set(re.findall(r"`([a-z]+_)\$\{", whole))
+    asked = set(re.findall(r"\w+", whole))
+    unasked = {key for key in said.keys() - asked if f"{key.partition('_')[0]}_" not in families}
+    assert unasked == set()
 
 
 def test_labels_have_the_colours_of_the_timeline() -> None:

@@ -1,6 +1,7 @@
 """Files in parts into the store, and their jobs into the queue."""
 
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -71,6 +72,15 @@ def test_a_batch_is_found_again(console: Open) -> None:
     shown = {file["name"]: (file["state"], file["status"]) for file in found["files"]}
     assert shown == {"a call.wav": ("sent", "queued"), "half.wav": ("uploading", "")}
     assert found["counts"]["jobs"] == 1
+
+
+def test_files_are_listed_in_the_order_in_which_they_came(console: Open) -> None:
+    """On every page that is opened, and whatever became of each."""
+    page = console()
+    names = [f"{n}.wav" for n in range(40)]
+    for name in names:
+        begin(page, uuid.uuid4().hex, name=name)
+    assert [file["name"] for file in page.get(f"/api/batches/{BATCH}").json()["files"]] == names
 
 
 def test_a_page_goes_on_where_it_was(console: Open, store: Path) -> None:
