@@ -354,11 +354,13 @@ def test_a_monitor_can_do_its_work(users: Users) -> None:
     worker.finish([(dies, DEAD)])
     worker.retry(retried, delay_seconds=60, code="internal", message="x")
     Words(users[WORKER], KEYS, "one", lease_seconds=30).tell({"state": "ready"})
-    users["admin"].xadd(KEYS.webhooks, {"job": "dies"})
+    for stream in (KEYS.webhooks, KEYS.dead_webhooks):
+        users["admin"].xadd(stream, {"job": "dies"})
     told = generate_latest(registry_of(users[MONITOR])).decode()
     assert "emostream_redis_up 1.0" in told
     assert "emostream_backlog 2.0" in told
     assert "emostream_webhooks_waiting 1.0" in told
+    assert "emostream_webhooks_dead 1.0" in told
     assert [end.failed for end in RecentEnds(users[MONITOR], KEYS).look()]
     assert users["admin"].acl_log() == []
 
