@@ -52,7 +52,10 @@ def console(chromium: Any, redis: EmbeddedRedis, place: Path) -> Iterator[Consol
 
 @pytest.fixture
 def page(chromium: Any, console: ConsoleProcess) -> Iterator[Open]:
-    """Open a page; at the end nothing was asked of any other host, and no script has failed."""
+    """Open a page; at the end nothing was asked of any other host, and no script has failed.
+
+    Neither by the page, nor by the console itself.
+    """
     contexts: list[Any] = []
     asked: list[str] = []
     faults: list[str] = []
@@ -82,6 +85,7 @@ def page(chromium: Any, console: ConsoleProcess) -> Iterator[Open]:
     ]
     assert asked
     assert others == []
+    assert console.asked() == {"127.0.0.1"}
     assert faults == []
 
 
