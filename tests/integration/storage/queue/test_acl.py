@@ -25,6 +25,7 @@ from storage.queue.files import BatchFiles
 from storage.queue.lanes import Lanes
 from storage.queue.pauses import Pauses
 from storage.queue.recent import RecentEnds
+from storage.queue.retries import Retries
 from storage.queue.scripts import SHARED
 from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
@@ -271,6 +272,7 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     retried = begin_one(streams)
     streams.retry(retried, delay_seconds=60, code="internal", message="x")
     assert Lanes(client, keys=KEYS).look().delayed == 1
+    assert Retries(client, KEYS).causes() == {"internal": ["replayed"]}
     assert cancellations.cancel("replayed").verdict is Cancel.CANCELLED
     assert dict(submissions.wait(["replayed"], timeout_seconds=5))
     assert users["admin"].acl_log() == []
