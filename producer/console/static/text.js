@@ -31,7 +31,7 @@ export const labelName = (label) => t(`label_${label}`) === `label_${label}` ? l
   : t(`label_${label}`);
 
 /** What to do about an error code, or "". */
-export const advice = (code) => ADVICE[current][code] ?? "";
+export const advice = (code) => (Object.hasOwn(ADVICE[current], code) ? ADVICE[current][code] : "");
 
 /** Call it now, and whenever another language was chosen. */
 export function onLanguage(listener) {
