@@ -32,7 +32,7 @@ def top(
     try:
         if once:
             _print(looking.look(), console, as_json=as_json)
-        elif console.is_terminal and not as_json:
+        elif console.is_terminal and not console.is_dumb_terminal and not as_json:
             _watch(looking, console, every)
         else:
             _follow(looking, console, every, as_json=as_json)

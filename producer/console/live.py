@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -15,10 +15,12 @@ from starlette.routing import Route
 
 from producer.console.backend import Backend, backend_of, body_of, text_in, told
 from storage.errors import InvalidJob
+from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import Replayed, Selection, Verdict
 from storage.queue.lanes import Lanes, LaneState, Overview
 from storage.queue.pauses import Pauses
 from storage.queue.recent import End, RecentEnds
+from storage.queue.retries import Retries
 from storage.wire.messages import Lane
 
 EVERY_SECONDS = 1.0
@@ -37,6 +39,7 @@ class Live:
         connection = backend.client.connection
         self._lanes = Lanes(connection, keys=backend.keys)
         self._ends = RecentEnds(connection, backend.keys)
+        self._retries = Retries(connection, backend.keys)
         self._lock = threading.Lock()
         self._made: dict[str, Any] = {}
         self._made_at = float("-inf")
@@ -59,7 +62,7 @@ class Live:
             "dead": overview.dead,
             "healed": len(overview.healed),
             "rate": rate(ends),
-            "causes": causes(ends),
+            "causes": causes(ends, self._retries.causes()),
             "workers": [asdict(each) for each in fleet.workers],
             "workers_total": fleet.total,
             "every_seconds": EVERY_SECONDS,
@@ -89,15 +92,20 @@ def rate(ends: Sequence[End]) -> dict[str, Any]:
     return {"jobs_a_second": len(recent) / span, "failed": failed, "ended": len(recent)}
 
 
-def causes(ends: Sequence[End]) -> list[dict[str, Any]]:
-    """What recent failures have in common, the most frequent first, with the newest of each."""
+def causes(ends: Sequence[End], waiting: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """What recent failures have in common, the most frequent first, with the newest of each.
+
+    `waiting` are jobs by the cause for which they are to be tried again.
+    """
     failed = [end for end in ends if end.failed]
     counted = Counter(end.error_code or end.status for end in failed)
+    counted.update(dict.fromkeys(waiting, 0))
     return [
         {
             "code": code,
             "jobs": jobs,
             "dead": sum(end.status == "dead" for end in of_it),
+            "waiting": len(waiting.get(code, ())),
             "newest": [
                 {"job": end.job_id, "status": end.status, "ago_seconds": end.ago_seconds}
                 for end in of_it[:_EXAMPLES]
@@ -114,6 +122,7 @@ def routes() -> list[Route]:
         Route("/api/live", look, methods=["GET"]),
         Route("/api/lanes/{lane}", pause, methods=["POST"]),
         Route("/api/dead/replay", replay, methods=["POST"]),
+        Route("/api/retries/cancel", cancel, methods=["POST"]),
     ]
 
 
@@ -135,11 +144,19 @@ async def pause(request: Request) -> Response:
 
 async def replay(request: Request) -> Response:
     """Run the dead jobs of one cause again, a thousand at most: `{"reason": "not_audio"}`."""
-    backend, asked = backend_of(request), await body_of(request)
-    reason = text_in(asked, "reason", most=100)
+    return told(await run_in_threadpool(_replay, backend_of(request), await _reason_of(request)))
+
+
+async def cancel(request: Request) -> Response:
+    """Cancel the jobs that wait for a retry by one cause, a thousand at most: `{"reason": …}`."""
+    return told(await run_in_threadpool(_cancel, backend_of(request), await _reason_of(request)))
+
+
+async def _reason_of(request: Request) -> str:
+    reason = text_in(await body_of(request), "reason", most=100)
     if not reason:
         raise InvalidJob("field 'reason': name an error code")
-    return told(await run_in_threadpool(_replay, backend, reason))
+    return reason
 
 
 def _replay(backend: Backend, reason: str) -> dict[str, int]:
@@ -151,3 +168,10 @@ def _replay(backend: Backend, reason: str) -> dict[str, int]:
             done = isinstance(became, Replayed) and became.verdict is Verdict.REPLAYED
             replayed, refused = replayed + done, refused + (not done)
     return {"replayed": replayed, "refused": refused}
+
+
+def _cancel(backend: Backend, reason: str) -> dict[str, int]:
+    """One that has begun its next attempt meanwhile is cancelled nevertheless."""
+    waiting = Retries(backend.client.connection, backend.keys).causes().get(reason, ())
+    cancelled = sum(backend.client.cancel(job).verdict is Cancel.CANCELLED for job in waiting)
+    return {"cancelled": cancelled, "refused": len(waiting) - cancelled}

@@ -44,6 +44,7 @@ _GAUGES: dict[str, tuple[str, list[str]]] = {
         ["lane"],
     ),
     "emostream_webhooks_waiting": ("Webhooks that have not been delivered yet.", []),
+    "emostream_webhooks_dead": ("Webhooks that were given up on, and wait for somebody.", []),
     "emostream_workers": ("Workers that spoke in the last three leases, by state.", ["state"]),
     "emostream_workers_variants": (
         "How many different ones they have: `model`, `dtype`, `version`, `settings`. More than 1: "
@@ -102,7 +103,8 @@ class QueueMetrics(Collector):
         try:
             lanes = self._lanes.look()
             fleet = self._driver.run(self._workers.look())
-            waiting = self._driver.run(_webhooks(self._keys))
+            waiting = self._driver.run(_entries(self._keys.webhooks))
+            given_up = self._driver.run(_entries(self._keys.dead_webhooks))
             self._follow_batches()
         except RedisError as error:
             if not self._away:  # once an outage
@@ -115,6 +117,7 @@ class QueueMetrics(Collector):
         self._away = False
         families["emostream_redis_up"].add_metric([], 1)
         families["emostream_webhooks_waiting"].add_metric([], waiting)
+        families["emostream_webhooks_dead"].add_metric([], given_up)
         _fill_lanes(families, lanes)
         _fill_workers(families, fleet)
         families["emostream_batches_completed"].add_metric([], self._batches)
@@ -133,12 +136,12 @@ class QueueMetrics(Collector):
                 return
 
 
-def _webhooks(keys: Keys) -> Steps[int]:
-    """Those in the stream; 0 where there is none."""
-    kind = yield Command(("TYPE", keys.webhooks))
+def _entries(stream: str) -> Steps[int]:
+    """How many there are in the stream; 0 where there is none."""
+    kind = yield Command(("TYPE", stream))
     if kind != b"stream":
         return 0
-    return int((yield Command(("XLEN", keys.webhooks))))
+    return int((yield Command(("XLEN", stream))))
 
 
 def catalogue() -> Iterable[Metric]:

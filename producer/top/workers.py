@@ -8,7 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.client import Worker
-from producer.show import age
 from producer.top.figures import gigabytes, milliseconds, of_gigabytes, rate, share
 from storage.queue.workers import State
 from storage.terminal.text import cell
@@ -43,8 +42,6 @@ def workers_table(workers: Sequence[Worker], width: int) -> Table:
 
 def trouble(worker: Worker) -> str:
     """What somebody should look at: why it takes nothing, or what its GPU lacks; or nothing."""
-    if worker.state == State.SILENT:
-        return f"has said nothing for {age(worker.silent_seconds)}: it may be dead"
     if worker.sickness:
         return worker.sickness
     if worker.gpu and worker.gpu.change:

@@ -187,7 +187,7 @@ def _worker(now_ms: int, name: bytes, *flat: bytes) -> Worker:
         name=_text(name),
         silent_seconds=silent_seconds,
         state=State.SILENT.value if silent else told.text("state"),
-        sickness=told.text("sickness"),
+        sickness=_silence(silent_seconds) if silent else told.text("sickness"),
         host=told.text("host"),
         pid=told.whole("pid"),
         version=told.text("version"),
@@ -215,6 +215,10 @@ def _worker(now_ms: int, name: bytes, *flat: bytes) -> Worker:
         settings=told.mapping("settings", str),
         gpu=_gpu(told) if told.text("gpu_uuid") else None,
     )
+
+
+def _silence(seconds: float) -> str:
+    return f"it has said nothing for {seconds:.0f} s, and may be dead"
 
 
 def _gpu(told: "_Told") -> Gpu:

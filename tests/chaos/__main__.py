@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.chaos import memory, scenarios
 from tests.chaos.checks import Check, table
 from tests.chaos.fleet import Nursery, nursery
-from tests.chaos.plan import draw
+from tests.chaos.plan import draw, draw_batch
 from tests.chaos.random_run import run
 from tests.chaos.seeds import run_seeds, write_table
 
@@ -29,6 +29,11 @@ def main(arguments: Sequence[str]) -> int:
 def _run(asked: argparse.Namespace, directory: Path, parent: Nursery) -> bool:
     plan = draw(asked.seed, asked.seconds, asked.workers)
     return run(plan, directory / f"seed-{asked.seed}", parent, say).held
+
+
+def _batch(asked: argparse.Namespace, directory: Path, parent: Nursery) -> bool:
+    plan = draw_batch(asked.seed, asked.jobs, asked.workers)
+    return run(plan, directory / f"batch-{asked.seed}", parent, say).held
 
 
 def _seeds(asked: argparse.Namespace, directory: Path, parent: Nursery) -> bool:
@@ -66,11 +71,16 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("run", help="jobs and faults drawn from one seed")
     one.add_argument("--seed", type=int, default=1)
     one.set_defaults(act=_run)
+    batch = commands.add_parser("batch", help="the same with all jobs in one batch, sealed before")
+    batch.add_argument("--seed", type=int, default=1)
+    batch.add_argument("--jobs", type=int, default=2000)
+    batch.set_defaults(act=_batch)
     many = commands.add_parser("seeds", help="seeds 1 to COUNT; writes the table of the docs")
     many.add_argument("count", type=int)
     many.set_defaults(act=_seeds)
     for command in (one, many):
         command.add_argument("--seconds", type=float, default=60)
+    for command in (one, batch, many):
         command.add_argument("--workers", type=int, default=4)
 
     scripted = commands.add_parser("scenario", help="one scripted fault, or all of them")

@@ -18,7 +18,7 @@ from storage.redis.connection import connect
 from storage.wire.messages import Job, Lane
 from tests.chaos.arena import RESULT_TTL_SECONDS, RESULTS_MAXLEN, Arena
 from tests.chaos.kinds import Kind
-from tests.chaos.plan import PlannedJob, Way, batch_of, callback_of
+from tests.chaos.plan import PlannedJob, Way, callback_of
 
 _BACKLOG = 1_000_000
 _AGAIN_SECONDS = 0.02
@@ -105,7 +105,6 @@ class Enqueuer:
         if job.deadline_seconds is not None:
             deadline_ms = round((time.time() + job.deadline_seconds) * 1000)
         name = f"chaos-{job.number}"
-        batch = batch_of(job)
         match job.way:
             case Way.XADD:
                 self._xadd(job, deadline_ms)
@@ -124,7 +123,7 @@ class Enqueuer:
                         job.key,
                         deadline_ms=deadline_ms,
                         callback=callback_of(job),
-                        batch=batch,
+                        batch=job.batch,
                     )
                     self._submit(sent, job.lane)
                     if job.again_seconds is not None:
@@ -179,8 +178,8 @@ class Enqueuer:
     @staticmethod
     def _fields(job: PlannedJob, deadline_ms: int | None) -> dict[str, str]:
         fields = {"key": job.key}
-        if batch := batch_of(job):
-            fields["batch"] = batch
+        if job.batch:
+            fields["batch"] = job.batch
         if callback := callback_of(job):
             fields["callback"] = callback
         if deadline_ms is not None:

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from storage.wire.messages import Lane
@@ -61,6 +61,7 @@ WORKER_FAULTS = (
     Fault.KILL_DECODER,
 )
 _BATCHES = 3
+_ONE_BATCH = "chaos-all"
 STORE_FAULTS = (Fault.STORE_REFUSES, Fault.STORE_HANGS, Fault.STORE_IS_SLOW, Fault.STORE_CUTS)
 # Each strikes once in so many seconds on average, and lasts between these.
 _RATES: dict[Fault, tuple[float, float, float]] = {
@@ -89,6 +90,7 @@ class PlannedJob:
     deadline_seconds: float | None = None  # from when it is enqueued
     again_seconds: float | None = None  # submitted again so much later
     cancel_seconds: float | None = None  # cancelled so much later
+    batch: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Plan:
     workers: int
     jobs: tuple[PlannedJob, ...]
     strikes: tuple[Strike, ...]
+    sealed: str | None = None  # the batch of all jobs, which is sealed before the first of them
 
     def aliases(self) -> dict[str, str]:
         """Keys beside those of the good objects, and the object each stands for."""
@@ -131,11 +134,6 @@ class Plan:
             lasts = f" for {strike.lasts_seconds:.2f} s" if strike.lasts_seconds else ""
             lines.append(f"{strike.at_seconds:7.2f} s  {strike.fault}{where}{lasts}")
         return "\n".join(lines)
-
-
-def batch_of(job: PlannedJob) -> str | None:
-    """The batch that a job is sent to; None where nobody may know whether it was sent."""
-    return None if job.way is Way.XADD or job.number < 0 else f"chaos-{job.number % _BATCHES}"
 
 
 def callback_of(job: PlannedJob) -> str | None:
@@ -161,6 +159,28 @@ def draw(seed: int, seconds: float, workers: int) -> Plan:
     ]
     strikes.sort(key=lambda strike: strike.at_seconds)
     return Plan(seed, seconds, workers, tuple(jobs), tuple(strikes))
+
+
+def draw_batch(seed: int, jobs: int, workers: int) -> Plan:
+    """The plan of a seed whose jobs are so many in one batch, which is sealed before they come.
+
+    All are submitted, and once: a repeat would count, and nobody could say beforehand how many.
+    """
+    plan = draw(seed, jobs / JOBS_A_SECOND, workers)
+    # In the place of those that `submit` cannot send, there are good ones.
+    kinds = {Kind.INVALID: Kind.GOOD}
+    members = [
+        replace(
+            job,
+            kind=kinds.get(job.kind, job.kind),
+            way=Way.SUBMIT,
+            again_seconds=None,
+            batch=_ONE_BATCH,
+        )
+        for job in plan.jobs
+        if job.kind is not Kind.OVERSIZED
+    ]
+    return replace(plan, jobs=tuple(members[:jobs]), sealed=_ONE_BATCH)
 
 
 def _jobs(rng: random.Random, seconds: float) -> list[PlannedJob]:
@@ -225,4 +245,6 @@ def _job(
         deadline_seconds=deadlines[kind] if has_deadline else None,
         again_seconds=rng.uniform(0.0, 4.0) if way is Way.SUBMIT_TWICE else None,
         cancel_seconds=rng.uniform(0.0, 1.0) if kind is Kind.CANCELLED else None,
+        # None where nobody may know whether it was sent.
+        batch=None if way is Way.XADD else f"chaos-{number % _BATCHES}",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from storage.wire.messages import Lane
 from tests.chaos.arena import Arena, Hash, arena
-from tests.chaos.batches import check_batches
+from tests.chaos.batches import check_batches, seal_beforehand
 from tests.chaos.callbacks import check_callbacks
 from tests.chaos.checks import (
     Check,
@@ -60,6 +60,7 @@ def run(plan: Plan, directory: Path, parent: Nursery, say: Say) -> Report:
         place.give_directory()
         place.fleet.start_ready(*range(plan.workers))
         calm = _calm_results(place)
+        seal_beforehand(place, plan)
         enqueuer, strikes = Enqueuer(place, plan.jobs), Strikes(place, plan.strikes)
         enqueuer.start()
         try:
@@ -72,7 +73,7 @@ def run(plan: Plan, directory: Path, parent: Nursery, say: Say) -> Report:
         checks = [_wait_for_the_end(place, ledger)]
         inspection = Inspection(place, ledger, calm)
         checks += inspection.checks()
-        checks.append(check_batches(place, ledger, inspection.results))
+        checks.append(check_batches(place, plan, ledger, inspection.results))
         checks.append(check_callbacks(place, ledger, inspection.results))
         with contextlib.suppress(Impatience):  # the check says who is left
             eventually(lambda: check_consumers(place).held, _REAPED_SECONDS, "the dead are reaped")

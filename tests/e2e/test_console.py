@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from tests.support.console import ConsoleProcess, browser, console_process, large_wav
 from tests.support.worker_process import SAMPLES, worker_process
@@ -52,7 +53,10 @@ def console(chromium: Any, redis: EmbeddedRedis, place: Path) -> Iterator[Consol
 
 @pytest.fixture
 def page(chromium: Any, console: ConsoleProcess) -> Iterator[Open]:
-    """Open a page; at the end nothing was asked of any other host, and no script has failed."""
+    """Open a page; at the end nothing was asked of any other host, and no script has failed.
+
+    Neither by the page, nor by the console itself.
+    """
     contexts: list[Any] = []
     asked: list[str] = []
     faults: list[str] = []
@@ -82,6 +86,7 @@ def page(chromium: Any, console: ConsoleProcess) -> Iterator[Open]:
     ]
     assert asked
     assert others == []
+    assert console.asked() == {"127.0.0.1"}
     assert faults == []
 
 
@@ -190,6 +195,20 @@ def test_the_live_view_pauses_a_lane(page: Open, redis: EmbeddedRedis) -> None:
     row.get_by_text("paused for").wait_for()
     row.get_by_role("button", name="Resume").click()
     row.get_by_role("button", name="Pause").wait_for()
+
+
+def test_the_live_view_cancels_what_waits_by_its_cause(page: Open, redis: EmbeddedRedis) -> None:
+    """By a button that says how many; afterwards it is gone."""
+    with connect(redis.url, name="test") as client:
+        fields = {"status": "retrying", "error_code": "storage_unavailable"}
+        client.hset("emo:result:waits", mapping=fields)
+        client.hset("emo:delayed:waits", mapping={"key": "a.wav", "_lane": "normal"})
+        client.zadd("emo:delayed", {"waits": 4e12})  # in a hundred years
+        opened = page("/#live", viewport=PHONE)
+        row = opened.locator("[data-cause=storage_unavailable]")
+        row.get_by_role("button", name="Cancel 1 waiting").click()
+        row.wait_for(state="detached")
+        assert client.hget("emo:result:waits", "status") == b"cancelled"
 
 
 def test_the_page_speaks_chinese(page: Open) -> None:

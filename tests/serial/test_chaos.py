@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.checks import table
 from tests.chaos.fleet import Nursery, nursery
-from tests.chaos.plan import draw
+from tests.chaos.plan import draw, draw_batch
 from tests.chaos.random_run import run
 from tests.chaos.scenarios import SCENARIOS, play
 
@@ -24,6 +24,12 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 def test_thirty_seconds_of_random_faults(parent: Nursery, tmp_path: Path) -> None:
     """Kills, stops, drains and outages in any order: every job ends once, as its kind must."""
     report = run(draw(seed=1, seconds=30, workers=3), tmp_path, parent, print)
+    assert report.held, f"\n{table(report.checks)}"
+
+
+def test_a_sealed_batch_completes_amid_faults(parent: Nursery, tmp_path: Path) -> None:
+    """Its counts are those of its jobs, and it tells once that it is complete."""
+    report = run(draw_batch(seed=1, jobs=300, workers=3), tmp_path, parent, print)
     assert report.held, f"\n{table(report.checks)}"
 
 

@@ -24,18 +24,35 @@ _ARGUMENTS = (
     *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
 )
 
+# Run by Python before anything else: where this process connects, and which names it resolves.
+_WITNESS = """
+import os, sys
+file = os.open({file!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def note(event, args):
+    if event == "socket.connect" and isinstance(args[1], tuple):
+        os.write(file, (str(args[1][0]) + "\\n").encode())
+    elif event == "socket.getaddrinfo":
+        os.write(file, (str(args[0]) + "\\n").encode())
+sys.addaudithook(note)
+"""
+
 
 class ConsoleProcess:
     """`python -m producer console`, in a process of its own."""
 
     def __init__(self, log: Path, settings: dict[str, str]) -> None:
         self._log = log
+        self._asked = log.with_suffix(".asked")
+        witness = log.with_suffix(".witness")
+        witness.mkdir()
+        code = _WITNESS.format(file=str(self._asked))
+        (witness / "sitecustomize.py").write_text(code)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("EMO_")}
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "producer", "console"],
                 cwd=log.parent,  # away from a developer's .env
-                env={**environment, "PYTHONPATH": str(ROOT), **settings},
+                env={**environment, "PYTHONPATH": f"{witness}:{ROOT}", **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -57,6 +74,10 @@ class ConsoleProcess:
             return found[1] if found else ""
 
         return until(told, 30)
+
+    def asked(self) -> set[str]:
+        """The hosts that it has connected to, or resolved, up to now."""
+        return set(self._asked.read_text().split())
 
     def said(self) -> str:
         """What it has printed."""

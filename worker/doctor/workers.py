@@ -15,7 +15,7 @@ _MOST_NAMED = 5
 _MOST_CHARACTERS = 60
 _HERE = "these settings"
 # What takes nothing until somebody, or something, helps.
-_UNWELL = {State.SICK, State.STORE_AWAY, State.REDIS_AWAY, State.STUCK}
+_UNWELL = {State.SICK, State.STORE_AWAY, State.REDIS_AWAY, State.STUCK, State.SILENT}
 
 
 def workers(settings: WorkerSettings) -> Category:

@@ -89,7 +89,9 @@ class InferLoop:
         self._observe = observe
         self._clock = clock
         self._arrived = queue.SimpleQueue[Task | None]()  # None only wakes
-        self._tape_finished_at = self._looked_at = clock()
+        self._max_wait_seconds = max_wait_seconds
+        self._on_device = 0  # tapes
+        self._owed_since = self._looked_at = clock()  # a tape: by the device, or by the clips
         self._stalled_seconds = _STALLED_SECONDS
         self._former: TapeFormer[Any, Any] = TapeFormer(
             slots=infer.slots,
@@ -111,7 +113,8 @@ class InferLoop:
         Or whether they are not even looked at.
         """
         now, patience = self._clock(), self._stalled_seconds
-        waiting = self.inferring > 0 and now - self._tape_finished_at > patience
+        company = 0 if self._on_device else self._max_wait_seconds  # for which clips may wait
+        waiting = self.inferring > 0 and now - self._owed_since > patience + company
         return waiting or (not self._arrived.empty() and now - self._looked_at > patience)
 
     def warm_up(self) -> None:
@@ -177,7 +180,7 @@ class InferLoop:
         self._admitted(len(tasks))
         now, ended = self._clock(), []
         if not self.inferring:
-            self._tape_finished_at = now  # the device was idle until now
+            self._owed_since = now  # the device was idle until now
         for task in tasks:
             try:
                 require_wanted(task)
@@ -195,6 +198,9 @@ class InferLoop:
         pieces: list[Piece[Any, Any]] = self._former.take()
         segments = [piece.segment for piece in pieces]
         tape = _Tape(pieces, started_at=self._clock())
+        if not self._on_device:
+            self._owed_since = tape.started_at
+        self._on_device += 1
         with _failing(tape):
             tape.on_device = self._infer.start(segments)
         return tape
@@ -209,17 +215,18 @@ class InferLoop:
                     raise ValueError(f"{len(outputs)} outputs for {len(pieces)} segments")
         if tape.error is not None:
             outputs = [tape.error] * len(pieces)
-        self._tape_finished_at = self._clock()
-        self._observe("infer", self._tape_finished_at - tape.started_at)
+        finished_at = self._owed_since = self._clock()
+        self._on_device -= 1
+        self._observe("infer", finished_at - tape.started_at)
         clips = len({id(piece.owner) for piece in pieces})
         done = self._former.deliver(pieces, outputs)
         for task, whole in done:
-            self._conclude(task, whole, clips)
+            self._conclude(task, whole, clips, finished_at)
         self.inferring -= len(done)
         self._hand_on([cast(Task, task) for task, _ in done])
 
-    def _conclude(self, task: Any, outputs: list[Any], clips: int) -> None:
-        task.milliseconds["infer"] = 1000 * (self._tape_finished_at - task.inferring_since)
+    def _conclude(self, task: Any, outputs: list[Any], clips: int, finished_at: float) -> None:
+        task.milliseconds["infer"] = 1000 * (finished_at - task.inferring_since)
         task.batch_clips = clips
         try:
             for output in outputs:

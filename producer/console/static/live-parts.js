@@ -102,20 +102,26 @@ function gpu({ gpu: told }) {
       [told.verdict, told.reason, told.change].filter(Boolean).join(": ")) : null);
 }
 
-export function failures(found, replay) {
+/** `acts` has what each button does, by what the button says; null where nothing may be changed. */
+export function failures(found, acts) {
   const rows = found.causes.map((cause) => {
     const said = h("span", { role: "status", class: "muted" });
-    const act = replay && cause.dead ? button("replayDead", () => replay(cause.code,
-      (text) => { said.textContent = text; }), { class: "small", "data-key": `replay-${cause.code}` }) : null;
-    if (act) act.textContent = t("replayDead", { count: number(cause.dead) });
+    const act = (name, count) => {
+      if (!acts || !count) return null;
+      const made = button(name, () => acts[name](cause.code, (text) => { said.textContent = text; }),
+        { class: "small", "data-key": `${name}-${cause.code}` });
+      made.textContent = t(name, { count: number(count) });
+      return made;
+    };
     const newest = cause.newest.slice(0, 3).map((one) => h("a", {
       href: `?job=${encodeURIComponent(one.job)}`, title: one.job,
     }, one.job.length > 14 ? `${one.job.slice(0, 13)}…` : one.job));
     return h("tr", { "data-cause": cause.code }, h("th", { scope: "row" }, h("code", {}, cause.code),
       h("span", { class: "muted" }, advice(cause.code))),
-      h("td", { class: "number" }, number(cause.jobs)), h("td", { class: "links" }, newest),
-      h("td", { class: "end" }, act, said));
+      ...[cause.jobs, cause.waiting].map((count) => h("td", { class: "number" }, number(count))),
+      h("td", { class: "links" }, newest),
+      h("td", { class: "end" }, act("replayDead", cause.dead), act("cancelWaiting", cause.waiting), said));
   });
-  return table(t("failures"), [[t("cause"), ""], [t("jobs"), "number"], [t("newest"), ""], ["", ""]],
-    rows, t("noFailures"));
+  return table(t("failures"), [[t("cause"), ""], [t("jobs"), "number"], [t("delayed"), "number"],
+    [t("newest"), ""], ["", ""]], rows, t("noFailures"));
 }

@@ -74,7 +74,10 @@ export class Live {
     this.put("tiles", tiles(this.found, this.past));
     this.put("lanes", lanes(this.found, this.write && ((lane, paused) => this.pause(lane, paused))));
     this.put("workers", workers(this.found));
-    this.put("failures", failures(this.found, this.write && ((code, said) => this.replay(code, said))));
+    this.put("failures", failures(this.found, this.write && {
+      replayDead: (code, said) => this.act("/api/dead/replay", "replayed", code, said),
+      cancelWaiting: (code, said) => this.act("/api/retries/cancel", "cancelledWaiting", code, said),
+    }));
   }
 
   /** Only what has changed is replaced: a button that is pressed stays, and so does the focus. */
@@ -102,9 +105,10 @@ export class Live {
     await this.look();
   }
 
-  async replay(reason, said) {
+  /** All jobs of one cause; `told` is the text that says what became of them. */
+  async act(path, told, reason, said) {
     try {
-      said(t("replayed", await ask("/api/dead/replay", { method: "POST", json: { reason } })));
+      said(t(told, await ask(path, { method: "POST", json: { reason } })));
     } catch (error) {
       said(error.message);
     }

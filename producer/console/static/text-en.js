@@ -57,6 +57,7 @@ export const english = {
   worker_redis_away: "Redis away", worker_stuck: "stuck", worker_draining: "draining", worker_silent: "silent",
   noFailures: "None among the last thousand jobs.", cause: "Cause", jobs: "Jobs", newest: "Newest",
   replayDead: "Replay {count} dead", replayed: "{replayed} replayed, {refused} not",
+  cancelWaiting: "Cancel {count} waiting", cancelledWaiting: "{cancelled} cancelled, {refused} not",
   actOnJob: "A job by its id", open: "Open", unknownJob: "Nobody knows this job.",
   cancelled: "Cancelled.", notCancelled: "It has ended before: {was}.", stale: "as of {age} ago",
   lane_high: "high", lane_normal: "normal", lane_bulk: "bulk", share: "{count} %",

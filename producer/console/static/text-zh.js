@@ -56,6 +56,7 @@ export const chinese = {
   worker_redis_away: "Redis 不可用", worker_stuck: "卡住", worker_draining: "正在退出", worker_silent: "无消息",
   noFailures: "最近一千个任务中没有失败。", cause: "原因", jobs: "任务数", newest: "最近",
   replayDead: "重新运行 {count} 个死信", replayed: "{replayed} 个已重新运行，{refused} 个没有",
+  cancelWaiting: "取消 {count} 个待重试任务", cancelledWaiting: "{cancelled} 个已取消，{refused} 个没有",
   actOnJob: "按编号查找任务", open: "打开", unknownJob: "没有这个任务的记录。",
   cancelled: "已取消。", notCancelled: "此前已结束：{was}。", stale: "{age}前的数据",
   lane_high: "优先", lane_normal: "普通", lane_bulk: "批量", share: "{count} %",

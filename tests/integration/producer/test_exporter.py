@@ -54,7 +54,7 @@ def test_an_empty_queue_has_no_backlog(scrape: Scrapes) -> None:
     """No streams, no groups, no webhooks: zeros, and no ages."""
     told = scrape()
     assert (told["emostream_redis_up"], told["emostream_backlog"]) == (1, 0)
-    assert told["emostream_webhooks_waiting"] == 0
+    assert told["emostream_webhooks_waiting"] == told["emostream_webhooks_dead"] == 0
     assert told["emostream_workers{ready}"] == 0
     assert not [name for name in told if name.startswith("emostream_queue_oldest_seconds")]
 
@@ -118,11 +118,16 @@ def test_batches_that_complete_are_counted(
 
 def test_webhooks_are_counted_where_there_are_any(client: Any, keys: Keys, scrape: Scrapes) -> None:
     """What stands under their name and is none counts as none."""
-    client.xadd(keys.webhooks, {"job": "a"})
-    assert scrape()["emostream_webhooks_waiting"] == 1
-    client.delete(keys.webhooks)
-    client.set(keys.webhooks, "x")
-    assert scrape()["emostream_webhooks_waiting"] == 0
+    for entries, stream in enumerate((keys.webhooks, keys.dead_webhooks), 1):
+        for _ in range(entries):
+            client.xadd(stream, {"job": "a"})
+    told = scrape()
+    assert (told["emostream_webhooks_waiting"], told["emostream_webhooks_dead"]) == (1, 2)
+    for stream in (keys.webhooks, keys.dead_webhooks):
+        client.delete(stream)
+        client.set(stream, "x")
+    told = scrape()
+    assert (told["emostream_webhooks_waiting"], told["emostream_webhooks_dead"]) == (0, 0)
 
 
 def test_workers_are_told_of_by_their_own_words(client: Any, keys: Keys, scrape: Scrapes) -> None:

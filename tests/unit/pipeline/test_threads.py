@@ -225,63 +225,6 @@ def test_a_task_is_overdue_only_while_a_stage_works_on_it(bench: MakeBench) -> N
     assert not working.overdue(clock.now + 1e9)
 
 
-def test_a_device_that_hangs_is_noticed(bench: MakeBench) -> None:
-    """Clips on the device and no tape for a minute: stalled, until a tape comes back."""
-    clock = Clock()
-    running = bench(clock=clock)
-    clock.now += 1000
-    assert not running.pipeline.stalled()
-    running.network.free.clear()
-    running.submit("a")
-    until(lambda: running.network.tapes)
-    assert not running.pipeline.stalled()  # the idle time before does not count
-    clock.now += 61
-    assert running.pipeline.stalled()
-    assert running.pipeline.room() == 0  # jobs that it would take are better off elsewhere
-    running.network.free.set()
-    running.finish()
-    assert not running.pipeline.stalled()
-    assert running.pipeline.room() == 100
-
-
-def test_a_slow_device_has_more_time() -> None:
-    """Where a full tape takes 30 s, one is not given up after a minute; a long start is no tape."""
-    clock = Clock()
-
-    def warm() -> None:
-        clock.now += 600  # compiling and capturing
-
-    slow = Bench(clock=clock)
-    slow.network.warming = warm
-    slow.network.full_tape_seconds = 30.0
-    slow.pipeline.start()
-    slow.network.free.clear()
-    slow.submit("a")
-    until(lambda: slow.network.tapes)
-    clock.now += 119
-    assert not slow.pipeline.stalled()
-    clock.now += 2
-    assert slow.pipeline.stalled()
-    slow.network.free.set()
-    slow.finish()
-    slow.end()
-
-
-def test_tasks_that_wait_to_be_settled_do_not_look_like_a_hang(bench: MakeBench) -> None:
-    """While Redis is away for minutes, the device has nothing to do and is healthy."""
-    clock = Clock()
-    running = bench(clock=clock)
-    running.settled.free.clear()
-    running.submit("a")
-    running.submit("bad", error=InvalidJob("field 'key': missing"))
-    until(lambda: running.network.tapes)
-    until(lambda: not running.pipeline._infer.inferring)
-    clock.now += 1000
-    assert not running.pipeline.stalled()
-    running.settled.free.set()
-    running.finish()
-
-
 def test_the_times_of_a_task_are_told(bench: MakeBench) -> None:
     """Stage times come from the clock; every stage and tape is observed once."""
     clock, observed = Clock(), []

@@ -78,6 +78,7 @@ def test_it_only_shows_unless_it_may_write(console: Open) -> None:
         ("POST", "/api/jobs/a/correction"),
         ("POST", "/api/lanes/normal"),
         ("POST", "/api/dead/replay"),
+        ("POST", "/api/retries/cancel"),
     ]
     for method, path in routes:
         answer = page.request(method, path)

@@ -245,6 +245,29 @@ def test_the_live_view_tells_lanes_rates_and_causes(
     assert page.post("/api/lanes/none", json={"paused": True}).status_code == 400
 
 
+def test_what_waits_for_a_retry_is_cancelled_by_its_cause(
+    console: Open, client: Any, keys: Keys, streams: JobStreams
+) -> None:
+    """Those of that cause, and no others; beside what has failed of it."""
+    page = console()
+    for number in range(4):
+        send(page, str(number) * 32)
+    begun = streams.begin(streams.read_blocking(30, block_seconds=0.05))
+    for each, code in zip(
+        begun, ("storage_unavailable", "storage_unavailable", "internal"), strict=False
+    ):
+        streams.retry(each, delay_seconds=600, code=code, message="x")
+    streams.finish([(begun[3], DEAD)])
+    waiting = {cause["code"]: cause["waiting"] for cause in page.get("/api/live").json()["causes"]}
+    assert waiting == {"storage_unavailable": 2, "internal": 1}
+    answer = page.post("/api/retries/cancel", json={"reason": "storage_unavailable"})
+    assert answer.json() == {"cancelled": 2, "refused": 0}
+    assert client.zrange(keys.delayed, 0, -1) == [begun[2].job_id.encode()]
+    statuses = [client.hget(keys.result(each.job_id), "status") for each in begun]
+    assert statuses == [b"cancelled", b"cancelled", b"retrying", b"dead"]
+    assert page.post("/api/retries/cancel", json={}).status_code == 400
+
+
 def test_an_outage_of_redis_is_said(console: Open, redis_server: Any) -> None:
     """With a status that says: try again."""
     page = console()

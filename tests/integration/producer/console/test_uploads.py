@@ -98,7 +98,7 @@ def test_a_page_goes_on_where_it_was(console: Open, store: Path) -> None:
 
 def test_what_was_given_up_leaves_nothing(console: Open, store: Path) -> None:
     """By the page, or since nobody went on with it."""
-    page = console(console_abandoned_seconds=0.001)
+    page = console()
     for job in ("a" * 32, "b" * 32):
         begin(page, job)
         put(page, 0, WHOLE[:PART_BYTES], job)

@@ -28,15 +28,15 @@ def connect(url: str, secret_key: str = SECRET_KEY) -> ManagedStore:
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
-    """A moto server with a bucket."""
+    """A moto server with a bucket; all such servers of a process share what is in them."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     import urllib.request  # noqa: PLC0415 (here alone)
 
-    asked = urllib.request.Request(f"http://{host}:{port}/audio", method="PUT")
+    asked = urllib.request.Request(f"http://{host}:{port}/listed", method="PUT")
     urllib.request.urlopen(asked).close()
-    yield f"s3://{host}:{port}/audio"
+    yield f"s3://{host}:{port}/listed"
     server.stop()
 
 

@@ -25,6 +25,7 @@ from storage.queue.files import BatchFiles
 from storage.queue.lanes import Lanes
 from storage.queue.pauses import Pauses
 from storage.queue.recent import RecentEnds
+from storage.queue.retries import Retries
 from storage.queue.scripts import SHARED
 from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
@@ -271,6 +272,7 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     retried = begin_one(streams)
     streams.retry(retried, delay_seconds=60, code="internal", message="x")
     assert Lanes(client, keys=KEYS).look().delayed == 1
+    assert Retries(client, KEYS).causes() == {"internal": ["replayed"]}
     assert cancellations.cancel("replayed").verdict is Cancel.CANCELLED
     assert dict(submissions.wait(["replayed"], timeout_seconds=5))
     assert users["admin"].acl_log() == []
@@ -347,6 +349,7 @@ def test_control_can_send_webhooks(users: Users) -> None:
 
 def test_a_monitor_can_do_its_work(users: Users) -> None:
     """All that the exporter and `top` look at, with every kind of thing there."""
+    check_server(users[MONITOR], KEYS.prefix)
     worker = users.streams()
     for job in ("dies", "retried", "runs"):
         users[PRODUCER].xadd(KEYS.lane(Lane.NORMAL), {"key": "a.wav", "job": job, "batch": "b"})
@@ -354,11 +357,13 @@ def test_a_monitor_can_do_its_work(users: Users) -> None:
     worker.finish([(dies, DEAD)])
     worker.retry(retried, delay_seconds=60, code="internal", message="x")
     Words(users[WORKER], KEYS, "one", lease_seconds=30).tell({"state": "ready"})
-    users["admin"].xadd(KEYS.webhooks, {"job": "dies"})
+    for stream in (KEYS.webhooks, KEYS.dead_webhooks):
+        users["admin"].xadd(stream, {"job": "dies"})
     told = generate_latest(registry_of(users[MONITOR])).decode()
     assert "emostream_redis_up 1.0" in told
     assert "emostream_backlog 2.0" in told
     assert "emostream_webhooks_waiting 1.0" in told
+    assert "emostream_webhooks_dead 1.0" in told
     assert [end.failed for end in RecentEnds(users[MONITOR], KEYS).look()]
     assert users["admin"].acl_log() == []
 

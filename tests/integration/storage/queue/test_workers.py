@@ -144,6 +144,9 @@ def test_a_worker_that_missed_two_words_is_silent(client: Any, keys: Keys) -> No
     (worker,) = look(client, keys).workers
     assert worker.state == State.SILENT
     assert worker.silent_seconds >= 16
+    assert (
+        worker.sickness == f"it has said nothing for {worker.silent_seconds:.0f} s, and may be dead"
+    )
     assert (worker.clips_a_second, worker.gpu, worker.stage_shares) == (None, None, {})
     assert (worker.host, worker.in_flight) == ("host", 3)
     for lease in ("soon", "", "nan"):
