@@ -42,7 +42,7 @@ def _correct(backend: Backend, job: str, asked: Mapping[str, Any]) -> Response:
     labels = result.get("scores")
     if not isinstance(labels, dict) or right not in labels:
         raise InvalidJob(f"field 'label': {right[:40]!r} is none of the model's labels")
-    line = correction(job, result, asked, right, known_file(backend, batch, job))
+    line = correction(job, result, asked, right, known_file(backend, job, batch, result))
     stem = f"{job}.{line['at_ms']}-{secrets.token_hex(3)}"
     where = backend.settings.output_prefix
     keys = [f"{where}{FOLDER}{stem}.jsonl", f"{where}{TASKS_FOLDER}{stem}.json"]

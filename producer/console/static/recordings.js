@@ -44,7 +44,7 @@ export class Recordings {
   /** Show one job by its id, which may be of no batch. */
   async loadJob(job) {
     const { jobs: [found] } = await ask(`/api/jobs?ids=${encodeURIComponent(job)}`);
-    const item = this.insert({ ...found, name: job, state: "sent" });
+    const item = this.insert({ ...found, name: found.key?.split("/").at(-1) || job, state: "sent" });
     if (!found.status) this.changed(Object.assign(item, { status: "gone" }));
     this.cards.get(item).toggle(true);
   }
@@ -202,7 +202,7 @@ export class Recordings {
     const ended = this.items.filter(hasEnded);
     const done = ended.filter((item) => stateOf(item) === "done").length;
     const open = this.items.length - ended.length;
-    const counts = [t("batchCount", { total: number(this.items.length) }),
+    const counts = [t(this.items.length === 1 ? "batchOne" : "batchCount", { total: number(this.items.length) }),
       done ? t("done", { count: number(done) }) : "",
       ended.length > done ? t("failedCount", { count: number(ended.length - done) }) : "",
       open ? t("openCount", { count: number(open) }) : ""].filter(Boolean).join(" · ");
