@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from storage.wire.messages import Status, has_ended
 
 T = TypeVar("T")
-Scores = dict[str, float]
+Scores = dict[str, FiniteFloat]
 
 
 class UnreadableResult(ValueError):
@@ -114,7 +114,7 @@ class Result:
     @property
     def score(self) -> float | None:
         """Its probability."""
-        return self._as(float, "score")
+        return self._as(FiniteFloat, "score")
 
     @property
     def scores(self) -> Scores:
@@ -124,7 +124,7 @@ class Result:
     @property
     def duration_s(self) -> float | None:
         """Seconds of audio."""
-        return self._as(float, "duration_s")
+        return self._as(FiniteFloat, "duration_s")
 
     @property
     def warnings(self) -> tuple[str, ...]:

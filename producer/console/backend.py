@@ -1,13 +1,15 @@
 """What the console's routes work with, and how what goes wrong is answered."""
 
+import asyncio
 import json
 import os
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from pydantic_core import from_json
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from producer import show
@@ -23,6 +25,7 @@ from storage.redis.url import Kind, parse_redis_url
 from storage.wire.messages import Keys
 
 _MOST_BODY_BYTES = 3 * 1024**2  # of what is no part of a file: a list of 10,000 segments
+_BODY_SECONDS = 20.0
 _MOST_LIST_BYTES = 32 * 1024**2
 _LISTS = ("segments", "channels", "timeline")
 
@@ -69,7 +72,7 @@ class Backend:
             key = found.fields.get(f"{name}_key")
             if key and name not in opened:
                 with self.outputs.fetch(key, max_bytes=_MOST_LIST_BYTES) as blob:
-                    opened[name] = json.loads(os.pread(blob.fd, blob.size, 0))
+                    opened[name] = from_json(os.pread(blob.fd, blob.size, 0))
         return opened
 
 
@@ -90,18 +93,27 @@ def backend_of(request: Request) -> Backend:
 
 async def body_of(request: Request) -> dict[str, Any]:
     """The JSON object that was sent. Raises InvalidJob."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BODY_BYTES:
-            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     try:
-        told = json.loads(body)
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = await _body(request)
+    except (TimeoutError, ClientDisconnect) as error:
+        raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "the request did not come") from error
+    try:
+        told = from_json(body, allow_inf_nan=False)  # unlike `json` it bounds the depth
     except ValueError:
         told = None
     if not isinstance(told, dict):
         raise InvalidJob("the request is no JSON object")
     return told
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BODY_BYTES:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    return bytes(body)
 
 
 def text_in(told: dict[str, Any], name: str, *, most: int = 1024) -> str:

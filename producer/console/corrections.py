@@ -42,7 +42,7 @@ def _correct(backend: Backend, job: str, asked: Mapping[str, Any]) -> Response:
     labels = result.get("scores")
     if not isinstance(labels, dict) or right not in labels:
         raise InvalidJob(f"field 'label': {right[:40]!r} is none of the model's labels")
-    line = correction(job, result, asked, right, known_file(backend, batch, job))
+    line = correction(job, result, asked, right, known_file(backend, job, batch, result))
     stem = f"{job}.{line['at_ms']}-{secrets.token_hex(3)}"
     where = backend.settings.output_prefix
     keys = [f"{where}{FOLDER}{stem}.jsonl", f"{where}{TASKS_FOLDER}{stem}.json"]
@@ -85,6 +85,8 @@ def _part(result: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, A
     What is no segment of the result is a stretch of its timeline, or a whole channel.
     """
     start, end, number = (asked.get(name) for name in ("start_s", "end_s", "channel"))
+    if not isinstance(number, int | str | None):
+        raise InvalidJob("field 'channel': must be a number")
     if start is None:
         return result
     longest = result.get("duration_s")
@@ -93,19 +95,25 @@ def _part(result: Mapping[str, Any], asked: Mapping[str, Any]) -> Mapping[str, A
         0 <= start < end <= longest + _LATE_SECONDS
     ):
         raise InvalidJob(f"fields 'start_s' and 'end_s': no part of {longest:g} seconds")
-    channels = [one for one in result.get("channels") or [] if one.get("channel") == number]
-    segments = [*(result.get("segments") or [])]
-    segments += [one for channel in channels for one in channel.get("segments", [])]
+    channels = [one for one in _items(result, "channels") if one.get("channel") == number]
+    segments = _items(result, "segments")
+    segments += [one for channel in channels for one in _items(channel, "segments")]
     for one in segments:
         same = (one.get("start_s"), one.get("end_s")) == (start, end)
         if same and number in (None, one.get("channel", number)):
             return {"channel": number, **one}
     whole = channels[0] if channels else result
     told = {name: whole.get(name) for name in ("label", "score", "scores")}
-    heard = asked.get("heard")
-    if heard in (whole.get("scores") or {}) and heard != told["label"]:
+    heard, scores = text_in(dict(asked), "heard"), whole.get("scores")
+    if isinstance(scores, dict) and heard in scores and heard != told["label"]:
         told = {"label": heard}  # of a stretch; its score is not that of the whole
     return {**told, "start_s": start, "end_s": end, "channel": number}
+
+
+def _items(told: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """A list of a result's; anyone may have written something else there."""
+    found = told.get(name)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def task(line: Mapping[str, Any], store: str) -> dict[str, Any]:

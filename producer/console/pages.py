@@ -81,6 +81,8 @@ class Login:
         address = request.client.host if request.client else ""
         if self._sessions is None:
             return told({"ok": True})
+        # Before it is looked who has to wait: many could come at once, each with the first try.
+        password = text_in(await body_of(request), "password")
         if (wait := self._attempts.wait_seconds(address)) > 0:
             seconds = str(round(wait) + 1)
             answer = refused(
@@ -88,7 +90,7 @@ class Login:
             )
             answer.headers["retry-after"] = seconds
             return answer
-        if not self._sessions.matches(text_in(await body_of(request), "password")):
+        if not self._sessions.matches(password):
             self._attempts.failed(address)
             return refused(HTTPStatus.FORBIDDEN, "wrong_password", "that is not the password")
         answer = told({"ok": True})

@@ -76,7 +76,7 @@ def summary(job: str, fields: Mapping[str, str]) -> dict[str, Any]:
     """What the list of recordings shows of a job."""
     result = Result(job, fields)
     shown: dict[str, Any] = {"job": job, "status": fields.get("status", "")}
-    for name in ("label", "warning", "error_code", "error", "model"):
+    for name in ("key", "label", "warning", "error_code", "error", "model"):
         if name in fields:
             shown[name] = fields[name]
     try:
@@ -108,14 +108,13 @@ def cancel_batch(request: Request) -> Response:
 def retry(request: Request) -> Response:
     """Run a job again that ended without a result: a dead one by its letter."""
     backend, job = backend_of(request), request.path_params["job"]
-    status = (backend.client.status(job) or Result(job, {})).fields.get("status", "")
-    if status == Status.DEAD and (letter := backend.letters.find(job)) is not None:
+    fields = (backend.client.status(job) or Result(job, {})).fields
+    if fields.get("status") == Status.DEAD and (letter := backend.letters.find(job)) is not None:
         became = backend.letters.replay(letter.entry, drop_deadline=True)
         if became.verdict is Verdict.REPLAYED:
             return told({"job": job, "status": Status.QUEUED})
-    batch = request.query_params.get("batch", "")
-    known = backend.files.of(batch, job) if batch else None
-    if known is None or known.get("state") != "sent":
+    known = known_file(backend, job, request.query_params.get("batch", ""), fields)
+    if known.get("state") != "sent":
         raise HTTPException(
             HTTPStatus.CONFLICT,
             f"job {job}: was not sent from here, and has no dead letter; send it again",
@@ -124,6 +123,13 @@ def retry(request: Request) -> Response:
     return told({"job": job, "status": Status.QUEUED})
 
 
-def known_file(backend: Backend, batch: str, job: str) -> dict[str, Any]:
-    """What is noted of a job's file; empty where nothing is."""
-    return (backend.files.of(batch, job) if batch else None) or {}
+def known_file(backend: Backend, job: str, batch: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What is noted of a job's file; empty where nothing is.
+
+    It is noted under the batch that the page shows, or that of the job's hash: a page may show
+    the job alone.
+    """
+    for each in (batch, fields.get("batch")):
+        if each and (known := backend.files.of(str(each), job)):
+            return known
+    return {}

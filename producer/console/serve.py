@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from producer.client import Client
 from producer.console.app import application
+from producer.console.connections import Connection
 from producer.console.settings import ConsoleSettings
 from storage.terminal.text import tell
 
@@ -21,22 +23,29 @@ def serve(settings: ConsoleSettings, client: Client) -> None:
     """Serve until SIGINT or SIGTERM. Raises OSError where the address cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.create_server((settings.host, settings.port), family=family) as listening:
-        config = uvicorn.Config(
-            application(settings, client),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            ws="none",
-            limit_concurrency=_MOST_CONNECTIONS,
-            timeout_keep_alive=_IDLE_SECONDS,
-            timeout_graceful_shutdown=_LEAVE_SECONDS,
-        )
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         tell(f"console: http://{shown}:{port}/  (Ctrl-C ends it)")
         if not settings.console_write:
             tell("console: it only shows; --write lets the page upload, cancel, pause and replay")
-        _Server(config).run(sockets=[listening])
+        _Server(config_of(application(settings, client))).run(sockets=[listening])
+
+
+def config_of(
+    app: ASGIApp, *, most: int = _MOST_CONNECTIONS, idle_seconds: int = _IDLE_SECONDS
+) -> uvicorn.Config:
+    """How it is served: `most` connections, each so long silent at most."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        limit_concurrency=most,
+        timeout_keep_alive=idle_seconds,
+        timeout_graceful_shutdown=_LEAVE_SECONDS,
+    )
 
 
 class _Server(uvicorn.Server):

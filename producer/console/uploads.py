@@ -58,7 +58,7 @@ def _begin(backend: Backend, asked: dict[str, Any], began_ms: float) -> Response
     if not batch or not _JOB.fullmatch(job):
         raise InvalidJob("fields 'batch' and 'job': ids that the page has made")
     most = min(int(backend.settings.console_max_file_bytes), MOST_PARTS * PART_BYTES)
-    if not isinstance(size, int) or size < 1:
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise InvalidJob(f"{name}: is empty")
     if size > most:
         raise ObjectTooLarge(f"{name}: {size} bytes; EMO_CONSOLE_MAX_FILE_BYTES allows {most}")

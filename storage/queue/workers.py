@@ -26,7 +26,7 @@ _OF_BEFORE = {
 }
 
 Value = str | int | float
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound=Value)
 
 
 class State(StrEnum):
@@ -255,17 +255,19 @@ class _Told(dict[str, str]):
     def mapping(self, name: str, kind: Callable[[Any], _T]) -> dict[str, _T]:
         try:
             found = json.loads(self.text(name))
-            return {str(key): kind(value) for key, value in found.items()}
+            told = {str(key): _or_none(kind, value) for key, value in found.items()}
         except (ValueError, TypeError, AttributeError, RecursionError):
             return {}
+        return {key: value for key, value in told.items() if value is not None}
 
 
-def _or_none(kind: Callable[[str], _T], text: str) -> _T | None:
+def _or_none(kind: Callable[[Any], _T], text: Any) -> _T | None:
+    """The text, or the number where a float can hold it."""
     try:
         value = kind(text)
-    except ValueError:
+        return value if isinstance(value, str) or math.isfinite(value) else None
+    except (ValueError, OverflowError):
         return None
-    return value if isinstance(value, int) or math.isfinite(float(str(value))) else None
 
 
 def _text(value: bytes) -> str:

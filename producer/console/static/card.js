@@ -140,7 +140,7 @@ export class Card {
   /** The component of the worker's side: waveform, turns, and a summary by speaker. */
   async mount(place) {
     const { item } = this;
-    const url = (what) => (item.objects?.includes(what) ? `/objects/${item.job}/${what}` : null);
+    const url = (what) => (item.objects?.includes(what) ? `/objects/${encodeURIComponent(item.job)}/${what}` : null);
     try {
       const result = await ask(`/api/jobs/${encodeURIComponent(item.job)}`);
       if (!place.isConnected) return;

@@ -28,7 +28,7 @@ export class Recordings {
 
   /** What the batch holds already; its uploads that nobody ended wait for their files. */
   async load() {
-    const found = await ask(`/api/batches/${this.batch}`);
+    const found = await ask(`/api/batches/${encodeURIComponent(this.batch)}`);
     for (const file of found.files) {
       const state = file.state === "uploading" ? "interrupted" : file.state;
       const known = this.items.find((item) => item.job === file.job);
@@ -44,7 +44,7 @@ export class Recordings {
   /** Show one job by its id, which may be of no batch. */
   async loadJob(job) {
     const { jobs: [found] } = await ask(`/api/jobs?ids=${encodeURIComponent(job)}`);
-    const item = this.insert({ ...found, name: job, state: "sent" });
+    const item = this.insert({ ...found, name: found.key?.split("/").at(-1) || job, state: "sent" });
     if (!found.status) this.changed(Object.assign(item, { status: "gone" }));
     this.cards.get(item).toggle(true);
   }
@@ -94,7 +94,7 @@ export class Recordings {
 
   async cancel(item) {
     if (item.state !== "sent") return this.uploader.cancel(item);
-    await this.act(() => ask(`/api/jobs/${item.job}/cancel`, { method: "POST" }));
+    await this.act(() => ask(`/api/jobs/${encodeURIComponent(item.job)}/cancel`, { method: "POST" }));
     return this.look([item]);
   }
 
@@ -107,7 +107,7 @@ export class Recordings {
       this.uploader.add(item);
       return;
     }
-    const path = `/api/jobs/${item.job}/retry?batch=${this.batch}`;
+    const path = `/api/jobs/${encodeURIComponent(item.job)}/retry?batch=${encodeURIComponent(this.batch)}`;
     const said = await this.act(() => ask(path, { method: "POST" }));
     if (said) this.changed(Object.assign(item, { status: "queued", error: "", error_code: "" }));
   }
@@ -133,7 +133,7 @@ export class Recordings {
     for (const item of this.items.filter((one) => !hasEnded(one))) {
       if (item.state !== "sent") this.uploader.cancel(item);
     }
-    await this.act(() => ask(`/api/batches/${this.batch}/cancel`, { method: "POST" }));
+    await this.act(() => ask(`/api/batches/${encodeURIComponent(this.batch)}/cancel`, { method: "POST" }));
   }
 
   changed(item) {
@@ -177,7 +177,7 @@ export class Recordings {
   }
 
   async look(items) {
-    const { jobs } = await ask(`/api/jobs?ids=${items.map((item) => item.job).join(",")}`);
+    const { jobs } = await ask(`/api/jobs?ids=${items.map((item) => encodeURIComponent(item.job)).join(",")}`);
     const found = new Map(jobs.map((one) => [one.job, one]));
     for (const item of items) {
       const news = found.get(item.job);
@@ -202,11 +202,11 @@ export class Recordings {
     const ended = this.items.filter(hasEnded);
     const done = ended.filter((item) => stateOf(item) === "done").length;
     const open = this.items.length - ended.length;
-    const counts = [t("batchCount", { total: number(this.items.length) }),
+    const counts = [t(this.items.length === 1 ? "batchOne" : "batchCount", { total: number(this.items.length) }),
       done ? t("done", { count: number(done) }) : "",
       ended.length > done ? t("failedCount", { count: number(ended.length - done) }) : "",
       open ? t("openCount", { count: number(open) }) : ""].filter(Boolean).join(" · ");
-    const link = new URL(`?batch=${this.batch}`, location).href;
+    const link = new URL(`?batch=${encodeURIComponent(this.batch)}`, location).href;
     const copy = button("copyLink", async () => {
       await navigator.clipboard?.writeText(link).catch(() => {});
       copy.textContent = t("copied");

@@ -26,7 +26,7 @@ export const english = {
   tooLarge: "{name}: {size}, and {most} are allowed.", empty: "{name} is empty.",
   notAudio: "{name}: its name does not say that it is audio.",
   tooMany: "A batch takes {most} files: begin another.",
-  batchCount: "{total} recordings", done: "{count} done", failedCount: "{count} failed",
+  batchOne: "{total} recording", batchCount: "{total} recordings", done: "{count} done", failedCount: "{count} failed",
   openCount: "{count} to come", newBatch: "New batch", cancelAll: "Cancel the rest",
   copyLink: "Copy link", copy: "Copy", copied: "Copied", selected: "Selected: copy it by hand",
   othersCount: "{count} more jobs of this batch were sent by other programs; {failed} of them failed.",

@@ -26,7 +26,7 @@ export const chinese = {
   tooLarge: "{name}：{size}，上限为 {most}。", empty: "{name} 是空文件。",
   notAudio: "{name}：从文件名看不是音频。",
   tooMany: "一个批次最多 {most} 个文件，请新建批次。",
-  batchCount: "{total} 个录音", done: "{count} 个完成", failedCount: "{count} 个失败",
+  batchOne: "{total} 个录音", batchCount: "{total} 个录音", done: "{count} 个完成", failedCount: "{count} 个失败",
   openCount: "还有 {count} 个", newBatch: "新批次", cancelAll: "取消其余",
   copyLink: "复制链接", copy: "复制", copied: "已复制", selected: "已选中，请手动复制",
   othersCount: "此批次另有 {count} 个由其他程序发送的任务，其中 {failed} 个失败。",

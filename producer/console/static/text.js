@@ -35,7 +35,7 @@ export const stateName = (state) => t(`worker_${state}`) === `worker_${state}` ?
   : t(`worker_${state}`);
 
 /** What to do about an error code, or "". */
-export const advice = (code) => ADVICE[current][code] ?? "";
+export const advice = (code) => (Object.hasOwn(ADVICE[current], code) ? ADVICE[current][code] : "");
 
 /** Call it now, and whenever another language was chosen. */
 export function onLanguage(listener) {

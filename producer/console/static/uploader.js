@@ -40,7 +40,7 @@ export class Uploader {
   }
 
   path(item) {
-    return `/api/uploads/${this.batch}/${item.job}`;
+    return `/api/uploads/${encodeURIComponent(this.batch)}/${encodeURIComponent(item.job)}`;
   }
 
   tell(item, news) {

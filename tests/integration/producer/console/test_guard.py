@@ -1,15 +1,20 @@
 """Who may look and who may act."""
 
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import ValidationError
 
 from producer.console.sessions import Attempts, Sessions
 from producer.console.settings import ConsoleSettings
-from tests.integration.producer.console.conftest import Open
+from tests.integration.producer.console.conftest import OURS, Open
 
 PASSWORD = "a long enough one"
+TOGETHER = 20
 
 
 def test_nothing_may_come_from_another_host(console: Open) -> None:
@@ -167,3 +172,28 @@ def test_it_is_not_served_to_everybody_by_mistake(settings: dict[str, Any], says
     if says == "without a login":
         assert ConsoleSettings(_env_file=None, console_open=True, **settings).console_open
         assert ConsoleSettings(_env_file=None, console_password=PASSWORD, **settings).port
+
+
+def test_passwords_that_come_together_are_counted(console: Open) -> None:
+    """They are not judged before those that were there first."""
+    page = console(console_password=PASSWORD)
+
+    async def ask_together() -> Sequence[httpx.Response]:
+        begun, go = [], asyncio.Event()
+
+        async def slowly(number: int) -> AsyncIterator[bytes]:
+            yield b'{"password":'
+            begun.append(number)
+            if len(begun) == TOGETHER:
+                go.set()
+            await go.wait()
+            yield b'"no"}'
+
+        transport = httpx.ASGITransport(page.app)
+        url = str(page.base_url)
+        async with httpx.AsyncClient(transport=transport, base_url=url, headers=OURS) as many:
+            asked = [many.post("/api/login", content=slowly(each)) for each in range(TOGETHER)]
+            return await asyncio.gather(*asked)
+
+    answers = asyncio.run(ask_together())
+    assert Counter(answer.status_code for answer in answers) == {403: 5, 429: TOGETHER - 5}

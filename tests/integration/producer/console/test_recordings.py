@@ -70,6 +70,15 @@ def test_a_failure_can_be_tried_again(console: Open, streams: JobStreams) -> Non
     assert page.get(f"/api/batches/{BATCH}").json()["counts"]["done"] == 1
 
 
+def test_a_job_is_tried_again_from_any_page(console: Open, streams: JobStreams) -> None:
+    """Which may know nothing but its id, or show another batch: the job knows its own."""
+    page = console()
+    send(page)
+    for place in ("", "?batch=another"):
+        end(streams, FAILED)
+        assert page.post(f"/api/jobs/{JOB}/retry{place}").json().get("status") == "queued"
+
+
 def test_a_dead_job_is_replayed_by_its_letter(console: Open, streams: JobStreams) -> None:
     """Alone, or with all of its cause."""
     page = console()
@@ -156,14 +165,15 @@ def test_nothing_else_in_the_store_can_be_had(
         assert page.get(f"/objects/{path}").status_code == 404, path
 
 
+@pytest.mark.parametrize("batch", [BATCH, "another", ""])
 def test_a_wrong_label_is_kept_as_an_object(
-    console: Open, streams: JobStreams, store: Path
+    console: Open, streams: JobStreams, store: Path, batch: str
 ) -> None:
-    """A JSON line, and a task for Label Studio."""
+    """A JSON line, and a task for Label Studio; from whatever page."""
     page = console()
     send(page)
     end(streams, DONE)
-    told = {"label": "sad", "batch": BATCH, "note": "sighs"}
+    told = {"label": "sad", "batch": batch, "note": "sighs"}
     keys = page.post(f"/api/jobs/{JOB}/correction", json=told).json()["keys"]
     line, task = (json.loads((store / key).read_text()) for key in keys)
     assert keys[0].startswith("emostream/corrections/")

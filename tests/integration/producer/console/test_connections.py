@@ -1,0 +1,124 @@
+"""Clients that are slow, or silent on purpose: others are answered all the same."""
+
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from producer.console.serve import config_of
+
+MOST = 8
+IDLE_SECONDS = 1
+HEAD = b"POST / HTTP/1.1\r\nhost: a\r\n"
+
+
+async def whole(request: Request) -> Response:
+    """Answer when all has come."""
+    with suppress(ClientDisconnect):
+        await request.body()
+    return PlainTextResponse("yes")
+
+
+async def at_once(_: Request) -> Response:
+    """Answer without reading."""
+    return PlainTextResponse("no", 403)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """A server as the console has it, with few connections and little patience."""
+    routes = [
+        Route("/", whole, methods=["GET", "POST"]),
+        Route("/no", at_once, methods=["GET", "POST"]),
+    ]
+    server = uvicorn.Server(
+        config_of(Starlette(routes=routes), most=MOST, idle_seconds=IDLE_SECONDS)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        serving.start()
+        yield int(listening.getsockname()[1])
+        server.should_exit = True
+        serving.join()
+
+
+@contextmanager
+def connected(port: int, sent: bytes = b"") -> Iterator[socket.socket]:
+    """A client that has sent that."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(sent)
+        yield client
+
+
+def ask(port: int) -> int:
+    """The status of a request as browsers send it."""
+    asking = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        asking.request("GET", "/")
+        return asking.getresponse().status
+    finally:
+        asking.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HT",
+        HEAD,
+        HEAD + b"content-length: 1000\r\n\r\nhalf",
+        b"POST /no HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\nhalf",
+    ],
+    ids=["nothing", "a-line", "a-head", "a-body", "a-body-behind-its-answer"],
+)
+def test_a_crowd_that_asks_nothing_whole_gives_way(sent: bytes, port: int) -> None:
+    """However many there are, and whatever they began."""
+    with ExitStack() as crowd:
+        for _ in range(3 * MOST):
+            crowd.enter_context(connected(port, sent))
+        assert [ask(port) for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        HEAD,
+        b"POST /no HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET",
+    ],
+    ids=["from-the-start", "in-a-head", "in-a-body-behind-its-answer", "in-a-second-head"],
+)
+def test_who_drips_is_cut_off(sent: bytes, port: int) -> None:
+    """A byte now and then is no request."""
+    with connected(port, sent) as client:
+        began = time.monotonic()
+        client.settimeout(0.1)
+        while time.monotonic() < began + 10 * IDLE_SECONDS:
+            try:
+                client.sendall(b"x")
+                if not client.recv(4096):
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        assert time.monotonic() - began < 5 * IDLE_SECONDS
+
+
+def test_who_sends_slowly_but_asks_is_answered(port: int) -> None:
+    """A body may take longer than a head."""
+    with connected(port, HEAD + b"content-length: 4\r\n\r\n") as client:
+        for _ in range(4):
+            time.sleep(0.4 * IDLE_SECONDS)
+            client.sendall(b"x")
+        assert b" 200 " in client.recv(4096)
