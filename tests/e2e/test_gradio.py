@@ -13,7 +13,7 @@ from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys, Status
 from tests.support.stream_workers import new_streams
 
-PAGE = Path(__file__).resolve().parents[4] / "docs" / "console.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "console.md"
 HAPPY = Ending(Status.DONE, {"label": "happy", "score": "0.9", "scores": '{"happy":0.9}'})
 
 
