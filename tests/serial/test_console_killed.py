@@ -1,11 +1,16 @@
 """The console, Redis and a worker killed in the middle of an upload of ten files."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from storage.redis.embedded import EmbeddedRedis, free_port
 from tests.support.console import browser, console_process, large_wav
 from tests.support.polling import until
+from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
 from tests.support.worker_process import worker_process
 
 FILES = 10
@@ -21,19 +26,35 @@ def states(page: Any) -> list[str]:
     return found
 
 
-def test_nothing_is_lost(tmp_path: Path) -> None:
+@contextmanager
+def store_of(kind: str, files: Path) -> Iterator[dict[str, str]]:
+    """The settings of a store whose objects lie in that directory, as a directory and by S3."""
+    (files / "audio").mkdir(parents=True)
+    if kind == "directory":
+        yield {"EMO_STORE": (files / "audio").as_uri()}
+        return
+    with s3_server(files) as server:
+        yield {
+            "EMO_STORE": server.url("audio"),
+            "EMO_S3_ACCESS_KEY": ACCESS_KEY,
+            "EMO_S3_SECRET_KEY": SECRET_KEY,
+        }
+
+
+@pytest.mark.parametrize("kind", ["directory", "S3"])
+def test_nothing_is_lost(kind: str, tmp_path: Path) -> None:
     """The page goes on by itself, and a new one shows all ten of them as done."""
     store, whole = tmp_path / "store", large_wav(4)
-    store.mkdir()
     names = [tmp_path / f"{number}.wav" for number in range(FILES)]
     for name in names:
         name.write_bytes(whole)
     settings = {"EMO_CONSOLE_ADDRESS": f"127.0.0.1:{free_port()}"}
     redis = EmbeddedRedis(tmp_path / "redis")
-    with browser() as chromium, redis:
+    with browser() as chromium, redis, store_of(kind, store) as of_store:
+        settings |= of_store
         page = chromium.new_page()
         with (
-            worker_process(tmp_path, redis.url, store, EMO_LEASE_SECONDS="3"),
+            worker_process(tmp_path, redis.url, store, **of_store, EMO_LEASE_SECONDS="3"),
             console_process(tmp_path, redis.url, store, **settings) as console,
         ):
             url = console.url
@@ -59,7 +80,9 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
         redis.start()
         with (
             console_process(tmp_path, redis.url, store, "again", **settings),
-            worker_process(tmp_path, redis.url, store, "worker-again", EMO_LEASE_SECONDS="3"),
+            worker_process(
+                tmp_path, redis.url, store, "worker-again", **of_store, EMO_LEASE_SECONDS="3"
+            ),
         ):
             until(lambda: states(page) == ["done"] * FILES, WAIT_SECONDS)
             anew = chromium.new_page()
