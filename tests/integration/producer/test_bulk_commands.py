@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from producer.cli import app
-from producer.control.manifest import ManifestError, read
-from producer.export.formats import Format, format_of
+from producer.control.manifest import read
+from producer.export.formats import Format
 from storage.queue.bulks import BulkStatus
 from storage.redis.embedded import EmbeddedRedis
 from tests.support.control import Control, files
@@ -229,14 +229,6 @@ def test_bulks_by_commands(producer: Commands, control: Control, client: Any, st
     assert control.status("b") is BulkStatus.CANCELLED
     assert producer("bulk", "cancel", "b").exit_code == 0  # its jobs have not ended yet
     assert "is done; nothing was changed" in producer("bulk", "pause", made).stderr
-
-
-def test_a_long_line_is_no_manifest(tmp_path: Path) -> None:
-    """It is not read into memory."""
-    path = tmp_path / "list.jsonl"
-    path.write_bytes(b'{"key": "' + b"x" * 3_000_000)
-    with path.open("rb") as file, pytest.raises(ManifestError, match="line 1: is longer than"):
-        list(read(file, format_of(str(path)), ""))
 
 
 def test_an_open_quote_does_not_swallow_the_rest(tmp_path: Path) -> None:
