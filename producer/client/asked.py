@@ -60,8 +60,8 @@ def new_job(
 def _text(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
-    if name == "segments":
-        return json.dumps(list(value), ensure_ascii=False)
+    if name == "segments" and isinstance(value, Iterable):
+        return json.dumps(list(value), ensure_ascii=False, default=str)
     if isinstance(value, Iterable):
         return ",".join(map(str, value))
     return str(value)

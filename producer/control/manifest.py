@@ -6,7 +6,8 @@ Each is read from any place in it again, by a cursor that was given with a row.
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any, BinaryIO, cast
 
 from producer.export.formats import Format
@@ -23,6 +24,10 @@ _BOM = b"\xef\xbb\xbf"
 
 class ManifestError(Exception):
     """A manifest that cannot be read at all; the message says what to change."""
+
+
+class _LongLine(Exception):
+    """A line that is not read into memory; what comes next is the line behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,10 @@ def read(file: BinaryIO, written: Format, cursor: str) -> Iterator[Row]:
 
 
 class _Lines:
-    """The lines of a file as text, and where it is. What is no UTF-8 becomes surrogates."""
+    """The lines of a file as text, and where it is. What is no UTF-8 becomes surrogates.
+
+    Raises _LongLine, and then goes on behind it.
+    """
 
     def __init__(self, file: BinaryIO, offset: int = 0, line: int = 0) -> None:
         file.seek(offset)
@@ -78,7 +86,11 @@ class _Lines:
             raise StopIteration
         self.line += 1
         if len(read_line) > _LONGEST_LINE:
-            raise ManifestError(f"line {self.line}: is longer than {_LONGEST_LINE} bytes")
+            self.offset += len(read_line)
+            while read_line and not read_line.endswith(b"\n"):
+                read_line = self._file.readline(_LONGEST_LINE)
+                self.offset += len(read_line)
+            raise _LongLine(f"is longer than {_LONGEST_LINE} bytes")
         text = read_line.removeprefix(_BOM) if not self.offset else read_line
         self.offset += len(read_line)
         return text.decode("utf-8", "surrogateescape")
@@ -99,13 +111,16 @@ class _CsvRows:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         header = _Lines(file)
-        line = next(header, "")
-        for self._delimiter in ",;\t":
-            self.columns = next(csv.reader([line], delimiter=self._delimiter), [])
-            self.columns = [name.strip() for name in self.columns]
-            if "key" in self.columns:
-                break
-        else:
+        try:
+            line = next(header, "")
+            for self._delimiter in ",;\t":
+                self.columns = next(csv.reader([line], delimiter=self._delimiter), [])
+                self.columns = [name.strip() for name in self.columns]
+                if "key" in self.columns:
+                    break
+        except (_LongLine, csv.Error) as error:
+            raise ManifestError(f"the first line must name the columns: {error}") from error
+        if "key" not in self.columns:
             raise ManifestError("the first line must name the columns, one of them `key`")
         self._first = header.cursor
 
@@ -119,6 +134,9 @@ class _CsvRows:
                 cells = next(rows)
             except StopIteration:
                 return
+            except _LongLine as error:
+                yield Row(lines.cursor, name, fault=str(error))
+                continue
             except csv.Error as error:
                 yield Row(lines.cursor, name, fault=f"no CSV: {error}")
                 continue
@@ -134,7 +152,14 @@ class _CsvRows:
 
 def _json_rows(file: BinaryIO, cursor: str) -> Iterator[Row]:
     lines = _Lines(file, *_place(cursor or "0:0"))
-    for line in lines:
+    while True:
+        try:
+            line = next(lines)
+        except StopIteration:
+            return
+        except _LongLine as error:
+            yield Row(lines.cursor, f"line {lines.line}", fault=str(error))
+            continue
         if not line.strip():
             continue
         name = f"line {lines.line}"
@@ -162,11 +187,37 @@ def _parquet_rows(file: BinaryIO, cursor: str) -> Iterator[Row]:
         if number + rows <= before:
             number += rows
             continue
-        for batch in table.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=columns):
-            for fields in batch.to_pylist():
+        for batch in _batches(table, group, columns):
+            for fields in _told(batch):
                 number += 1
                 if number > before:
-                    yield Row(str(number), f"row {number}", fields)
+                    row = Row(str(number), f"row {number}")
+                    told = {"fault": fields} if isinstance(fields, str) else {"fields": fields}
+                    yield replace(row, **told)
+
+
+def _batches(table: Any, group: int, columns: list[str]) -> Iterator[Any]:
+    """Some rows of a group at a time. Raises ManifestError."""
+    arrow = cast(Any, import_module("pyarrow"))
+    try:
+        yield from table.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=columns)
+    except (arrow.ArrowException, OSError) as error:
+        raise ManifestError(f"cannot be read: {error}") from error
+
+
+def _told(batch: Any) -> Iterator[Mapping[str, Any] | str]:
+    """The fields of each row, or why they cannot be told: they may be no text, or no time."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except (ValueError, OverflowError):
+        pass  # of one of them
+    for number in range(batch.num_rows):
+        try:
+            (fields,) = batch.slice(number, 1).to_pylist()
+        except (ValueError, OverflowError) as error:
+            fields = f"cannot be read: {error}"
+        yield fields
 
 
 def _parquet(file: BinaryIO) -> Any:

@@ -22,6 +22,7 @@ from storage.queue.bulks import Bulk
 MOST_MANIFEST_BYTES = 1024**3
 _OPEN = 16  # sources that are kept open, each for its next page
 _COPIED_BYTES = 1024**2
+_NO_TEXT = (dict, bool, bytes)  # would be sent, and mean something else
 Stores = Callable[[str], ManagedStore]  # by `audio` or `output`
 
 
@@ -111,7 +112,7 @@ def job_of(row: Row, bulk: Bulk, *, max_job_bytes: int) -> Job:
     key = fields.get("key")
     if not isinstance(key, str) or not key:
         raise InvalidJob("field 'key': missing; it names the audio object")
-    if odd := [name for name, value in fields.items() if isinstance(value, dict | bool)]:
+    if odd := [name for name, value in fields.items() if isinstance(value, _NO_TEXT)]:
         raise InvalidJob(f"field {odd[0]!r}: must be text, a number or a list")
     told = {**bulk.job, **fields}
     try:

@@ -13,6 +13,7 @@ from producer.export.rows import COLUMNS, COUNTS, NUMBERS
 
 Rows = Iterable[dict[str, Any]]
 _GROUP_ROWS = 5000
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class CannotWrite(Exception):
@@ -41,6 +42,8 @@ def _csv(rows: Rows, path: Path) -> int:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_FORMULAS):
+        return f"'{value}"  # spreadsheets would compute it, and whoever sent a job chose it
     return _json(value) if isinstance(value, dict | list) else _plain(value)
 
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from producer.cli import app
-from producer.control.manifest import ManifestError, read
-from producer.export.formats import Format, format_of
+from producer.control.manifest import read
+from producer.export.formats import Format
 from storage.queue.bulks import BulkStatus
 from storage.redis.embedded import EmbeddedRedis
 from tests.support.control import Control, files
@@ -240,14 +240,6 @@ def test_what_a_bulk_is_of_is_told(producer: Commands, client: Any) -> None:
     assert producer("bulk", "submit", "--prefix", "", "--id", "all").exit_code == 0
     listed = producer("bulk", "list").stdout.splitlines()
     assert [line.split()[-1] for line in listed] == ["of", "(everything)", "lists/monday.csv"]
-
-
-def test_a_long_line_is_no_manifest(tmp_path: Path) -> None:
-    """It is not read into memory."""
-    path = tmp_path / "list.jsonl"
-    path.write_bytes(b'{"key": "' + b"x" * 3_000_000)
-    with path.open("rb") as file, pytest.raises(ManifestError, match="line 1: is longer than"):
-        list(read(file, format_of(str(path)), ""))
 
 
 def test_an_open_quote_does_not_swallow_the_rest(tmp_path: Path) -> None:

@@ -111,6 +111,10 @@ def test_a_receiver_may_ask_for_patience(receiver: Receiver) -> None:
         ("-5", None),
         ("", None),
         ("9" * 400, None),
+        (f"Mon, {'9' * 20} Jan 2020 00:00:00 GMT", None),
+        (f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT", None),
+        (f"Mon, 01 Jan 2020 {'9' * 20}:00:00 GMT", None),
+        (f"Mon, 01 Jan 2020 00:00:00 +{'9' * 20}", None),
     ):
         receiver.answer = status(503, Retry_After=text)
         attempt = local(receiver, now=lambda: at).send(webhook(receiver.url()))
