@@ -1,6 +1,8 @@
 """One page of a bulk: some of its rows become jobs, and how far it is by then is written down."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from threading import Event
 
@@ -63,8 +65,7 @@ class BulkPages:
         ):
             return
         source = self._sources.take(bulk)
-        rows = list(islice(source, most))
-        jobs, refused = self._jobs(rows, bulk)
+        rows, jobs, refused = self._jobs(islice(source, most), bulk)
         confirmed, full = self._submit([job for job in jobs.values()], bulk.lane, repeated)
         taken = next((number for number, job in jobs.items() if job.id not in confirmed), len(rows))
         done = rows[:taken]
@@ -96,11 +97,16 @@ class BulkPages:
         elif taken == len(rows):
             self._sources.keep(bulk.id, cursor, source)
 
-    def _jobs(self, rows: list[Row], bulk: Bulk) -> tuple[dict[int, Job], Refused]:
-        """The rows' jobs by their numbers, and what is wrong with others by their cursors."""
+    def _jobs(self, read: Iterator[Row], bulk: Bulk) -> tuple[list[Row], dict[int, Job], Refused]:
+        """The rows, their jobs by their numbers, and what is wrong with others by their cursors.
+
+        A job is bounded and a row is not, so what a row holds is let go before the next is read.
+        """
+        rows: list[Row] = []
         jobs: dict[int, Job] = {}
         refused: Refused = {}
-        for number, row in enumerate(rows):
+        for number, row in enumerate(read):
+            rows.append(replace(row, name="", fields=None if row.fields is None else {}))
             if row.fields is None:
                 fault = row.fault
             else:
@@ -112,7 +118,7 @@ class BulkPages:
             if fault:
                 shown = row.name.encode("utf-8", "backslashreplace").decode()
                 refused[row.cursor] = {"row": shown, "error": fault}
-        return jobs, refused
+        return rows, jobs, refused
 
     def _submit(self, jobs: list[Job], lane: Lane, repeated: bool) -> tuple[set[str], bool]:
         """The ids that are enqueued now, or were before; and whether there was no room for all."""
