@@ -17,7 +17,6 @@ import psutil
 
 from producer.client import Client, new_job
 from storage.queue.entries import Ending
-from storage.queue.files import BatchFiles
 from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
@@ -92,7 +91,7 @@ def watch_live(chromium: Any, console: ConsoleProcess, url: str, minutes: float)
     """Print the console's memory each minute while a thousand jobs go by."""
     listed, live = chromium.new_page(), chromium.new_page()
     with Client(url) as client:
-        files = BatchFiles(client.connection, Keys("emo"))
+        files = client.operator.files
         jobs = [new_job("a.wav", job=f"{number:032x}") for number in range(JOBS)]
         for submitted in client.batch(BATCH).submit_many(jobs):
             files.note(BATCH, submitted.job_id, {"name": submitted.job_id, "state": "sent"})

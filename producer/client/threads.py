@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
 
 from producer.client.asked import NAME, Asked, Contract, as_job, event_id
+from producer.client.operator import Operator
 from producer.results import Event, Result
 from storage.queue.batches import BatchState, Failure, check_batch
 from storage.queue.cancellation import Cancelled
 from storage.queue.steps import Driver
 from storage.queue.submission import Submitted
 from storage.queue.workers import MOST_WORKERS, Fleet
-from storage.redis.connection import Client as Connection
 from storage.redis.connection import check_server, connect
 from storage.settings import SharedSettings, load
 from storage.wire.messages import Job, Lane
@@ -93,9 +93,12 @@ class Client:
         self._driver.client.close()
 
     @property
-    def connection(self) -> Connection:
-        """For what operators alone do: lanes and dead letters."""
-        return self._driver.client
+    def operator(self) -> Operator:
+        """What operators do beside jobs: lanes, dead letters, bulks, webhooks."""
+        contract = self._contract
+        return Operator(
+            self._driver.client, prefix=contract.prefix, max_backlog=contract.max_backlog
+        )
 
     def __enter__(self) -> Self:
         return self

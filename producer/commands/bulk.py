@@ -39,7 +39,7 @@ from storage.terminal.options import (
 from storage.terminal.text import json_line, say, tell
 from storage.wire.callback import parse_callback
 from storage.wire.channels import MIX
-from storage.wire.messages import Keys, Lane, Want, parse_want, require_compatible
+from storage.wire.messages import Lane, Want, parse_want, require_compatible
 
 _MANIFESTS = "manifests/"
 bulk = typer.Typer(no_args_is_help=True, help="Bulks: very many jobs of one list, sent by control.")
@@ -94,7 +94,7 @@ def submit(
     except (InvalidJob, UnknownFormat) as error:
         fail(str(error), status=EXIT_SETTINGS)
     client = client_of(chosen)
-    bulks = _bulks(client, chosen)
+    bulks = client.operator.bulks
     try:
         if bulks.get(name) is not None or client.batch(name).state() is not None:
             fail(f"bulk {name}: there is a bulk or a batch of that id; choose another")
@@ -122,7 +122,7 @@ def list_bulks(*, as_json: AsJson = False) -> None:
     chosen = settings()
     client = client_of(chosen)
     try:
-        found = _bulks(client, chosen).all()[::-1]
+        found = client.operator.bulks.all()[::-1]
         rows = [{**_fields(each), **_counts(client, each.id)} for each in found]
     except RedisError as error:
         fail(str(error))
@@ -143,8 +143,8 @@ def show_bulk(
     chosen = settings()
     client = client_of(chosen)
     try:
-        found = _known(_bulks(client, chosen), name)
-        rows = [json.loads(row) for row in _bulks(client, chosen).refused(name, refused)[:refused]]
+        found = _known(client.operator.bulks, name)
+        rows = [json.loads(row) for row in client.operator.bulks.refused(name, refused)[:refused]]
         fields = {**_fields(found), **_counts(client, name)}
     except (RedisError, ValueError) as error:
         fail(str(error))
@@ -174,7 +174,7 @@ def cancel(name: Id) -> None:
     chosen = settings()
     client = client_of(chosen)
     try:
-        bulks = _bulks(client, chosen)
+        bulks = client.operator.bulks
         _known(bulks, name)
         still = [each for each in OPEN if each is not BulkStatus.CANCELLING]
         stopped = bulks.change(name, still, status=BulkStatus.CANCELLING)
@@ -186,10 +186,6 @@ def cancel(name: Id) -> None:
     tell(f"bulk {name}: is cancelled; {still_open or 0} job(s) have not ended, and will be")
 
 
-def _bulks(client: Client, chosen: SharedSettings) -> Bulks:
-    return Bulks(client.connection, Keys(chosen.prefix))
-
-
 def _known(bulks: Bulks, name: str) -> Bulk:
     found = bulks.get(name)
     if found is None:
@@ -199,7 +195,7 @@ def _known(bulks: Bulks, name: str) -> Bulk:
 
 def _change(name: str, expected: list[BulkStatus], became: str, **fields: Any) -> None:
     chosen = settings()
-    bulks = _bulks(client_of(chosen), chosen)
+    bulks = client_of(chosen).operator.bulks
     try:
         if not bulks.change(name, expected, **fields):
             fail(f"bulk {name}: is {_known(bulks, name).status}; nothing was changed")

@@ -26,7 +26,7 @@ from storage.queue.dead import DeadLetters, Found, Letter, Replayed, Selection, 
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError
 from storage.terminal.text import json_line, say, tell
-from storage.wire.messages import Keys, Status
+from storage.wire.messages import Status
 
 _PURGED_AT_ONCE = 500
 _REPLAYED_AT_ONCE = 200
@@ -84,9 +84,7 @@ def show_letter(
     chosen = settings()
     client = client_of(chosen)
     try:
-        letters = DeadLetters(
-            client.connection, keys=Keys(chosen.prefix), max_backlog=chosen.max_backlog
-        )
+        letters = client.operator.dead_letters
         letter = letters.find(name)
         if letter is None:
             fail(_no_letter(name))
@@ -197,10 +195,7 @@ def purge(
 
 
 def _letters() -> DeadLetters:
-    chosen = settings()
-    return DeadLetters(
-        client_of(chosen).connection, keys=Keys(chosen.prefix), max_backlog=chosen.max_backlog
-    )
+    return client_of(settings()).operator.dead_letters
 
 
 def _selection(

@@ -28,7 +28,6 @@ from storage.queue.batches import check_batch
 from storage.queue.history import History
 from storage.redis.connection import RedisError
 from storage.terminal.text import say, tell
-from storage.wire.messages import Keys
 
 _FOREVER_MS = 10**14
 _UPLOADED = re.compile(re.escape(UPLOAD_PREFIX) + r"[0-9a-f]{32}/[^/]+")
@@ -81,7 +80,7 @@ def export(
     except (UnknownFormat, InvalidJob) as error:
         fail(str(error), status=EXIT_SETTINGS)
     store = None if to_key is None else outputs_of(chosen)
-    history = History(client_of(chosen).connection, Keys(chosen.prefix))
+    history = client_of(chosen).operator.history
     try:
         _tell_what_is_gone(history, since or 0)
         rows = rows_of(history.ends(since or 0, until or _FOREVER_MS, batch))

@@ -13,7 +13,7 @@ from storage.queue.lanes import Lanes, Overview
 from storage.queue.pauses import Pauses
 from storage.redis.connection import RedisError
 from storage.terminal.text import say, tell
-from storage.wire.messages import Keys, Lane
+from storage.wire.messages import Lane
 
 _EVERY_SECONDS = 2.0
 
@@ -30,8 +30,7 @@ def show_all(
     """Show what is queued, in flight, delayed and dead in each lane, and who works on it."""
     if context.invoked_subcommand is not None:
         return
-    chosen = settings()
-    looks = _looks(Lanes(client_of(chosen).connection, keys=Keys(chosen.prefix)), again=watch)
+    looks = _looks(client_of(settings()).operator.lanes, again=watch)
     console = stdout()
     try:
         if watch and console.is_terminal and not as_json:
@@ -70,8 +69,7 @@ def resume(lane: Lane) -> None:
 
 
 def _pauses() -> Pauses:
-    chosen = settings()
-    return Pauses(client_of(chosen).connection, Keys(chosen.prefix))
+    return client_of(settings()).operator.pauses
 
 
 def _looks(state: Lanes, *, again: bool) -> Iterator[Overview]:

@@ -14,7 +14,6 @@ from producer.top.screen import away, screen
 from producer.top.tell import as_json as told_as_json
 from storage.redis.connection import RedisError, is_outage
 from storage.terminal.text import say, tell
-from storage.wire.messages import Keys
 
 
 def top(
@@ -26,8 +25,7 @@ def top(
     as_json: AsJson = False,
 ) -> None:
     """Show lanes, workers, rates and failures as they are now, until Ctrl-C."""
-    chosen = settings()
-    looking = Looking(client_of(chosen), Keys(chosen.prefix))
+    looking = Looking(client_of(settings()))
     console = stdout()
     try:
         if once:

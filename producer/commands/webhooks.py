@@ -22,7 +22,6 @@ from storage.queue.webhooks import DeadWebhook, WebhookLetters
 from storage.redis.connection import RedisError
 from storage.terminal.text import cell, json_line, say, tell
 from storage.wire.callback import parse_callback
-from storage.wire.messages import Keys
 
 _AT_ONCE = 200
 
@@ -96,8 +95,7 @@ def _act(what: str, names: list[str] | None, host: str | None, *, every: bool) -
 
 
 def _letters() -> WebhookLetters:
-    chosen = settings()
-    return WebhookLetters(client_of(chosen).connection, keys=Keys(chosen.prefix))
+    return client_of(settings()).operator.webhook_letters
 
 
 def _selected(

@@ -58,8 +58,8 @@ class Backend:
             outputs,
             transfers_of(audio),
             transfers_of(outputs),
-            BatchFiles(client.connection, keys),
-            DeadLetters(client.connection, keys=keys, max_backlog=settings.max_backlog),
+            client.operator.files,
+            client.operator.dead_letters,
         )
 
     def result(self, job: str) -> dict[str, Any] | None:

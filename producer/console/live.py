@@ -17,10 +17,8 @@ from producer.console.backend import Backend, backend_of, body_of, text_in, told
 from storage.errors import InvalidJob
 from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import Replayed, Selection, Verdict
-from storage.queue.lanes import Lanes, LaneState, Overview
-from storage.queue.pauses import Pauses
-from storage.queue.recent import End, RecentEnds
-from storage.queue.retries import Retries
+from storage.queue.lanes import LaneState, Overview
+from storage.queue.recent import End
 from storage.wire.messages import Lane
 
 EVERY_SECONDS = 1.0
@@ -36,10 +34,9 @@ class Live:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        connection = backend.client.connection
-        self._lanes = Lanes(connection, keys=backend.keys)
-        self._ends = RecentEnds(connection, backend.keys)
-        self._retries = Retries(connection, backend.keys)
+        operator = backend.client.operator
+        self._lanes, self._retries = operator.lanes, operator.retries
+        self._ends = operator.recent_ends()
         self._lock = threading.Lock()
         self._made: dict[str, Any] = {}
         self._made_at = float("-inf")
@@ -137,7 +134,7 @@ async def pause(request: Request) -> Response:
     backend, asked, name = backend_of(request), await body_of(request), request.path_params["lane"]
     if name not in list(Lane):
         raise InvalidJob(f"{name!r}: is no lane")
-    pauses = Pauses(backend.client.connection, backend.keys)
+    pauses = backend.client.operator.pauses
     act = pauses.pause if asked.get("paused") else pauses.resume
     return told({"changed": await run_in_threadpool(act, Lane(name))})
 
@@ -172,6 +169,6 @@ def _replay(backend: Backend, reason: str) -> dict[str, int]:
 
 def _cancel(backend: Backend, reason: str) -> dict[str, int]:
     """One that has begun its next attempt meanwhile is cancelled nevertheless."""
-    waiting = Retries(backend.client.connection, backend.keys).causes().get(reason, ())
+    waiting = backend.client.operator.retries.causes().get(reason, ())
     cancelled = sum(backend.client.cancel(job).verdict is Cancel.CANCELLED for job in waiting)
     return {"cancelled": cancelled, "refused": len(waiting) - cancelled}

@@ -18,7 +18,7 @@ from producer.control.settings import ControlSettings
 from storage.errors import AccessDenied
 from storage.objects.store import ManagedStore, open_store
 from storage.queue.bulks import Bulk, Bulks, BulkStatus
-from storage.wire.messages import Keys, Lane
+from storage.wire.messages import Lane
 
 SEND = "bulk.send_page"
 _RETRY_SECONDS = (0, 5)
@@ -29,7 +29,7 @@ _ON_ITS_WAY = (JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED)
 
 def bulks(context: Context) -> Part:
     """The part."""
-    found = Bulks(context.client.connection, Keys(context.settings.prefix))
+    found = context.client.operator.bulks
     sent = Event()
     stores = store_by_name(context.settings)
     pages = BulkPages(context.settings, context.client, found, stores, sent)

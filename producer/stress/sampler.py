@@ -11,9 +11,7 @@ import psutil
 
 from producer.client import Client
 from producer.stress.report import Sample
-from storage.queue.lanes import Lanes
 from storage.redis.connection import RedisError
-from storage.wire.messages import Keys
 
 _OWNER = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}")
 
@@ -21,14 +19,12 @@ _OWNER = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}")
 class Sampler:
     """Looks every so often, from `start` until `stop`. `faults` say what could not be seen."""
 
-    def __init__(
-        self, client: Client, prefix: str, *, every_seconds: float, workers: Iterable[str]
-    ) -> None:
+    def __init__(self, client: Client, *, every_seconds: float, workers: Iterable[str]) -> None:
         """`workers` are names from results: those of this machine are looked at too."""
         self.samples: list[Sample] = []
         self.faults: dict[str, str] = {}
         self._client = client
-        self._lanes = Lanes(client.connection, keys=Keys(prefix))
+        self._lanes = client.operator.lanes
         self._names = set(workers)
         self._every_seconds = every_seconds
         self._workers = [process for name in self._names if (process := _local_process(name))]

@@ -70,13 +70,12 @@ class Session:
         ends early.
         """
         began_at = datetime.now(UTC).isoformat(timespec="seconds")
-        before = read_offset(self._time)
+        before = read_offset(self._target.client.operator.time)
         start = time.monotonic() + _LEAD_SECONDS
         shots, feed = self._feed(asked, start)
         self._watcher.follow(shots, feed)
         sampler = Sampler(
             self._target.client,
-            self._target.contract.prefix,
             every_seconds=max(_LEAST_SAMPLE_SECONDS, asked.end_s / _SAMPLES),
             workers={each.result.fields.get("worker", "") for each in self._alone},
         )
@@ -91,7 +90,7 @@ class Session:
             raise
         finally:
             sampler.stop()
-        after = read_offset(self._time)
+        after = read_offset(self._target.client.operator.time)
         self._read_results(list(shots.values()))
         return summarize(
             Ran(
@@ -191,15 +190,11 @@ class Session:
             if shot.sent is not None and not shot.refused and shot.result is None:
                 shot.result = self._target.client.status(shot.job_id)
 
-    def _time(self) -> tuple[int, int]:
-        seconds, microseconds = self._target.client.connection.time()
-        return int(seconds), int(microseconds)
-
 
 def _now(client: Client) -> str:
     """An event's id that none of ours is before."""
-    seconds, _ = client.connection.time()
-    return str(1000 * (int(seconds) - 1))
+    seconds, _ = client.operator.time()
+    return str(1000 * (seconds - 1))
 
 
 @contextmanager

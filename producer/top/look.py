@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from producer.client import Client, Fleet, Worker
-from storage.queue.lanes import Lanes, Overview
-from storage.queue.recent import End, RecentEnds
-from storage.wire.messages import Keys
+from storage.queue.lanes import Overview
+from storage.queue.recent import End
 
 _EXAMPLES = 3
 # What workers under one prefix must agree on, for the same audio to give the same scores.
@@ -65,10 +64,10 @@ class Snapshot:
 class Looking:
     """Looks. Thread-safe as redis-py's client is."""
 
-    def __init__(self, client: Client, keys: Keys) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._lanes = Lanes(client.connection, keys=keys)
-        self._ends = RecentEnds(client.connection, keys)
+        self._lanes = client.operator.lanes
+        self._ends = client.operator.recent_ends()
 
     def look(self) -> Snapshot:
         """Everything, by four questions to Redis. Raises RedisError."""

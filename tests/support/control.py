@@ -11,9 +11,9 @@ from producer.control.bulks import SEND, Feeder, store_by_name
 from producer.control.jobs import ControlQueue, jobs_of
 from producer.control.settings import ControlSettings
 from producer.control.worker import ControlWorker
-from storage.queue.bulks import Bulk, Bulks, BulkStatus
+from storage.queue.bulks import Bulk, BulkStatus
 from storage.redis.connection import connect
-from storage.wire.messages import Keys, Lane
+from storage.wire.messages import Lane
 
 
 class Control:
@@ -26,7 +26,7 @@ class Control:
         self.functions: dict[str, Callable[..., Any]] = {}
         self._rq = connect(self.settings.rq_url, name="test-control")
         self.queue = ControlQueue(self.settings.prefix, self._rq, job_class=jobs_of(self.functions))
-        self.bulks = Bulks(self.client.connection, Keys(self.settings.prefix))
+        self.bulks = self.client.operator.bulks
         self.pages = BulkPages(
             self.settings, self.client, self.bulks, store_by_name(self.settings), Event()
         )

@@ -10,8 +10,6 @@ from producer.control.webhooks.destinations import Destinations, parse_hosts
 from producer.control.webhooks.dispatcher import Dispatcher, new_owner
 from producer.control.webhooks.message import parse_secrets
 from producer.control.webhooks.sender import Sender
-from storage.queue.webhooks import Webhooks, release
-from storage.wire.messages import Keys
 
 RELEASE = "webhooks.release"
 # Where it cannot be said now that a retry is due: an outage of the server of the lanes.
@@ -22,12 +20,12 @@ log: Any = structlog.get_logger()
 
 def webhooks(context: Context) -> Part:
     """The part. Without a secret nothing is sent: what would be, waits in its stream."""
-    settings, keys = context.settings, Keys(context.settings.prefix)
+    settings = context.settings
     secrets = parse_secrets(settings.webhook_secret.get_secret_value())
 
     def release_webhook(entry: str, attempt: int) -> None:
         """A job of rq: have that attempt made now, by whichever sender looks next."""
-        release(context.client.connection, keys, entry, attempt)
+        context.client.operator.release_webhook(entry, attempt)
 
     def retry_later(entry: str, attempt: int, seconds: float) -> None:
         context.queue.send(
@@ -44,7 +42,7 @@ def webhooks(context: Context) -> Part:
         judge = Destinations(parse_hosts(settings.webhook_hosts), allow_http=settings.webhook_http)
         sender = Sender(judge, secrets, timeout_seconds=settings.webhook_timeout_seconds)
         Dispatcher(
-            Webhooks(context.client.connection, keys=keys, owner=owner),
+            context.client.operator.webhooks(owner),
             owner=owner,
             send=sender.send,
             retry_later=retry_later,

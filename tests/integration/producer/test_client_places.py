@@ -60,7 +60,7 @@ def test_a_bulk_on_a_cluster_with_rq_elsewhere(cluster: Cluster, tmp_path: Path)
         control.submit("b", "a/")
         control.run()
         assert control.status("b") is BulkStatus.DONE
-        redis: Any = control.client.connection
+        redis: Any = connect(cluster.url, name="test")
         lane = redis.xrange("{emo}:jobs:bulk")
         assert [fields[b"key"].decode() for _, fields in lane] == [f"a/{name}" for name in names]
         control.close()
