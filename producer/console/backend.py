@@ -22,7 +22,6 @@ from storage.objects.transfers import Transfers, transfers_of
 from storage.queue.dead import DeadLetters
 from storage.queue.files import BatchFiles
 from storage.redis.url import Kind, parse_redis_url
-from storage.wire.messages import Keys
 
 _MOST_BODY_BYTES = 3 * 1024**2  # of what is no part of a file: a list of 10,000 segments
 _BODY_SECONDS = 20.0
@@ -36,7 +35,6 @@ class Backend:
 
     settings: ConsoleSettings
     client: Client
-    keys: Keys
     audio: ObjectStore
     outputs: ObjectStore
     uploads: Transfers
@@ -47,13 +45,11 @@ class Backend:
     @classmethod
     def of(cls, settings: ConsoleSettings, client: Client) -> "Backend":
         """With the stores opened."""
-        keys = Keys(settings.prefix)
         audio = _store(settings, settings.store)
         outputs = _store(settings, settings.output_store) if settings.output_store else audio
         return cls(
             settings,
             client,
-            keys,
             audio,
             outputs,
             transfers_of(audio),

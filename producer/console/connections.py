@@ -17,6 +17,7 @@ class Connection(H11Protocol):
     """
 
     _heard_at = 0.0
+    _most: int | None = None
     _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -24,10 +25,23 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._heard_at = self.loop.time()
         self._watch()
-        most = self.limit_concurrency or 0
-        # Some places are kept: what is cut off counts until it has noticed.
-        if most and len(self.connections) >= most - max(1, most // _KEPT):
+        if self._most and self._living() >= self._most - max(1, self._most // _KEPT):
             self._make_room()
+
+    @property
+    def limit_concurrency(self) -> int | None:
+        """For uvicorn, which answers 503 at so many: 0 where there are too many, else None.
+
+        It would count those that were cut off too, until they have noticed.
+        """
+        return 0 if self._most and self._living() > self._most else None
+
+    @limit_concurrency.setter
+    def limit_concurrency(self, most: int | None) -> None:
+        self._most = most
+
+    def _living(self) -> int:
+        return sum(not each.transport.is_closing() for each in cast(set[Any], self.connections))
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
