@@ -79,7 +79,7 @@ def send_large_files(page: Any, console: ConsoleProcess, place: Path) -> None:
     sent = page.locator(".card:is([data-state=queued], [data-state=done])")
     while sent.count() < FILES:
         most = max(most, memory_mb(console))
-        time.sleep(0.05)
+        time.sleep(0.05)  # memory is sampled, not waited for
     seconds = time.perf_counter() - began
     print(
         f"{FILES} files of {len(whole) / 1e6:.0f} MB: {seconds:.1f} s; console {before:.0f} MB "
@@ -105,7 +105,7 @@ def watch_live(chromium: Any, console: ConsoleProcess, url: str, minutes: float)
         while (passed := time.monotonic() - began) < 60 * minutes:
             held.append(memory_mb(console))
             print(f"{passed:5.0f} s: console {held[-1]:.1f} MB")
-            time.sleep(min(60.0, 60 * minutes))
+            time.sleep(min(60.0, 60 * minutes))  # a sample a minute
         counted = until(lambda: "1,000 done" in listed.locator("#toolbar p").inner_text() or 0, 120)
     worst = [page.evaluate("() => window.worst") for page in (listed, live)]
     print(f"all done: {bool(counted)}; console {held[0]:.1f} MB to {memory_mb(console):.1f} MB")

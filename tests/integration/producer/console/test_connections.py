@@ -119,6 +119,6 @@ def test_who_sends_slowly_but_asks_is_answered(port: int) -> None:
     """A body may take longer than a head."""
     with connected(port, HEAD + b"content-length: 4\r\n\r\n") as client:
         for _ in range(4):
-            time.sleep(0.4 * IDLE_SECONDS)
+            time.sleep(0.4 * IDLE_SECONDS)  # it is the slow client
             client.sendall(b"x")
         assert b" 200 " in client.recv(4096)
