@@ -92,6 +92,10 @@ class Receiver:
 
     def __exit__(self, *error: object) -> None:
         self._server.shutdown()
+        self.close()
+
+    def close(self) -> None:
+        """Give its port back: of one that was never entered."""
         self._server.server_close()
 
 

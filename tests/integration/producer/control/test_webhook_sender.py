@@ -200,12 +200,23 @@ def flipping(*addresses: str) -> tuple[Callable[..., Any], list[str]]:
     return resolve, asked
 
 
+def both_at_one_port(host: str, other: str) -> tuple[Receiver, Receiver]:
+    """Two that will listen on these addresses; a port free on one may be taken on the other."""
+    while True:
+        first = Receiver(host=host)
+        try:
+            return first, Receiver(host=other, port=first.port)
+        except OSError:
+            first.close()
+
+
 def test_a_name_that_changes_its_address_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The connection goes to the address that was judged, and nobody asks for the name again."""
     monkeypatch.setattr(destinations, "is_public", lambda address: address == "127.0.0.2")
-    with Receiver(host="127.0.0.2") as outside, Receiver(port=outside.port) as inside:
+    inside, outside = both_at_one_port("127.0.0.1", "127.0.0.2")
+    with inside, outside:
         monkeypatch.setattr(
             "storage.wire.callback._DEFAULT_PORTS", {"http": outside.port, "https": 443}
         )
