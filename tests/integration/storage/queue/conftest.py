@@ -14,7 +14,9 @@ from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
 from tests.support.acl import GUARDS, Users, password
+from tests.support.batches import Side
 from tests.support.redis_servers import binary
+from tests.support.stream_workers import Worker
 
 
 @pytest.fixture
@@ -64,3 +66,9 @@ def users(guarded: EmbeddedRedis) -> Iterator[Users]:
         users["admin"].script_flush()
         users["admin"].acl_log_reset()
         yield users
+
+
+@pytest.fixture
+def side(client: Any, keys: Keys, worker: Worker) -> Side:
+    """With two workers whose leases run out at once."""
+    return Side(client, keys, worker)
