@@ -1,6 +1,7 @@
 """Decode processes that the tests of decoding share."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -36,3 +37,9 @@ def decode(
         stage = Decode(processes, limits)
         return lambda data: stage(Fetched(Blob.from_bytes(data))).whole
     return lambda data: decode_isolated(Blob.from_bytes(data), limits)[0]
+
+
+@pytest.fixture(scope="package")
+def spooling(tmp_path_factory: pytest.TempPathFactory) -> AudioLimits:
+    """Under these, what is longer than a second goes to the spool."""
+    return replace(ample_limits(tmp_path_factory.mktemp("spool")), window_seconds=1)
