@@ -108,3 +108,8 @@ def files(directory: Path, count: int, *, width: int = 5) -> list[str]:
     for name in names:
         (directory / name).touch()
     return names
+
+
+def sent(client: Any, lane: str = "emo:jobs:bulk") -> list[str]:
+    """The keys in a lane, in their order."""
+    return [fields[b"key"].decode() for _, fields in client.xrange(lane)]

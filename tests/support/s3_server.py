@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
+from storage.objects.store import ObjectStore, open_store
+from tests.support.blobs import contents
+
 ACCESS_KEY = "emostream"
 SECRET_KEY = "a-secret-of-the-tests"
+GIGABYTE = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -124,3 +128,14 @@ def http_answer(status: str, body: bytes = b"", **headers: str) -> bytes:
     fields.update({name.replace("_", "-"): value for name, value in headers.items()})
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def connect(server: ScriptedServer, timeout_seconds: float = 10) -> ObjectStore:
+    """A store over the scripted server's bucket `bucket`."""
+    return open_store(server.url("bucket"), timeout_seconds=timeout_seconds)
+
+
+def fetch(store: ObjectStore) -> bytes:
+    """The bytes of the object `k`."""
+    with store.fetch("k", max_bytes=1000) as blob:
+        return contents(blob)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from storage.objects.blob import Blob
-from storage.wire.messages import Job
+from storage.wire.messages import Job, Want
 from tests.support.audio_files import wav
 from worker.audio.waveform import recording_of
 from worker.clip import Fetched, Recording, Views, Waveform
@@ -18,6 +18,7 @@ from worker.stages.normalize import Normalize
 from worker.tape import Segment
 
 Asked = tuple[Job, Recording]
+BOTH = frozenset({Want.PEAKS, Want.PREVIEW})  # of a job's renditions
 
 
 @dataclass(frozen=True, slots=True)

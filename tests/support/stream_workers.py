@@ -11,6 +11,8 @@ from tests.support.polling import until
 Worker = Callable[..., JobStreams]
 Side = TypeVar("Side", bound=JobStreams)
 DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9"})
+FAILED = Ending(Status.FAILED, {"error_code": "not_audio", "error": "no audio in it"})
+DEAD = Ending(Status.DEAD, {"error_code": "internal", "error": "x"}, dead_reason="internal")
 
 
 def new_streams(
@@ -51,3 +53,8 @@ def reclaim_one(streams: JobStreams) -> Delivery:
 def result(client: Any, job: str) -> dict[str, str]:
     """A result hash as text."""
     return {k.decode(): v.decode() for k, v in client.hgetall(f"emo:result:{job}").items()}
+
+
+def end(streams: JobStreams, ending: Ending = DONE, most: int = 1) -> None:
+    """End what is next."""
+    streams.finish([(begun, ending) for begun in streams.begin(streams.read(most))])

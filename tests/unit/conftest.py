@@ -1,6 +1,8 @@
-"""Pipelines for the unit tests, and silence."""
+"""Pipelines for the unit tests, silence, and an environment without our settings."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,3 +25,12 @@ def bench() -> Iterator[MakeBench]:
         yield make
         for each in made:
             each.end()
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of whoever runs the tests, and no .env of theirs."""
+    for name in os.environ:
+        if name.upper().startswith("EMO_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)

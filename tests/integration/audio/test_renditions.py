@@ -1,13 +1,8 @@
 """Peaks and previews of real files, by either way to decode them."""
 
-import gc
 import io
-import os
 import struct
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import av
@@ -15,51 +10,39 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from storage.errors import AudioTooLong, DecodeCrashed, NotAudio, SpoolUnavailable, StageTimeout
+from storage.errors import NotAudio
 from storage.objects.blob import Blob
 from storage.wire.messages import Want
 from storage.wire.parts import Parts
-from tests.support.audio_files import ample_limits, encode, mp3, silent_flac, tone, vorbis
-from tests.support.hostile_child import RENDER_MISDEEDS
-from tests.support.stages import float_wav
-from worker.audio import process
+from tests.support.audio_files import encode, mp3, tone, vorbis
+from tests.support.stages import BOTH, float_wav
 from worker.audio.channel import Channel
 from worker.audio.limits import AudioLimits
 from worker.audio.preview import FRAME_SAMPLES, preview_bytes
-from worker.audio.process import DecodeProcess
 from worker.audio.processes import DecodeProcesses
 from worker.audio.protocol import Message, Render
-from worker.audio.renditions import Decoded, Rendering
-from worker.audio.room import Spool
-from worker.clip import Fetched, Recording, Renditions, Waveform
+from worker.clip import Fetched, Recording, Renditions
 from worker.stages.decode import Decode
 from worker.stages.normalize import Normalize
 
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
-BOTH = frozenset({Want.PEAKS, Want.PREVIEW})
 DecodeFor = Callable[..., tuple[Recording, Renditions]]
 
 
 @pytest.fixture(scope="module")
-def limits(tmp_path_factory: pytest.TempPathFactory) -> AudioLimits:
-    """What is longer than a second goes to the spool."""
-    return replace(ample_limits(tmp_path_factory.mktemp("spool")), window_seconds=1)
-
-
-@pytest.fixture(scope="module")
-def processes(limits: AudioLimits) -> Iterator[DecodeProcesses]:
+def processes(spooling: AudioLimits) -> Iterator[DecodeProcesses]:
     """One decode process."""
-    pool = DecodeProcesses(1, limits)
+    pool = DecodeProcesses(1, spooling)
     yield pool
     pool.close()
 
 
 @pytest.fixture(params=["processes", "command line"])
 def decode(
-    request: pytest.FixtureRequest, processes: DecodeProcesses, limits: AudioLimits
+    request: pytest.FixtureRequest, processes: DecodeProcesses, spooling: AudioLimits
 ) -> DecodeFor:
     """Both ways to decode a file, and what is made of it."""
-    stage = Decode(processes, limits)
+    stage = Decode(processes, spooling)
     way = stage if request.param == "processes" else stage.isolated
 
     def decoded(data: bytes, channel: str = "mix") -> tuple[Recording, Renditions]:
@@ -202,7 +185,7 @@ def test_what_is_no_number_is_no_audio_as_ever(decode: DecodeFor) -> None:
 
 
 def test_who_wants_nothing_pays_nothing(
-    processes: DecodeProcesses, limits: AudioLimits, monkeypatch: pytest.MonkeyPatch
+    processes: DecodeProcesses, spooling: AudioLimits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process is asked for what is wanted alone; and the samples are the same."""
     sent: list[Message] = []
@@ -213,7 +196,7 @@ def test_who_wants_nothing_pays_nothing(
         send(self, message, *arguments)
 
     monkeypatch.setattr(Channel, "send", noted)
-    stage = Decode(processes, limits)
+    stage = Decode(processes, spooling)
     plain = stage(Fetched(Blob.from_bytes(mp3(2.5))))
     assert plain.renditions is None
     assert not [order for order in sent if isinstance(order, Render)]
@@ -225,138 +208,3 @@ def test_who_wants_nothing_pays_nothing(
         assert bool(made.peaks) is (wanted is Want.PEAKS)
         assert bool(made.preview) is (wanted is Want.PREVIEW)
         np.testing.assert_array_equal(recording.whole.floats(), plain.whole.floats())
-
-
-def test_a_preview_lies_in_the_spool_and_goes_with_its_samples(limits: AudioLimits) -> None:
-    """Its room is reserved, exactly what it takes, and comes back when nobody needs either."""
-    pool = DecodeProcesses(1, limits)
-    try:
-        made = Renditions(BOTH)
-        lanes: tuple[Waveform, ...] | None = pool.decode(
-            Blob.from_bytes(silent_flac(60)), renditions=made
-        )
-        assert pool.spool.used_bytes == 60 * 16_000 * 4 + len(made.preview)
-        assert made.held_bytes == len(made.peaks)
-        del lanes
-        gc.collect()
-        assert pool.spool.used_bytes, "the preview is not stored yet"
-        made.preview = b""
-        gc.collect()
-        assert pool.spool.used_bytes == 0
-        assert not list(limits.spool_dir.iterdir())
-    finally:
-        pool.close()
-
-
-def test_a_preview_counts_as_what_is_spooled(limits: AudioLimits) -> None:
-    """Where the samples fit and the preview does not, that is said before it is made."""
-    room = 30 * 16_000 * 4 + 5_000
-    pool = DecodeProcesses(1, replace(limits, spool_bytes=room))
-    try:
-        assert pool.decode(Blob.from_bytes(silent_flac(30)))
-        gc.collect()
-        with pytest.raises(AudioTooLong, match="EMO_SPOOL_BYTES"):
-            pool.decode(Blob.from_bytes(silent_flac(30)), renditions=Renditions(BOTH))
-        gc.collect()
-        assert pool.spool.used_bytes == 0
-    finally:
-        pool.close()
-
-
-def test_who_has_to_wait_for_room_gets_it_for_the_preview_too(limits: AudioLimits) -> None:
-    """Several at once, where the spool holds one and a half: nobody locks up, or goes without."""
-    one = 60 * 16_000 * 4
-    pool = DecodeProcesses(3, replace(limits, spool_bytes=round(1.7 * one)))
-
-    def make(_: int) -> tuple[int, int]:
-        made = Renditions(BOTH)
-        lanes = pool.decode(Blob.from_bytes(silent_flac(60)), renditions=made)
-        sizes = len(lanes[0].samples), len(made.preview)
-        del lanes
-        made.preview = b""
-        return sizes
-
-    try:
-        with ThreadPoolExecutor(3) as threads:
-            sizes = list(threads.map(make, range(6)))
-        assert sizes == [(60 * 16_000, preview_bytes(60 * 16_000, 1))] * 6
-        gc.collect()
-        assert pool.spool.used_bytes == 0
-    finally:
-        pool.close()
-
-
-@pytest.fixture
-def taken_over(
-    limits: AudioLimits, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., DecodeProcess]]:
-    """Starts a decode process that does as a file tells it."""
-    started: list[DecodeProcess] = []
-
-    def start(**changes: Any) -> DecodeProcess:
-        monkeypatch.setattr(process, "_PROGRAM", "tests.support.hostile_child")
-        started.append(DecodeProcess(replace(limits, **changes)))
-        started[-1].wait_until_ready()
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.kill()
-
-
-@pytest.mark.parametrize("misdeed", RENDER_MISDEEDS)
-def test_whatever_it_renders_costs_its_own_file_alone(
-    misdeed: str, taken_over: Callable[..., DecodeProcess], limits: AudioLimits
-) -> None:
-    """The process is killed, and nothing of what it sent stays."""
-    hostile = taken_over()
-    spool = Spool(limits.spool_dir, limits.spool_bytes)
-    before = len(os.listdir("/proc/self/fd"))
-    with Blob.from_bytes(misdeed.encode()) as blob, pytest.raises(DecodeCrashed):
-        hostile.decode(blob, spool, renditions=Renditions(BOTH))
-    assert not hostile.is_alive()
-    assert spool.used_bytes == 0
-    assert len(os.listdir("/proc/self/fd")) == before - 3
-
-
-def test_it_cannot_change_what_the_worker_reads(
-    taken_over: Callable[..., DecodeProcess], limits: AudioLimits
-) -> None:
-    """Samples in the spool are mapped by the worker: a process may read them and no more."""
-    hostile = taken_over()
-    spool = Spool(limits.spool_dir, limits.spool_bytes)
-    with (
-        Blob.from_bytes(b"write the samples") as blob,
-        pytest.raises(DecodeCrashed, match="EBADF EBADF"),
-    ):
-        hostile.decode(blob, spool, renditions=Renditions(BOTH))
-
-
-def test_what_takes_too_long_to_render_is_stopped(
-    taken_over: Callable[..., DecodeProcess], limits: AudioLimits
-) -> None:
-    """By the limit of decoding, which is one a file and one for each of them."""
-    hostile = taken_over(timeout_seconds=1)
-    spool = Spool(limits.spool_dir, limits.spool_bytes)
-    started = time.monotonic()
-    with (
-        Blob.from_bytes(b"take for ever") as blob,
-        pytest.raises(StageTimeout, match="EMO_DECODE_TIMEOUT_SECONDS"),
-    ):
-        hostile.decode(blob, spool, renditions=Renditions(BOTH))
-    assert 1 <= time.monotonic() - started < 10
-    assert not hostile.is_alive()
-
-
-def test_a_full_spool_is_named() -> None:
-    """Where the disk takes no more of a preview, the error says which setting to look at."""
-    full = os.open("/dev/full", os.O_RDWR)
-    try:
-        rendering = Rendering(Want.PREVIEW, Decoded(full, 16_000, 1, file=True))
-        with (
-            Blob.from_bytes(b"x" * 100) as made,
-            pytest.raises(SpoolUnavailable, match="SPOOL_DIR"),
-        ):
-            rendering.take(made.fd, 100)
-    finally:
-        os.close(full)

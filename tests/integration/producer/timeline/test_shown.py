@@ -1,86 +1,12 @@
-"""The timeline in a real browser: seen, heard, by mouse, keyboard and screen reader."""
+"""The timeline in a real browser: seen, read, and by a screen reader."""
 
-import json
 import re
-from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.support.chromium import chromium
-from tests.support.timeline_site import STATIC, Said, cases, conversation, made, served
-
-CALL = conversation(96)
-SECONDS = 96.0
-NAMES = ("Amelie (agent)", "customer")
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    """The address of a page with every case; the hour is only told of, not heard."""
-    files = made(["call", "speakers", "timeline", "whole", "bare", "apart", "nobody", "hostile"])
-    hour, _ = cases()["hour"]
-    files["/hour.json"] = json.dumps(hour).encode()
-    with served(files) as (address, _):
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One for all tests here."""
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def show(site: str, browser: Browser) -> Iterator[Open]:
-    """Opens a case; afterwards nothing may have gone wrong, or been asked of another host."""
-    opened: list[Page] = []
-    wrong: list[str] = []
-
-    def opens(case: str = "call", *, width: int = 1_180, **query: str) -> Page:
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        opened.append(page)
-        page.on("pageerror", lambda error: wrong.append(f"{error}"))
-        page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
-        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-        page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
-        asked = "&".join(f"{name}={value}" for name, value in {"case": case, **query}.items())
-        page.goto(f"{site}/?{asked}")
-        page.wait_for_function("window.timeline")
-        return page
-
-    hosts: set[str] = set()
-    yield opens
-    for page in opened:
-        page.close()
-    assert wrong == []
-    assert hosts <= {urlsplit(site).netloc}
-
-
-def position(page: Page) -> float:
-    """Where it is, in seconds."""
-    return float(page.evaluate("timeline.position"))
-
-
-def box_of(locator: Locator) -> dict[str, float]:
-    """Where it is on the page, in pixels."""
-    box = locator.bounding_box()
-    assert box is not None
-    return {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}
-
-
-def stage(page: Page) -> Locator:
-    """The lanes, which a screen reader knows as a slider."""
-    return page.get_by_role("slider", name="Position in the recording")
-
-
-def ready(page: Page) -> None:
-    """Wait until it knows what there is to be played, and has drawn what there is to be seen."""
-    page.wait_for_function("timeline.audio.readyState >= 1 && timeline.stage.peaks")
-    page.wait_for_function("!timeline.stage.frame")
+from tests.support.timeline_page import CALL, NAMES, SECONDS, Open, box_of, position, ready, stage
+from tests.support.timeline_site import STATIC, Said
 
 
 def pixel(page: Page, x: float, y: float) -> list[int]:
@@ -98,89 +24,6 @@ def colours(theme: str) -> dict[str, list[int]]:
     light, dark = (STATIC / "timeline.css").read_text().split('[data-theme="dark"]')[:2]
     listed = re.findall(r"--et-(\w+): #(\w{6});", light if theme == "light" else dark)
     return {name: [int(value[at : at + 2], 16) for at in (0, 2, 4)] for name, value in listed}
-
-
-def test_a_click_plays_from_there(show: Open) -> None:
-    """Anywhere in the lanes; the playhead and the list show where it is, and it can be paused."""
-    page = show()
-    ready(page)
-    box = box_of(stage(page))
-    page.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + 60)
-    page.wait_for_function("timeline.playing && timeline.position > 38.5")
-    assert 38.4 <= position(page) < 42
-    page.get_by_role("button", name="Pause").click()
-    page.wait_for_function("!timeline.playing")
-    head = box_of(page.locator(".et-head"))
-    assert head["x"] - box["x"] == pytest.approx(box["width"] * position(page) / SECONDS, abs=3)
-    now = [one for one in CALL if one.start_s <= position(page) < one.end_s]
-    assert page.locator("tr[aria-current]").count() == len(now)
-
-
-def test_the_browser_knows_how_long_it_is_and_goes_to_the_moment(show: Open) -> None:
-    """The preview is as long as the audio within a frame, and only what is needed is fetched."""
-    page = show()
-    ready(page)
-    assert page.evaluate("timeline.audio.duration") == pytest.approx(SECONDS, abs=576 / 16_000)
-    for seconds in (71.0, 3.25, 95.5):
-        page.evaluate("seconds => timeline.seek(seconds, {play: false})", seconds)
-        page.wait_for_function("!timeline.audio.seeking && timeline.audio.readyState >= 2")
-        assert page.evaluate("timeline.audio.currentTime") == pytest.approx(seconds, abs=0.001)
-
-
-def test_the_browser_hears_each_turn_where_it_is(show: Open) -> None:
-    """Decoded by the browser, the preview is to the sample as long as the audio, and in time."""
-    page = show()
-    length, starts = page.evaluate(
-        "async () => { const context = new OfflineAudioContext(1, 1, 16000);"
-        " const data = await (await fetch(timeline.options.audioUrl)).arrayBuffer();"
-        " const audio = await context.decodeAudioData(data); const starts = [];"
-        " for (let side = 0; side < audio.numberOfChannels; side += 1) {"
-        "   const samples = audio.getChannelData(side);"
-        "   starts.push(samples.findIndex((value) => Math.abs(value) > 0.05) / 16000); }"
-        " return [audio.length, starts]; }"
-    )
-    assert length == SECONDS * 16_000
-    first = [next(one for one in CALL if one.channel == side) for side in range(2)]
-    assert starts == [pytest.approx(one.start_s, abs=0.15) for one in first]
-
-
-def test_by_keyboard(show: Open) -> None:
-    """Seconds, turns, both ends, zoom and play; and the reader is told where that is."""
-    page = show()
-    ready(page)
-    stage(page).focus()
-    for key, seconds in (
-        ("ArrowRight", 1.0),
-        ("Shift+ArrowRight", 11.0),
-        ("ArrowLeft", 10.0),
-        ("Home", 0.0),
-        ("ArrowLeft", 0.0),
-        ("ArrowDown", CALL[0].start_s),
-        ("ArrowDown", CALL[1].start_s),
-        ("ArrowDown", CALL[2].start_s),
-        ("ArrowUp", CALL[1].start_s),
-        ("End", SECONDS),
-    ):
-        page.keyboard.press(key)
-        assert position(page) == pytest.approx(seconds, abs=0.01), key
-    page.keyboard.press("Home")
-    page.keyboard.press("ArrowDown")
-    name, label = NAMES[CALL[0].channel], CALL[0].label
-    told = stage(page).get_attribute("aria-valuetext")
-    assert told == f"0:00.4 of 1:36.0, {name}: {label}"
-    page.keyboard.press("Space")
-    page.wait_for_function("timeline.playing")
-    page.keyboard.press("Space")
-    page.wait_for_function("!timeline.playing")
-    width = page.evaluate("timeline.stage.spacer.offsetWidth")
-    page.keyboard.press("+")
-    page.keyboard.press("+")
-    wider = page.evaluate("timeline.stage.spacer.offsetWidth")
-    assert wider == pytest.approx(2.56 * width, rel=0.01)
-    expect(page.locator(".et-overview")).to_be_visible()
-    page.keyboard.press("0")
-    assert page.evaluate("timeline.stage.spacer.offsetWidth") == width
-    expect(page.locator(".et-overview")).to_be_hidden()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -353,29 +196,3 @@ def test_on_a_phone(show: Open, case: str) -> None:
     table = page.locator(".et-table")
     if case == "call":
         assert table.evaluate("one => one.scrollWidth <= one.clientWidth")
-
-
-def test_a_file_that_is_gone_is_said(show: Open, site: str) -> None:
-    """Peaks and preview may have been deleted: the rest is shown, and what is missing is told."""
-    page = show("bare")
-    gone = {"peaksUrl": f"{site}/gone.dat", "audioUrl": f"{site}/page.html"}
-    page.route("**/gone.dat", lambda route: route.fulfill(status=200, body="no peaks"))
-    page.route("**/page.html", lambda route: route.fulfill(status=200, body="<html>"))
-    page.evaluate("options => timeline.update(options)", gone)
-    status = page.get_by_role("status")
-    expect(status).to_contain_text("not audiowaveform data")
-    expect(status).to_contain_text("The preview cannot be played")
-    expect(page.locator("tbody tr")).to_have_count(len(CALL))
-
-
-def test_what_is_destroyed_is_gone_and_silent(show: Open) -> None:
-    """Mounting again replaces what was there; destroying leaves nothing, and no sound."""
-    page = show()
-    ready(page)
-    page.evaluate("window.sound = timeline.audio; timeline.seek(5)")
-    page.wait_for_function("!sound.paused")
-    page.evaluate("EmoTimeline.mount(timeline.host, timeline.options)")
-    assert page.evaluate("sound.paused")
-    assert page.locator(".emo-timeline").count() == 1
-    page.evaluate("EmoTimeline.mount(timeline.host, timeline.options).destroy()")
-    assert page.locator(".emo-timeline").count() == 0

@@ -1,0 +1,35 @@
+"""A page with a timeline, as a browser has it."""
+
+from collections.abc import Callable
+
+from playwright.sync_api import Locator, Page
+
+from tests.support.timeline_site import conversation
+
+CALL = conversation(96)
+SECONDS = 96.0
+NAMES = ("Amelie (agent)", "customer")
+Open = Callable[..., Page]
+
+
+def position(page: Page) -> float:
+    """Where it is, in seconds."""
+    return float(page.evaluate("timeline.position"))
+
+
+def box_of(locator: Locator) -> dict[str, float]:
+    """Where it is on the page, in pixels."""
+    box = locator.bounding_box()
+    assert box is not None
+    return {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}
+
+
+def stage(page: Page) -> Locator:
+    """The lanes, which a screen reader knows as a slider."""
+    return page.get_by_role("slider", name="Position in the recording")
+
+
+def ready(page: Page) -> None:
+    """Wait until it knows what there is to be played, and has drawn what there is to be seen."""
+    page.wait_for_function("timeline.audio.readyState >= 1 && timeline.stage.peaks")
+    page.wait_for_function("!timeline.stage.frame")
