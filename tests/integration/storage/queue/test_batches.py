@@ -80,6 +80,12 @@ class Side:
         listed = self._driver.run(self._batching.failures(batch, 2000))
         return [f"{each.job_id} {each.status} {each.error_code}" for each in listed]
 
+    def unfinished(self) -> tuple[int, int, int]:
+        """How many batches are open, how many sealed, and the jobs of them that have not ended."""
+        found = self._driver.run(self._batching.unfinished())
+        assert found.unread == 0
+        return found.open, found.sealed, found.jobs
+
     def events(self) -> list[tuple[str, str]]:
         """Batch and run of each `complete`."""
         return [
@@ -250,7 +256,8 @@ def test_what_expired_is_counted_no_more(side: Side, client: Any) -> None:
     begun = begin_one(side.one)
     client.delete("emo:batch:b")
     side.one.finish([(begun, FAILED)])
-    assert not client.keys("emo:batch*")
+    assert client.keys("emo:batch*") == [side.keys.open_batches.encode()]
+    assert side.unfinished() == (0, 0, 0)
     client.delete("emo:result:x")
     side.xadd("x")
     side.end()
