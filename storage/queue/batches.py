@@ -135,12 +135,12 @@ class Batching:
         words = ("ZREVRANGEBYSCORE", index, *reversed(living), "LIMIT", 0, most)
         ids = [batch.decode() for batch in (yield Command(words))]
         count = len(ids) if len(ids) < most else int((yield Command(("ZCOUNT", index, *living))))
-        found = [0, 0, 0]
+        opened = sealed = jobs = 0
         for first in range(0, len(ids), _AT_ONCE):
             args = [self._keys.prefix, *ids[first : first + _AT_ONCE]]
             counts = yield Call("unfinished", [index], args)
-            found = [one + other for one, other in zip(found, counts, strict=True)]
-        return Unfinished(*found, count - len(ids))
+            opened, sealed, jobs = opened + counts[0], sealed + counts[1], jobs + counts[2]
+        return Unfinished(opened, sealed, jobs, count - len(ids))
 
     def ended(self, after: str | None) -> Steps[tuple[str, list[BatchState]]]:
         """Those that became complete after that event, the first thousand, and the last event.
