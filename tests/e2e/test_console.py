@@ -212,7 +212,7 @@ def test_the_live_view_cancels_what_waits_by_its_cause(page: Open, redis: Embedd
 
 
 def test_the_page_speaks_chinese(page: Open, place: Path) -> None:
-    """Where the browser does, and at the push of a button; of a failure the heading and advice do."""
+    """Where the browser does, and at the push of a button; a failure has its heading in it."""
     opened = page(locale="zh-CN")
     assert opened.locator("h1").inner_text() == "把录音拖到这里"
     assert opened.locator("html").get_attribute("lang") == "zh-Hans"
