@@ -42,7 +42,10 @@ HUB_SECONDS = 3.0
 LIMIT_SECONDS = 240.0
 
 # The demo is its own world: what else is set is for real servers and jobs.
-_HEEDED = ("EMO_MODEL", "EMO_MODEL_REVISION", "EMO_DEVICE", "EMO_DTYPE")
+_HEEDED = (
+    *("EMO_MODEL", "EMO_MODEL_REVISION", "EMO_DEVICE", "EMO_DTYPE"),
+    "EMO_METRICS_ADDRESS",  # none by default: another worker may have the port
+)
 _PREFIX = "emo"
 _HUB_UNREACHABLE = 4  # the exit status of `python -m worker model`
 _STOP_SECONDS = 40.0
@@ -174,12 +177,12 @@ def _start_worker(url: str, model: str, *, keep: bool) -> subprocess.Popen[bytes
             [sys.executable, "-m", "worker", "run"],
             cwd=STATE,  # where there is no .env
             env={
+                "EMO_METRICS_ADDRESS": "",
                 **_environment(),
                 "EMO_REDIS_URL": url,
                 "EMO_STORE": _store().as_uri(),
                 "EMO_OUTPUT_STORE": STATE.as_uri(),
                 "EMO_MODEL": model,
-                "EMO_METRICS_ADDRESS": "",
             },
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -27,6 +27,7 @@ from worker.engine.engine import Engine
 from worker.fitness.breaker import Breaker
 from worker.fitness.guard import Guard
 from worker.fitness.self_test import SelfTest
+from worker.pipeline.awake import AwakeClock
 from worker.pipeline.progress import Progress
 from worker.settings import WorkerSettings
 from worker.stores import open_stores, open_streams
@@ -87,7 +88,8 @@ class Worker:
         test = SelfTest(check_spool=spool.check, stores=stores.probes)
         self._breaker = Breaker(test, metrics=self.metrics)
         guard = Guard(self._breaker)
-        progress = Progress()
+        self._awake = AwakeClock()
+        progress = Progress(self._awake)
         results = Results(
             guard.unless_open(progress.moving(stores.outputs.put)),
             output_prefix=settings.output_prefix,
@@ -155,6 +157,7 @@ class Worker:
         """
         pipeline = self._assembly.pipeline
         health = self._health_server()
+        self._awake.start()
         self._telling.start()
         pipeline.start()
         self._heartbeat.start()
@@ -181,6 +184,7 @@ class Worker:
         # Last: until here, what is being finished must not be taken over by another worker.
         self._heartbeat.stop(_PULSE_STOP_SECONDS)
         self._trimmer.stop()
+        self._awake.stop()
         self._breaker.stop()
         self._telling.stop(_PULSE_STOP_SECONDS)
         self._leaving.leave()

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -13,10 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from producer.client.causes import cancel_waiting, replay_dead
 from producer.console.backend import Backend, backend_of, body_of, text_in, told
 from storage.errors import InvalidJob
-from storage.queue.cancellation import Verdict as Cancel
-from storage.queue.dead import Replayed, Selection, Verdict
 from storage.queue.lanes import LaneState, Overview
 from storage.queue.recent import End
 from storage.wire.messages import Lane
@@ -26,7 +24,6 @@ RATE_SECONDS = 60.0
 _MOST_CONSUMERS = 200
 _MOST_WORKERS = 100
 _EXAMPLES = 5
-_REPLAYED_AT_ONCE, _MOST_REPLAYED = 100, 1000
 
 
 class Live:
@@ -141,12 +138,16 @@ async def pause(request: Request) -> Response:
 
 async def replay(request: Request) -> Response:
     """Run the dead jobs of one cause again, a thousand at most: `{"reason": "not_audio"}`."""
-    return told(await run_in_threadpool(_replay, backend_of(request), await _reason_of(request)))
+    client, reason = backend_of(request).client, await _reason_of(request)
+    acted = await run_in_threadpool(replay_dead, client, reason)
+    return told({"replayed": acted.done, "refused": acted.refused})
 
 
 async def cancel(request: Request) -> Response:
     """Cancel the jobs that wait for a retry by one cause, a thousand at most: `{"reason": …}`."""
-    return told(await run_in_threadpool(_cancel, backend_of(request), await _reason_of(request)))
+    client, reason = backend_of(request).client, await _reason_of(request)
+    acted = await run_in_threadpool(cancel_waiting, client, reason)
+    return told({"cancelled": acted.done, "refused": acted.refused})
 
 
 async def _reason_of(request: Request) -> str:
@@ -154,21 +155,3 @@ async def _reason_of(request: Request) -> str:
     if not reason:
         raise InvalidJob("field 'reason': name an error code")
     return reason
-
-
-def _replay(backend: Backend, reason: str) -> dict[str, int]:
-    letters = backend.letters
-    found = islice(letters.sift(Selection(reason=reason)), _MOST_REPLAYED)
-    replayed = refused = 0
-    while chunk := list(islice(found, _REPLAYED_AT_ONCE)):
-        for became in letters.replay_many([each.entry for each in chunk], drop_deadline=True):
-            done = isinstance(became, Replayed) and became.verdict is Verdict.REPLAYED
-            replayed, refused = replayed + done, refused + (not done)
-    return {"replayed": replayed, "refused": refused}
-
-
-def _cancel(backend: Backend, reason: str) -> dict[str, int]:
-    """One that has begun its next attempt meanwhile is cancelled nevertheless."""
-    waiting = backend.client.operator.retries.causes().get(reason, ())
-    cancelled = sum(backend.client.cancel(job).verdict is Cancel.CANCELLED for job in waiting)
-    return {"cancelled": cancelled, "refused": len(waiting) - cancelled}

@@ -4,7 +4,8 @@ import asyncio
 import re
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import PurePosixPath
@@ -28,19 +29,21 @@ from storage.wire.parts import SPEECH, parse_segments
 PREFIX = f"{UPLOAD_PREFIX}console/"
 AT_ONCE = 16  # parts in memory, of all pages together
 _PART_SECONDS = 300.0
+# While others wait for its place, a part comes at so many bytes a second, looked at so often.
+_LEAST_RATE, _PATIENCE_SECONDS = 64 * 1024, 10.0
 _LONGEST_NAME = 200  # bytes
 _JOB = re.compile(r"[0-9a-f]{32}")
 _PATH = "/api/uploads/{batch}/{job}"
 
 
-def routes() -> list[Route]:
-    """Those of uploads."""
+def routes(parts: "Parts | None" = None) -> list[Route]:
+    """Those of uploads, with these places for parts."""
     return [
         Route("/api/uploads", begin, methods=["POST"]),
         Route(_PATH, look, methods=["GET"]),
         Route(_PATH, give_up, methods=["DELETE"]),
         Route(f"{_PATH}/finish", finish, methods=["POST"]),
-        Route(f"{_PATH}/{{number:int}}", Parts().take, methods=["PUT"]),
+        Route(f"{_PATH}/{{number:int}}", (parts or Parts()).take, methods=["PUT"]),
     ]
 
 
@@ -114,10 +117,23 @@ def _look(backend: Backend, batch: str, job: str) -> Response:
 
 
 class Parts:
-    """Takes parts; so many are in memory at most, and the others wait in their sockets."""
+    """Takes parts; so many are in memory at most, and the others wait in their sockets.
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
+    Who sends less than `least_rate`, in bytes a second, gives way while others wait: else a few
+    that send nothing would keep everybody out.
+    """
+
+    def __init__(
+        self,
+        at_once: int = AT_ONCE,
+        *,
+        patience_seconds: float = _PATIENCE_SECONDS,
+        least_rate: float = _LEAST_RATE,
+    ) -> None:
         self._room = asyncio.Semaphore(at_once)
+        self._waiting = 0
+        self._patience_seconds = patience_seconds
+        self._least_bytes = least_rate * patience_seconds
 
     async def take(self, request: Request) -> Response:
         """Store one part."""
@@ -129,10 +145,9 @@ class Parts:
         wanted = min(PART_BYTES, known["size"] - number * PART_BYTES)
         if wanted < 1 or request.headers.get("content-length") != str(wanted):
             raise InvalidJob(f"part {number}: must have {max(0, wanted)} bytes")
-        async with self._room:
+        async with self._place():
             try:
-                async with asyncio.timeout(_PART_SECONDS):
-                    data = await _read(request, wanted)
+                data = await self._read(request, wanted)
             except (TimeoutError, ClientDisconnect) as error:
                 raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "the part did not come") from error
             append = backend.uploads.append
@@ -140,16 +155,41 @@ class Parts:
         await run_in_threadpool(backend.files.begun, batch, job)
         return told({"parts": number + 1})
 
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        self._waiting += 1
+        try:
+            await self._room.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._room.release()
 
-async def _read(request: Request, wanted: int) -> bytes:
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > wanted:
-            break
-    if len(data) != wanted:
-        raise InvalidJob(f"{len(data)} bytes have come, not {wanted}")
-    return bytes(data)
+    async def _read(self, request: Request, wanted: int) -> bytes:
+        """The part. Raises TimeoutError, ClientDisconnect."""
+        data = bytearray()
+        async with asyncio.timeout(_PART_SECONDS) as limit:
+            watching = asyncio.create_task(self._watch(data, limit))
+            try:
+                async for chunk in request.stream():
+                    data += chunk
+                    if len(data) > wanted:
+                        break
+            finally:
+                watching.cancel()
+        if len(data) != wanted:
+            raise InvalidJob(f"{len(data)} bytes have come, not {wanted}")
+        return bytes(data)
+
+    async def _watch(self, data: bytearray, limit: asyncio.Timeout) -> None:
+        """End a part that others wait for, and little has come of lately."""
+        before = -self._least_bytes  # it has just begun
+        while not self._waiting or len(data) - before >= self._least_bytes:
+            before = len(data)
+            await asyncio.sleep(self._patience_seconds)
+        limit.reschedule(asyncio.get_running_loop().time())
 
 
 async def finish(request: Request) -> Response:

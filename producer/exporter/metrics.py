@@ -43,6 +43,15 @@ _GAUGES: dict[str, tuple[str, list[str]]] = {
         "For how long a lane has been paused; 0: it is not.",
         ["lane"],
     ),
+    "emostream_batches_unfinished": (
+        "Batches that are not complete: `sealed`, or still `open` to more jobs.",
+        ["status"],
+    ),
+    "emostream_batch_jobs_unfinished": ("Jobs of those that are known and have not ended.", []),
+    "emostream_batches_unread": (
+        "More of those batches, which neither counts: they look at 10,000.",
+        [],
+    ),
     "emostream_webhooks_waiting": ("Webhooks that have not been delivered yet.", []),
     "emostream_webhooks_dead": ("Webhooks that were given up on, and wait for somebody.", []),
     "emostream_workers": ("Workers that spoke in the last three leases, by state.", ["state"]),
@@ -105,6 +114,7 @@ class QueueMetrics(Collector):
             fleet = self._driver.run(self._workers.look())
             waiting = self._driver.run(_entries(self._keys.webhooks))
             given_up = self._driver.run(_entries(self._keys.dead_webhooks))
+            batches = self._driver.run(self._batching.unfinished())
             self._follow_batches()
         except RedisError as error:
             if not self._away:  # once an outage
@@ -118,6 +128,10 @@ class QueueMetrics(Collector):
         families["emostream_redis_up"].add_metric([], 1)
         families["emostream_webhooks_waiting"].add_metric([], waiting)
         families["emostream_webhooks_dead"].add_metric([], given_up)
+        for status, count in (("open", batches.open), ("sealed", batches.sealed)):
+            families["emostream_batches_unfinished"].add_metric([status], count)
+        families["emostream_batch_jobs_unfinished"].add_metric([], batches.jobs)
+        families["emostream_batches_unread"].add_metric([], batches.unread)
         _fill_lanes(families, lanes)
         _fill_workers(families, fleet)
         families["emostream_batches_completed"].add_metric([], self._batches)

@@ -1,13 +1,14 @@
 """One look at everything: the lanes, what workers say of themselves, and what failed lately."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from producer.client import Client, Fleet, Worker
 from storage.queue.lanes import Overview
 from storage.queue.recent import End
+from storage.wire.messages import Status
 
 _EXAMPLES = 3
 # What workers under one prefix must agree on, for the same audio to give the same scores.
@@ -23,13 +24,16 @@ _AGREED: dict[str, Callable[[Worker], str | None]] = {
 class Cause:
     """Failures of the last thousand ends that have one error code; `newest` are some of their jobs.
 
-    `ago_seconds` is the age of the newest.
+    `dead` of them can be replayed; `waiting` more wait for a retry by it. `ago_seconds` is the age
+    of the newest end, None where there is none yet.
     """
 
     code: str
     jobs: int
+    dead: int
+    waiting: int
     newest: Sequence[str]
-    ago_seconds: float
+    ago_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +71,17 @@ class Looking:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._lanes = client.operator.lanes
-        self._ends = client.operator.recent_ends()
+        self._retries, self._ends = client.operator.retries, client.operator.recent_ends()
 
     def look(self) -> Snapshot:
-        """Everything, by four questions to Redis. Raises RedisError."""
+        """Everything, by a few questions to Redis. Raises RedisError."""
         lanes, fleet, ends = self._lanes.look(), self._client.workers(), self._ends.look()
         return Snapshot(
             lanes=lanes,
             fleet=fleet,
             together=together(fleet.workers),
             disagreements=disagreements(fleet.workers),
-            causes=causes(ends),
+            causes=causes(ends, self._retries.causes()),
             ends=len(ends),
             ends_seconds=max((end.ago_seconds for end in ends), default=0.0),
         )
@@ -109,14 +113,26 @@ def disagreements(workers: Sequence[Worker]) -> list[str]:
     return found
 
 
-def causes(ends: Sequence[End]) -> list[Cause]:
-    """What failures have in common, the most frequent first; `ends` are the newest first."""
+def causes(ends: Sequence[End], waiting: Mapping[str, Sequence[str]]) -> list[Cause]:
+    """What failures have in common, the most frequent first; `ends` are the newest first.
+
+    `waiting` are jobs by the cause for which they are to be tried again.
+    """
     failed: dict[str, list[End]] = {}
     for end in ends:
         if end.failed:
             failed.setdefault(end.error_code or end.status, []).append(end)
+    for code in waiting:
+        failed.setdefault(code, [])
     return [
-        Cause(code, len(of_it), [end.job_id for end in of_it[:_EXAMPLES]], of_it[0].ago_seconds)
+        Cause(
+            code,
+            jobs=len(of_it),
+            dead=sum(end.status == Status.DEAD for end in of_it),
+            waiting=len(waiting.get(code, ())),
+            newest=[end.job_id for end in of_it[:_EXAMPLES]] or waiting[code][:_EXAMPLES],
+            ago_seconds=of_it[0].ago_seconds if of_it else None,
+        )
         for code, of_it in sorted(failed.items(), key=lambda each: -len(each[1]))
     ]
 

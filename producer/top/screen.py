@@ -9,6 +9,7 @@ from rich.text import Text
 
 from producer.show import age
 from producer.show_lanes import notes, together
+from producer.top.desk import Row
 from producer.top.figures import milliseconds, rate, share
 from producer.top.look import Snapshot
 from producer.top.workers import TROUBLE, WIDE, first, trouble, workers_table
@@ -21,10 +22,21 @@ _LEAST_WORKERS = 3
 _MOST_LINES, _FEW_LINES = 5, 2  # of each kind; where there is little height
 _LITTLE_HEIGHT = 36
 _FIRST = ("lane", "cause")
+_CHOSEN = "reverse"
 
 
-def screen(snapshot: Snapshot, *, width: int, height: int | None = None) -> RenderableType:
-    """Everything; of more workers than fit the height, those in trouble and the busiest."""
+def screen(
+    snapshot: Snapshot,
+    *,
+    width: int,
+    height: int | None = None,
+    chosen: Row | None = None,
+    foot: Sequence[Text] = (),
+) -> RenderableType:
+    """Everything; of more workers than fit the height, those in trouble and the busiest.
+
+    A lane or a cause may be `chosen`, and `foot` is below all.
+    """
     workers, narrow = snapshot.fleet.workers, width < WIDE
     most = _FEW_LINES if height is not None and height < _LITTLE_HEIGHT else _MOST_LINES
     lines = [f"{worker.name}: {why}" for worker in workers if (why := trouble(worker))]
@@ -32,26 +44,27 @@ def screen(snapshot: Snapshot, *, width: int, height: int | None = None) -> Rend
     told += [cell(line) for line in lines[:most]]
     told += _more(len(lines) - most, "in trouble")
     noted = [cell(line) for line in notes(snapshot.lanes)]
-    failures = _failures(snapshot, most, narrow=narrow)
+    failures = _failures(snapshot, most, chosen, narrow=narrow)
     room = len(workers)
     if height is not None:
         taken = len(noted) + len(told) * (2 if narrow else 1)
-        taken += min(most, len(snapshot.causes))
+        taken += min(most, len(snapshot.causes)) + len(foot)
         room = max(_LEAST_WORKERS, height - _AROUND_LINES - taken)
     shown = first(workers, room)
     table: list[RenderableType] = [workers_table(shown, width)] if shown else []
     if not shown:
         table.append(Text("no worker has said anything lately", style=TROUBLE))
     table += _more(snapshot.fleet.total - len(shown), "workers")
-    lanes: list[RenderableType] = [_lanes(snapshot.lanes, narrow=narrow), *noted]
+    lanes: list[RenderableType] = [_lanes(snapshot.lanes, chosen, narrow=narrow), *noted]
     headline = _headline(snapshot, narrow=narrow)
-    return Group(headline, Text(), *lanes, Text(), *table, *told, Text(), *failures)
+    return Group(headline, Text(), *lanes, Text(), *table, *told, Text(), *failures, *foot)
 
 
-def away(error: Exception) -> RenderableType:
+def away(error: Exception, foot: Sequence[Text] = ()) -> RenderableType:
     """What to show while Redis does not answer: no figures, which would be of before."""
     said = Text("Redis does not answer", style=TROUBLE)
-    return Group(said + Text(f" at {_clock()}; it is asked again and again"), cell(str(error)))
+    said += Text(f" at {_clock()}; it is asked again and again", style="default")
+    return Group(said, cell(str(error)), *foot)
 
 
 def _headline(snapshot: Snapshot, *, narrow: bool) -> Text:
@@ -69,7 +82,7 @@ def _headline(snapshot: Snapshot, *, narrow: bool) -> Text:
     return Text(" · ".join([*told, _clock()]), style="bold")
 
 
-def _lanes(state: Overview, *, narrow: bool) -> Table:
+def _lanes(state: Overview, chosen: Row | None, *, narrow: bool) -> Table:
     columns = ["queued", "in flight", "delayed", "dead", "oldest queued", "oldest in flight"]
     table = _table("lane", *columns, narrow=narrow)
     about = {True: "~", False: ""}
@@ -85,6 +98,7 @@ def _lanes(state: Overview, *, narrow: bool) -> Table:
             f"{about[state.dead_estimated]}{lane.dead:,}",
             age(lane.oldest_queued_seconds),
             age(lane.oldest_in_flight_seconds),
+            style=_CHOSEN if chosen == Row("lane", lane.lane.value) else "",
         )
     every = together(state)
     counts = (f"{every[name]:,}" for name in ("queued", "in_flight", "delayed", "dead"))
@@ -93,15 +107,22 @@ def _lanes(state: Overview, *, narrow: bool) -> Table:
     return table
 
 
-def _failures(snapshot: Snapshot, most: int, *, narrow: bool) -> list[RenderableType]:
+def _failures(
+    snapshot: Snapshot, most: int, chosen: Row | None, *, narrow: bool
+) -> list[RenderableType]:
     since = f"the last {snapshot.ends:,} ends ({age(snapshot.ends_seconds)})"
     if not snapshot.causes:
         return [Text(f"no failures in {since}" if snapshot.ends else "nothing has ended lately")]
-    table = _table("cause", "jobs", "newest", narrow=narrow)
+    table = _table("cause", "jobs", "dead", "waiting", "newest", narrow=narrow)
     table.add_column("such as", no_wrap=True, overflow="ellipsis")
-    for cause in snapshot.causes[:most]:
+    rows = [Row("cause", cause.code) for cause in snapshot.causes]
+    last = max(most, rows.index(chosen) + 1 if chosen in rows else 0)
+    for row, cause in list(zip(rows, snapshot.causes, strict=True))[last - most : last]:
         jobs = cell(" ".join(cause.newest[:1] if narrow else cause.newest))
-        table.add_row(cell(cause.code), f"{cause.jobs:,}", f"{age(cause.ago_seconds)} ago", jobs)
+        newest = "-" if cause.ago_seconds is None else f"{age(cause.ago_seconds)} ago"
+        counts = (f"{count:,}" for count in (cause.jobs, cause.dead, cause.waiting))
+        style = _CHOSEN if row == chosen else ""
+        table.add_row(cell(cause.code), *counts, newest, jobs, style=style)
     failed = sum(cause.jobs for cause in snapshot.causes)
     rest = _more(len(snapshot.causes) - most, "causes")
     return [Text(f"{failed:,} failed of {since}"), table, *rest]

@@ -16,6 +16,7 @@ from storage.wire.messages import Keys, Status, require_id
 
 _SWEEP_MS = 1000  # events are a hint: the hash is read again anyway
 _MOST_EVENTS = 1000
+_MOST_OPEN, _AT_ONCE = 10_000, 500  # a script of so many takes milliseconds
 
 
 class BatchStatus(StrEnum):
@@ -70,6 +71,19 @@ class Failure:
     error_code: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Batches that are not complete, and the jobs of both kinds that are known and not ended.
+
+    `unread` more are in none of the counts.
+    """
+
+    open: int
+    sealed: int
+    jobs: int
+    unread: int
+
+
 class Batching:
     """Looks at batches, seals and cancels them."""
 
@@ -110,6 +124,23 @@ class Batching:
         listed = yield Command(("LRANGE", self._keys.failures(batch), 0, limit - 1))
         words = [line.decode("utf-8", "replace").split(" ") for line in listed]
         return [Failure(*each) for each in words if len(each) == len(Failure.__slots__)]
+
+    def unfinished(self, most: int = _MOST_OPEN) -> Steps[Unfinished]:
+        """How many there are now; at most so many are looked at, some at a time."""
+        index = self._keys.open_batches
+        if (yield Command(("TYPE", index))) != b"zset":  # there are none, or it is no index
+            return Unfinished(0, 0, 0, 0)
+        seconds, _ = yield Command(("TIME",))
+        living = (f"({int(seconds) * 1000}", "+inf")
+        words = ("ZREVRANGEBYSCORE", index, *reversed(living), "LIMIT", 0, most)
+        ids = [batch.decode() for batch in (yield Command(words))]
+        count = len(ids) if len(ids) < most else int((yield Command(("ZCOUNT", index, *living))))
+        opened = sealed = jobs = 0
+        for first in range(0, len(ids), _AT_ONCE):
+            args = [self._keys.prefix, *ids[first : first + _AT_ONCE]]
+            counts = yield Call("unfinished", [index], args)
+            opened, sealed, jobs = opened + counts[0], sealed + counts[1], jobs + counts[2]
+        return Unfinished(opened, sealed, jobs, count - len(ids))
 
     def ended(self, after: str | None) -> Steps[tuple[str, list[BatchState]]]:
         """Those that became complete after that event, the first thousand, and the last event.

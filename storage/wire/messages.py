@@ -77,6 +77,7 @@ class Keys:
         self.dead = f"{prefix}:dead"
         self.healed = f"{prefix}:healed"
         self.batches = f"{prefix}:batches"
+        self.open_batches = f"{prefix}:batches:open"
         self.bulks = f"{prefix}:bulks"
         self.paused = f"{prefix}:paused"
         self.webhooks = f"{prefix}:webhooks"

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from storage.queue.batches import Batching, BatchState
+from storage.queue.batches import Batching, BatchState, Unfinished
 from storage.queue.cancellation import Ends
 from storage.queue.steps import Driver
 from storage.wire.messages import Status
@@ -28,7 +28,7 @@ def check_batches(arena: Arena, plan: Plan, ledger: Ledger, results: Mapping[str
     for job, entry in ledger.entries.items():
         if batch := entry.planned.batch:
             sent[batch].add(job)
-    problems = []
+    problems = _unfinished(arena, len(sent.keys() - {plan.sealed}))
     for batch, jobs in sorted(sent.items()):
         members = {job for job, found in results.items() if found.get("batch") == batch}
         if members != jobs:
@@ -42,6 +42,7 @@ def check_batches(arena: Arena, plan: Plan, ledger: Ledger, results: Mapping[str
             problems.append(f"{batch}: {state}")
         if batch == plan.sealed and (state.total, state.repeated) != (len(jobs), 0):
             problems.append(f"{batch}: {len(jobs)} jobs sent once each, and it is {state}")
+    problems += _unfinished(arena, 0)
     told = Counter(fields[b"batch"].decode() for _, fields in arena.client.xrange("emo:batches"))
     problems += [f"{batch}: {told[batch]} times complete" for batch in sent if told[batch] != 1]
     return check(
@@ -49,6 +50,12 @@ def check_batches(arena: Arena, plan: Plan, ledger: Ledger, results: Mapping[str
         ", ".join(f"{batch}: {len(jobs)} jobs" for batch, jobs in sorted(sent.items())),
         problems,
     )
+
+
+def _unfinished(arena: Arena, still_open: int) -> list[str]:
+    """What the index of batches says too much or too little of, when all jobs have ended."""
+    found = Driver(arena.client).run(_batching(arena).unfinished())
+    return [] if found == Unfinished(still_open, 0, 0, 0) else [f"{still_open} open, and {found}"]
 
 
 def _batching(arena: Arena) -> Batching:

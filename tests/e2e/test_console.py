@@ -211,13 +211,19 @@ def test_the_live_view_cancels_what_waits_by_its_cause(page: Open, redis: Embedd
         assert client.hget("emo:result:waits", "status") == b"cancelled"
 
 
-def test_the_page_speaks_chinese(page: Open) -> None:
-    """Where the browser does, and at the push of a button."""
+def test_the_page_speaks_chinese(page: Open, place: Path) -> None:
+    """Where the browser does, and at the push of a button; a failure has its heading in it."""
     opened = page(locale="zh-CN")
     assert opened.locator("h1").inner_text() == "把录音拖到这里"
     assert opened.locator("html").get_attribute("lang") == "zh-Hans"
     opened.set_input_files("#files", [str(SAMPLES / "calm_en.wav")])
     assert done(opened, 1).locator(".verdict strong").inner_text() == "中立"
+    (place / "broken.wav").write_bytes(b"no audio" * 100)
+    opened.set_input_files("#files", [str(place / "broken.wav")])
+    card = opened.locator(".card[data-state=failed]")
+    assert card.locator(".fault").inner_text() == "不是可读取的音频"
+    assert card.locator(".error").get_attribute("lang") == "en"
+    assert "请先在别处播放确认" in card.locator(".advice").inner_text()
     opened.get_by_role("button", name="English").click()
     assert opened.locator(".verdict strong").inner_text() == "neutral"
     assert opened.locator("h1").inner_text() == "Drop recordings here"

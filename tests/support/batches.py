@@ -12,6 +12,7 @@ from storage.wire.messages import Job, Keys, Lane
 from tests.support.stream_workers import DONE, Worker
 
 TTL_MS = 60_000
+WEEK_MS = 7 * 86_400_000
 
 
 class Side:
@@ -72,6 +73,12 @@ class Side:
         """Those of it that failed."""
         listed = self._driver.run(self._batching.failures(batch, 2000))
         return [f"{each.job_id} {each.status} {each.error_code}" for each in listed]
+
+    def unfinished(self) -> tuple[int, int, int]:
+        """How many batches are open, how many sealed, and the jobs of them that have not ended."""
+        found = self._driver.run(self._batching.unfinished())
+        assert found.unread == 0
+        return found.open, found.sealed, found.jobs
 
     def events(self) -> list[tuple[str, str]]:
         """Batch and run of each `complete`."""

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import urllib3
 import yaml
 
-from storage.redis.embedded import free_port
 from tests.support.polling import until
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 def program(name: str) -> str:
@@ -50,6 +50,16 @@ class Prometheus:
             return False
 
 
+def port_of(pid: int) -> int:
+    """The port that a process has chosen to listen on, waiting for it."""
+
+    def listening() -> list[int]:
+        found = psutil.Process(pid).net_connections("tcp")
+        return [each.laddr.port for each in found if each.status == psutil.CONN_LISTEN]
+
+    return until(listening, START_SECONDS)[0]
+
+
 @contextmanager
 def prometheus(directory: Path, targets: dict[str, list[str]], rules: Path) -> Iterator[Prometheus]:
     """One that scrapes those targets, by job, and evaluates those rules, every second."""
@@ -63,15 +73,14 @@ def prometheus(directory: Path, targets: dict[str, list[str]], rules: Path) -> I
     }
     file = directory / "prometheus.yml"
     file.write_text(yaml.safe_dump(config))
-    address = f"127.0.0.1:{free_port()}"
     command = [
-        *(program("prometheus"), f"--config.file={file}", f"--web.listen-address={address}"),
+        *(program("prometheus"), f"--config.file={file}", "--web.listen-address=127.0.0.1:0"),
         f"--storage.tsdb.path={directory / 'data'}",
     ]
     with (directory / "prometheus.log").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        server = Prometheus(f"http://{address}")
+        server = Prometheus(f"http://127.0.0.1:{port_of(process.pid)}")
         until(server.ready, START_SECONDS)
         yield server
     finally:

@@ -11,6 +11,7 @@ import sys
 import termios
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Self
 
 from tests.support.polling import until
 
@@ -19,7 +20,7 @@ _ESCAPES = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
 
 
 class Terminal:
-    """Runs `python -m …` as if somebody sat before it; end it with `interrupt`."""
+    """Runs `python -m …` as if somebody sat before it; killed when it is left."""
 
     def __init__(
         self, *arguments: str, width: int, height: int, variables: Mapping[str, str]
@@ -61,13 +62,32 @@ class Terminal:
         until(look, 30)
         return found
 
-    def interrupt(self) -> int:
-        """What Ctrl-C does; its exit status."""
-        self._process.send_signal(signal.SIGINT)
+    def press(self, keys: str) -> None:
+        """Type that."""
+        os.write(self._ours, keys.encode())
+
+    def echoes(self) -> bool:
+        """Whether what is typed is shown, as it was before the program."""
+        return bool(termios.tcgetattr(self._ours)[3] & termios.ECHO)
+
+    def wait(self) -> int:
+        """Its exit status."""
+        return self._process.wait(30)
+
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
+        """What Ctrl-C does, or another signal; its exit status."""
+        self._process.send_signal(number)
         status = self._process.wait(30)
         self._read()
-        os.close(self._ours)
         return status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()  # where it still runs
+        self._process.wait()
+        os.close(self._ours)
 
     def _read(self) -> None:
         try:

@@ -31,18 +31,18 @@ class Progress:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self.clock = clock
         self._calls: dict[int, _Call] = {}
         self._ended: dict[str, float] = {}  # until when the last call that ended speaks for all
 
     def begin(self, what: str, seconds: float) -> None:
         """The calling thread is at this, and moves within so many seconds."""
-        self._calls[get_ident()] = _Call(what, seconds, self._clock() + seconds)
+        self._calls[get_ident()] = _Call(what, seconds, self.clock() + seconds)
 
     def moved(self, seconds: float = 0.0) -> None:
         """It has, and will again within its bound, or within so many seconds if they are more."""
         if call := self._calls.get(get_ident()):
-            call.until = self._clock() + max(call.seconds, seconds)
+            call.until = self.clock() + max(call.seconds, seconds)
 
     def waits(self) -> None:
         """It waits for others, for as long as that takes: until it moves."""
@@ -61,14 +61,14 @@ class Progress:
     def end(self) -> None:
         """It is at nothing."""
         if call := self._calls.pop(get_ident(), None):
-            self._ended[call.what] = self._clock() + call.seconds
+            self._ended[call.what] = self.clock() + call.seconds
 
     def stuck(self) -> Sequence[str]:
         """What is at work, has ended nothing and shown no other sign of life for as long as it may.
 
         One call that hangs among others that end costs its own job, and not the worker.
         """
-        now = self._clock()
+        now = self.clock()
         latest: dict[str, float] = {}
         for call in self._calls.copy().values():
             if call.until < inf:

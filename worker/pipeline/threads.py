@@ -109,7 +109,7 @@ class Pipeline:
             admitted=self._admitted,
             hand_on=self._hand_on,
             observe=observe,
-            clock=clock,
+            clock=self._progress.clock,
         )
         self._threads: list[threading.Thread] = []
         sinks = [*(waiting.put for waiting in self._queues[1:]), self._infer.submit]

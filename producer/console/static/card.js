@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { bar, button, bytes, code, duration, h, number } from "./dom.js";
-import { advice, labelName, language, t } from "./text.js";
+import { advice, faultName, labelName, language, t } from "./text.js";
 import { mount as mountTimeline } from "./timeline.js";
 
 export const DARK = matchMedia("(prefers-color-scheme: dark)");
@@ -121,7 +121,8 @@ export class Card {
     this.timeline = null;
     const fault = item.error_code || (AGAIN.includes(state) ? state : item.trouble) || "";
     const said = [];
-    if (item.error) said.push(h("p", { class: "error" }, item.error));
+    if (item.error && faultName(fault)) said.push(h("p", { class: "fault" }, faultName(fault)));
+    if (item.error) said.push(h("p", { class: "error", lang: "en" }, item.error));
     if (advice(fault)) said.push(h("p", { class: "advice" }, h("b", {}, t("whatToDo")), advice(fault)));
     if (state === "interrupted") said.push(h("p", { class: "advice" }, t("interruptedHelp")));
     if (state === "done" && (this.open || this.page.few)) said.push(scores(item));

@@ -30,6 +30,10 @@ export function t(key, values = {}) {
 export const labelName = (label) => t(`label_${label}`) === `label_${label}` ? label
   : t(`label_${label}`);
 
+/** What an error code is about, in a few words, or "": the message beside it is always English. */
+export const faultName = (code) => t(`fault_${code}`) === `fault_${code}` ? ""
+  : t(`fault_${code}`);
+
 /** A worker's state, which may be one that only newer workers have. */
 export const stateName = (state) => t(`worker_${state}`) === `worker_${state}` ? state
   : t(`worker_${state}`);

@@ -34,6 +34,11 @@ local function batches()
     return prefix .. ':batch-repeats:' .. batch
   end
 
+  -- Those that are not complete, by when they expire.
+  local function index_key(prefix)
+    return prefix .. ':batches:open'
+  end
+
   -- Not HINCRBY, which would stop the script where anyone has written something else.
   local function add(key, name, number)
     redis.call('HSET', key, name, math.max(0, whole(redis.call('HGET', key, name)) + number))
@@ -42,6 +47,7 @@ local function batches()
   -- Nothing of a batch may stop a script after its first write.
   local function claim_all(prefix, batch)
     must_be(prefix .. ':batches', 'stream')
+    claim(index_key(prefix), 'zset')
     claim_hash(batch_key(prefix, batch))
     claim(failures_key(prefix, batch), 'list')
     claim(repeats_key(prefix, batch), 'set')
@@ -62,18 +68,22 @@ local function batches()
   end
 
   -- After a change: how long it is kept. What is sealed and waits for jobs that have not ended, for as
-  -- long as they take.
+  -- long as they take. Until it is complete it is in the index, which forgets those that have expired.
   local function keep(at, batch, now)
     local keys = { batch_key(at.prefix, batch), failures_key(at.prefix, batch),
       repeats_key(at.prefix, batch) }
+    local left_ms = BATCH_KEPT_MS
+    if now.status == 'complete' then left_ms = at.ttl_ms end
+    if now.status == 'sealed' and now.open > 0 then left_ms = nil end
     for _, key in ipairs(keys) do
-      if now.status == 'complete' then
-        redis.call('PEXPIRE', key, at.ttl_ms)
-      elseif now.status == 'sealed' and now.open > 0 then
-        redis.call('PERSIST', key)
-      else
-        redis.call('PEXPIRE', key, BATCH_KEPT_MS)
-      end
+      if left_ms then redis.call('PEXPIRE', key, left_ms) else redis.call('PERSIST', key) end
+    end
+    local index, at_ms = index_key(at.prefix), now_ms()
+    redis.call('ZREMRANGEBYSCORE', index, '-inf', at_ms)
+    if now.status == 'complete' then
+      redis.call('ZREM', index, batch)
+    else
+      redis.call('ZADD', index, left_ms and at_ms + left_ms or '+inf', batch)
     end
   end
 

@@ -116,6 +116,26 @@ def test_batches_that_complete_are_counted(
         assert told["emostream_batch_jobs_ended_total{dead}"] == 1
 
 
+def test_batches_that_are_not_complete_are_counted(
+    client: Any, keys: Keys, scrape: Scrapes, worker: JobStreams
+) -> None:
+    """With their jobs, and by no id: of those there is no end."""
+    driver, batching = Driver(client), Batching(keys, Ends())
+    for job, batch in (("a", "id-one"), ("b", "id-one"), ("c", "id-two")):
+        client.xadd(keys.lane(Lane.NORMAL), {"key": "a.wav", "job": job, "batch": batch})
+    first, *_ = (begin_one(worker) for _ in range(3))
+    driver.run(batching.seal("id-two", 1))
+    told = scrape()
+    assert told["emostream_batches_unfinished{open}"] == 1
+    assert told["emostream_batches_unfinished{sealed}"] == 1
+    assert told["emostream_batch_jobs_unfinished"] == 3
+    worker.finish([(first, DONE)])
+    told = scrape()
+    assert told["emostream_batch_jobs_unfinished"] == 2
+    assert told["emostream_batches_unread"] == 0
+    assert not [name for name in told if "id-" in name]
+
+
 def test_webhooks_are_counted_where_there_are_any(client: Any, keys: Keys, scrape: Scrapes) -> None:
     """What stands under their name and is none counts as none."""
     for entries, stream in enumerate((keys.webhooks, keys.dead_webhooks), 1):

@@ -31,10 +31,13 @@ def test_both_languages_say_the_same_things() -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_error_code_has_its_advice(language: str) -> None:
-    """Those that workers write, and those of the page."""
-    _, advised = texts(language)
+def test_every_error_code_has_its_heading_and_advice(language: str) -> None:
+    """Those that workers write, and those of the page; the former have a heading too."""
+    said, advised = texts(language)
     codes = {kind.code for kind in JobError.__subclasses__()}
+    assert {name for name in said if name.startswith("fault_")} == {
+        f"fault_{code}" for code in codes
+    }
     assert codes | {"backlog_full", "redis_away", "no_answer", "abandoned"} <= advised.keys()
 
 

@@ -1,7 +1,7 @@
 """`top`: what is made of a look, and that it fits the terminal."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
 
@@ -58,7 +58,12 @@ def end(job: str, status: str = "done", code: str = "", ago_seconds: float = 1.0
     return End(job, status, code, ago_seconds)
 
 
-def snapshot(workers: Sequence[Worker], ends: Sequence[End] = (), **lanes: Any) -> Snapshot:
+def snapshot(
+    workers: Sequence[Worker],
+    ends: Sequence[End] = (),
+    waiting: Mapping[str, Sequence[str]] | None = None,
+    **lanes: Any,
+) -> Snapshot:
     """A look at lanes that are full, and at those workers."""
     full = [LaneState(lane, 1_000_000, 1024, 4096, 99, 9900.0, 60.0, ()) for lane in Lane]
     overview = Overview(
@@ -69,16 +74,16 @@ def snapshot(workers: Sequence[Worker], ends: Sequence[End] = (), **lanes: Any) 
         Fleet(workers, len(workers), 1),
         together(workers),
         disagreements(workers),
-        causes(ends),
+        causes(ends, waiting or {}),
         len(ends),
         90.0,
     )
 
 
-def shown(found: Snapshot, width: int, height: int | None = None) -> list[str]:
+def shown(found: Snapshot, width: int, height: int | None = None, **more: Any) -> list[str]:
     """Its lines, on a terminal of that size."""
     console = Console(width=width, height=height, file=io.StringIO(), force_terminal=False)
-    console.print(screen(found, width=width, height=height))
+    console.print(screen(found, width=width, height=height, **more))
     return cast(io.StringIO, console.file).getvalue().rstrip("\n").split("\n")
 
 
@@ -170,16 +175,23 @@ def test_disagreements_name_what_differs() -> None:
 
 
 def test_causes_are_counted_by_code() -> None:
-    """The most frequent first, with the newest jobs; cancelled ones are none."""
+    """The most frequent first, with the newest jobs; cancelled ones are none.
+
+    What waits for a retry is no end, and told beside them.
+    """
     ends = [
         *(end("a", "failed", "not_audio", 2), end("b"), end("c", "dead", "internal", 3)),
         *(end("d", "failed", "not_audio", 4), end("e", "expired"), end("f", "cancelled")),
     ]
-    first, *others = causes(ends)
+    first, *others = causes(ends, {"not_audio": ["g"], "stage_timeout": ["h", "i"]})
     assert (first.code, first.jobs, first.newest, first.ago_seconds) == (
         *("not_audio", 2, ["a", "d"], 2),
     )
-    assert [each.code for each in others] == ["internal", "expired"]
+    assert (first.dead, first.waiting) == (0, 1)
+    assert [(each.code, each.dead, each.waiting) for each in others] == [
+        *(("internal", 1, 0), ("expired", 0, 0), ("stage_timeout", 0, 2)),
+    ]
+    assert (others[-1].jobs, others[-1].newest, others[-1].ago_seconds) == (0, ["h", "i"], None)
 
 
 class _Looking:

@@ -52,6 +52,7 @@ OPERATORS_SCRIPTS = (
     "seal",
     "sift",
     "submit",
+    "unfinished",
     "workers",
 )
 

@@ -106,6 +106,7 @@ def test_a_monitor_can_do_its_work(users: Users) -> None:
     told = generate_latest(registry_of(users[MONITOR])).decode()
     assert "emostream_redis_up 1.0" in told
     assert "emostream_backlog 2.0" in told
+    assert "emostream_batch_jobs_unfinished 2.0" in told
     assert "emostream_webhooks_waiting 1.0" in told
     assert "emostream_webhooks_dead 1.0" in told
     assert [end.failed for end in RecentEnds(users[MONITOR], KEYS).look()]

@@ -149,6 +149,11 @@ class Batches(RuleBasedStateMachine):
             return
         hashes = [self.hash(job) for job in "abc"]
         told = Counter(batch for batch, _ in self.side.events())
+        kept = [self.side.state(one) for one in "xy" if self.side.client.exists(f"emo:batch:{one}")]
+        due = [state for state in kept if not state.complete]
+        still_open = sum(state.status is BatchStatus.OPEN for state in due)
+        jobs = sum(state.open for state in due)
+        assert self.side.unfinished() == (still_open, len(due) - still_open, jobs)
         for batch in "xy":
             members = [found for found in hashes if found.get("batch") == batch]
             if not self.side.client.exists(f"emo:batch:{batch}"):
@@ -162,8 +167,8 @@ class Batches(RuleBasedStateMachine):
             }
             assert state.repeated == self.repeats[batch]
             reached = state.jobs - state.open + state.repeated
-            due = state.total is not None and state.open == 0 and reached >= state.total
-            assert state.complete == due
+            complete = state.total is not None and state.open == 0 and reached >= state.total
+            assert state.complete == complete
             assert (state.status is BatchStatus.OPEN) == (state.total is None)
             assert told[batch] == state.run - (not state.complete)
             failed = Counter(line.split()[0] for line in self.side.failures(batch))

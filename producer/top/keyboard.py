@@ -1,0 +1,70 @@
+"""The keys of the terminal that stdin is, one at a time and without echo."""
+
+import os
+import re
+import select
+import signal
+import sys
+import termios
+import time
+import tty
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn, Self
+
+_MOST_BYTES = 1024
+_KEY = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
+_NAMES = {
+    **{"\x1b[A": "up", "\x1bOA": "up", "\x1b[B": "down", "\x1bOB": "down", "\x1b": "escape"},
+    **{"\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace"},
+}
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Keyboard:
+    """Reads keys while it is entered; the terminal is put back whatever ends the program.
+
+    Ctrl-C stays an interrupt.
+    """
+
+    def __init__(self) -> None:
+        self._fd = sys.stdin.fileno()
+        self._before: list[Any] = []
+        self._gone = False
+
+    def __enter__(self) -> Self:
+        self._before = termios.tcgetattr(self._fd)
+        tty.setcbreak(self._fd)
+        for number in _ENDS:
+            signal.signal(number, _end)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in _ENDS:
+            signal.signal(number, signal.SIG_DFL)
+        termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+
+    def wait(self, seconds: float) -> Sequence[str]:
+        """Those that are pressed within that time, as soon as there are any.
+
+        A character, or `up`, `down`, `enter`, `escape`, `backspace`.
+        """
+        if self._gone:
+            time.sleep(seconds)  # for people to look at: nothing is waited for
+            return []
+        readable, _, _ = select.select([self._fd], [], [], seconds)
+        if not readable:
+            return []
+        data = os.read(self._fd, _MOST_BYTES)
+        self._gone = not data
+        return keys_in(data)
+
+
+def keys_in(data: bytes) -> list[str]:
+    """What was pressed, of the bytes that a terminal sends for it."""
+    found = _KEY.findall(data.decode("utf-8", "ignore"))
+    return [_NAMES.get(each, each) for each in found if each in _NAMES or len(each) == 1]
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
