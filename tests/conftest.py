@@ -11,6 +11,7 @@ import pytest
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.redis_servers import MISSING, NEWEST, binary
 
 # Read when torch is imported. Tests run side by side, one for each core; and where several threads
@@ -63,7 +64,7 @@ def redis_server(
 @pytest.fixture
 def client(redis_server: EmbeddedRedis) -> Iterator[Any]:
     """A client of the emptied server; Any, since redis-py types a reply as every possible one."""
-    with connect(redis_server.url, name="test") as client:
+    with connect(redis_server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         client.flushall()
         yield client
 

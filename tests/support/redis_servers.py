@@ -73,7 +73,7 @@ class Cluster:
             directory,
             port=_port_with_bus(),
             binary=program,
-            options=("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
+            options=("--cluster-enabled", "yes", "--cluster-node-timeout", "60000"),
         )
 
     @property
@@ -121,7 +121,10 @@ class Cluster:
 
 
 class Sentinel:
-    """One sentinel that watches one master, and alone decides to fail over."""
+    """One sentinel that watches one master, and alone decides to fail over: not before it is told.
+
+    A master that a test machine stops for a while is none that is down.
+    """
 
     MASTER = "emo-master"
 
@@ -132,7 +135,7 @@ class Sentinel:
         self._config.write_text(
             f"bind 127.0.0.1\nport {self.port}\ndir {directory}\n"
             f"sentinel monitor {self.MASTER} 127.0.0.1 {master.port} 1\n"
-            f"sentinel down-after-milliseconds {self.MASTER} 500\n"
+            f"sentinel down-after-milliseconds {self.MASTER} 3600000\n"
             f"sentinel failover-timeout {self.MASTER} 3000\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
@@ -141,6 +144,11 @@ class Sentinel:
     def url(self) -> str:
         """The master, as EMO_REDIS_URL names it."""
         return f"redis+sentinel://127.0.0.1:{self.port}/{self.MASTER}"
+
+    def be_impatient(self) -> None:
+        """From now on, a master that says nothing for half a second is down."""
+        with connect(f"redis://127.0.0.1:{self.port}", name="test-sentinel") as client:
+            client.execute_command("SENTINEL", "SET", self.MASTER, "down-after-milliseconds", "500")
 
     def knows_replica(self) -> bool:
         """Whether it could fail over."""

@@ -10,6 +10,7 @@ from tests.support.polling import until
 
 Worker = Callable[..., JobStreams]
 Side = TypeVar("Side", bound=JobStreams)
+DAY_MS = 86_400_000
 DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9"})
 
 
@@ -46,6 +47,18 @@ def reclaim_one(streams: JobStreams) -> Delivery:
     """Take over the one entry whose lease of a millisecond has run out."""
     (delivery,) = until(lambda: streams.reclaim(10).deliveries)
     return delivery
+
+
+def lapse(client: Any, keys: Keys, owner: str) -> None:
+    """Let all leases of a worker run out: as if it had been silent for a day.
+
+    Workers with long leases see it too, whom no pause of a test makes distrust the clock.
+    """
+    for stream in keys.lanes:
+        for held in client.xpending_range(stream, "workers", "-", "+", 1000, consumername=owner):
+            client.xclaim(
+                *(stream, "workers", owner, 0, [held["message_id"]]), idle=DAY_MS, justid=True
+            )
 
 
 def result(client: Any, job: str) -> dict[str, str]:
