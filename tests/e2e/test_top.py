@@ -8,9 +8,10 @@ import pytest
 
 from storage.queue.workers import Words
 from storage.redis.connection import connect
-from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
 from tests.e2e.conftest import Program
+from tests.support.ports import own_port
 from tests.support.terminal import Terminal
 
 KEYS = Keys("emo")
@@ -19,7 +20,7 @@ KEYS = Keys("emo")
 @pytest.mark.parametrize("width", [80, 160])
 def test_it_fits_the_terminal_and_outlives_an_outage(width: int, tmp_path: Path) -> None:
     """Figures while Redis answers, none while it does not, and again when it is back."""
-    port = free_port()
+    port = own_port()
     url = f"redis://127.0.0.1:{port}"
     command = ("producer", "top", "--every", "0.2")
     with EmbeddedRedis(tmp_path, port=port), connect(url, name="test") as client:
@@ -55,6 +56,6 @@ def test_without_a_terminal_it_prints_a_look(
     assert found["workers"][0]["sickness"] == "no room"
     assert found["failures"][0]["code"] == "not_audio"
     assert found["lanes"]["bulk"]["paused_s"] is None
-    told = program("producer", "top", "--once", EMO_REDIS_URL=f"redis://127.0.0.1:{free_port()}")
+    told = program("producer", "top", "--once", EMO_REDIS_URL=f"redis://127.0.0.1:{own_port()}")
     assert told.returncode == 1
     assert "EMO_REDIS_URL" in told.stderr

@@ -13,8 +13,8 @@ import pytest
 import urllib3
 import yaml
 
-from storage.redis.embedded import free_port
 from tests.support.polling import until
+from tests.support.ports import own_port
 
 START_SECONDS = 30.0
 
@@ -63,7 +63,7 @@ def prometheus(directory: Path, targets: dict[str, list[str]], rules: Path) -> I
     }
     file = directory / "prometheus.yml"
     file.write_text(yaml.safe_dump(config))
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{own_port()}"
     command = [
         *(program("prometheus"), f"--config.file={file}", f"--web.listen-address={address}"),
         f"--storage.tsdb.path={directory / 'data'}",

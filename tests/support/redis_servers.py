@@ -1,7 +1,6 @@
 """The servers that the protocol is tested on, and groups of them: a cluster, a failover pair."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,13 +11,13 @@ from typing import Any
 import pytest
 
 from storage.redis.connection import RedisError, connect
-from storage.redis.embedded import EmbeddedRedis, bundled_binary, free_port
+from storage.redis.embedded import EmbeddedRedis, bundled_binary
 from tests.support.polling import until
+from tests.support.ports import own_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS = 16384
-BUS_OFFSET = 10_000
-HIGHEST_PORT = 65535
+BUS_OFFSET = 10_000  # of the port by which a cluster's nodes talk among themselves
 
 
 def _redis_6_2() -> Path | None:
@@ -71,7 +70,7 @@ class Cluster:
         """A node that knows no other."""
         return EmbeddedRedis(
             directory,
-            port=_port_with_bus(),
+            port=own_port(and_beyond=BUS_OFFSET),
             binary=program,
             options=("--cluster-enabled", "yes", "--cluster-node-timeout", "60000"),
         )
@@ -129,7 +128,7 @@ class Sentinel:
     MASTER = "emo-master"
 
     def __init__(self, directory: Path, program: Path, master: EmbeddedRedis) -> None:
-        self.port = free_port()
+        self.port = own_port()
         self._program = program
         self._config = directory / "sentinel.conf"
         self._config.write_text(
@@ -172,17 +171,3 @@ class Sentinel:
         if self._process:
             self._process.terminate()
             self._process.wait()
-
-
-def _port_with_bus() -> int:
-    """A free port, with the one 10,000 above it for the cluster's nodes among themselves."""
-    while True:
-        port = free_port()
-        if port + BUS_OFFSET >= HIGHEST_PORT:
-            continue
-        with socket.socket() as bus:
-            try:
-                bus.bind(("127.0.0.1", port + BUS_OFFSET))
-            except OSError:
-                continue
-        return port

@@ -9,10 +9,11 @@ import pytest
 
 from storage.queue import rights
 from storage.redis.connection import connect
-from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
 from tests.integration.storage.queue.test_acl import ACL_FILE
 from tests.support.findings import found, one
+from tests.support.ports import own_port
 from worker.doctor.findings import State
 from worker.doctor.server import Server
 from worker.settings import WorkerSettings
@@ -119,7 +120,7 @@ def test_clocks_that_differ(
 
 def test_a_replica(redis_server: EmbeddedRedis, server: Any) -> None:
     """It takes no writes; it is looked at on its own, whatever else is said."""
-    server.replicaof("127.0.0.1", free_port())
+    server.replicaof("127.0.0.1", own_port())
     said = found(category(redis_server))
     states = {state for lines in said.values() for state, _ in lines}
     assert State.FAIL in states
@@ -128,7 +129,7 @@ def test_a_replica(redis_server: EmbeddedRedis, server: Any) -> None:
 
 def test_no_server_at_all(redis_server: EmbeddedRedis) -> None:
     """The address is said, the password is not, and all else is skipped."""
-    url = f"redis://u:hush-hush@127.0.0.1:{free_port()}/0"
+    url = f"redis://u:hush-hush@127.0.0.1:{own_port()}/0"
     said = found(category(redis_server, url=url))
     ((state, text),) = said.pop("answers")
     assert (state, "127.0.0.1" in text, "hush" in text) == (State.FAIL, True, False)

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from producer.control.webhooks.patience import WAITS_SECONDS
 from storage.queue.webhooks import ASIDE, RETRYING, SENDERS
 from tests.support.polling import until
+from tests.support.ports import own_port
 from tests.support.webhook_post import HOST_CONCURRENCY, Post, names
 from tests.support.webhook_receiver import Receiver, Slow, status
 
@@ -30,7 +31,7 @@ def test_every_end_is_delivered_once(post: Post) -> None:
 
 def test_a_receiver_that_is_down_gets_them_when_it_is_back(post: Post) -> None:
     """By the same ids, each attempt with a signature of its own time."""
-    with Receiver() as gone:
+    with Receiver(port=own_port()) as gone:
         port, url = gone.port, gone.url()
     post.end(url, *names(5))
     with capture_logs() as logs, post.sending(gone):
