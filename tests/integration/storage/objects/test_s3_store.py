@@ -68,8 +68,8 @@ def store(rclone: S3Server) -> ManagedStore:
 
 
 def connect(url: str, secret_key: str = SECRET_KEY, access_key: str = ACCESS_KEY) -> ManagedStore:
-    """A store that gives up soon."""
-    return open_store(url, access_key=access_key, secret_key=secret_key, timeout_seconds=10)
+    """A store that gives up in a minute."""
+    return open_store(url, access_key=access_key, secret_key=secret_key, timeout_seconds=60)
 
 
 def read(store: ObjectStore, key: str, bucket: str | None = None) -> bytes:
@@ -273,7 +273,7 @@ def test_store_that_is_not_there() -> None:
 def test_a_key_that_the_server_cannot_have_fails_its_job(rclone: S3Server, key: str) -> None:
     """The server is well, and would answer the same a fifth time."""
     store = open_store(
-        rclone.url("audio"), access_key=ACCESS_KEY, secret_key=SECRET_KEY, timeout_seconds=10
+        rclone.url("audio"), access_key=ACCESS_KEY, secret_key=SECRET_KEY, timeout_seconds=60
     )
     with pytest.raises(InvalidJob, match="no key for this server") as caught:
         store.fetch(key, max_bytes=1000)
