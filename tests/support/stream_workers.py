@@ -61,6 +61,18 @@ def lapse(client: Any, keys: Keys, owner: str) -> None:
             )
 
 
+def now_ms(client: Any) -> int:
+    """By the server's clock."""
+    seconds, micros = client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def lives_for(client: Any, key: str, ttl_ms: int, since_ms: int) -> bool:
+    """Whether it will be gone `ttl_ms` after a moment that was not before `since_ms`."""
+    left_ms = int(client.pttl(key))
+    return 0 < left_ms <= ttl_ms <= left_ms + now_ms(client) - since_ms + 1
+
+
 def result(client: Any, job: str) -> dict[str, str]:
     """A result hash as text."""
     return {k.decode(): v.decode() for k, v in client.hgetall(f"emo:result:{job}").items()}

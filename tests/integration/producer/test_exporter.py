@@ -154,7 +154,7 @@ def test_an_outage_is_told_and_no_stale_figure(keys: Keys, tmp_path: Any) -> Non
     """Nothing but that Redis is away; said once, and all of it again when it is back."""
     port = own_port()
     with (
-        connect(f"redis://127.0.0.1:{port}", name="test", timeout_seconds=1) as client,
+        connect(f"redis://127.0.0.1:{port}", name="test", timeout_seconds=60) as client,
         capture_logs() as logs,
     ):
         scrape = Scrapes(client, keys)
