@@ -73,7 +73,7 @@ def run(
 
             def enqueue(key: str, **fields: str) -> dict[str, str]:
                 job = client.xadd("emo:jobs", {"key": key, **fields}).decode()
-                result = until(lambda: ended(job), 30.0) or {}
+                result = until(lambda: ended(job), 120.0) or {}
                 return result | {"outputs": str(outputs)}
 
             yield enqueue

@@ -12,7 +12,7 @@ from tests.support.console import ConsoleProcess, browser, console_process, larg
 from tests.support.worker_process import SAMPLES, worker_process
 
 LARGE_SECONDS = 8  # 20 MiB at the highest rate that WAV files have in earnest
-WAIT_MS = 60_000
+WAIT_MS = 120_000
 PHONE = {"width": 390, "height": 844}
 CALL = [str(SAMPLES / "dialogue_it.ogg")]
 Open = Callable[..., Any]

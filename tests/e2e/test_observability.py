@@ -87,9 +87,9 @@ def scraped(
             exporter, worker = (f"127.0.0.1:{server.port}" for server in servers)
             targets = {"emostream-exporter": [exporter], "emostream-worker": [worker]}
             with prometheus(directory, targets, RULES) as running:
-                until(lambda: all(evaluated(running, name) for name in ALERTS), 30)
+                until(lambda: all(evaluated(running, name) for name in ALERTS), 120)
                 twice = "count_over_time(up[1m]) >= 2"
-                until(lambda: running.ask("query", query=twice)["result"][1:], 30)
+                until(lambda: running.ask("query", query=twice)["result"][1:], 120)
                 yield running
         finally:
             for server in servers:
@@ -117,7 +117,7 @@ def test_every_expression_runs_and_names_series_that_exist(name: str, scraped: P
 def test_every_panel_shows_something(name: str, scraped: Prometheus) -> None:
     """On a queue and a worker that have met everything once, no panel is empty."""
     expression = SHOWN[name].replace("$__rate_interval", "1m")
-    until(lambda: scraped.ask("query", query=expression)["result"], 20)
+    until(lambda: scraped.ask("query", query=expression)["result"], 60)
 
 
 def test_labels_of_expressions_exist(scraped: Prometheus) -> None:

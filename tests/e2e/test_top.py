@@ -24,7 +24,7 @@ def test_it_fits_the_terminal_and_outlives_an_outage(width: int, tmp_path: Path)
     url = f"redis://127.0.0.1:{port}"
     command = ("producer", "top", "--every", "0.2")
     with EmbeddedRedis(tmp_path, port=port), connect(url, name="test") as client:
-        Words(client, KEYS, "one", lease_seconds=30).tell({"state": "ready", "clips_per_s": 2.5})
+        Words(client, KEYS, "one", lease_seconds=3600).tell({"state": "ready", "clips_per_s": 2.5})
         variables = {"EMO_REDIS_URL": url}
         terminal = Terminal(*command, width=width, height=30, variables=variables)
         lines = terminal.wait_for(
@@ -43,7 +43,7 @@ def test_without_a_terminal_it_prints_a_look(
     program: Program, redis_server: EmbeddedRedis, client: Any
 ) -> None:
     """Once, as text or as JSON; and it says why where there is no Redis."""
-    Words(client, KEYS, "one", lease_seconds=30).tell({"state": "sick", "sickness": "no room"})
+    Words(client, KEYS, "one", lease_seconds=3600).tell({"state": "sick", "sickness": "no room"})
     client.xadd(KEYS.results, {"job": "j", "status": "failed", "error_code": "not_audio"})
     variables = {"EMO_REDIS_URL": redis_server.url}
     told = program("producer", "top", "--once", **variables)

@@ -62,8 +62,9 @@ def _address(log: Iterator[str]) -> str:
 
 @dataclass
 class Exchange:
-    """One connection to a scripted server, as the script sees it."""
+    """A request to a scripted server, and its connection, as the script sees it."""
 
+    request: str  # "GET /bucket/key HTTP/1.1"
     send: Callable[[bytes], object]
     hung_up: Callable[[], bool]  # blocks until the client sends more or hangs up
     stopping: threading.Event
@@ -90,15 +91,20 @@ def scripted_server(script: Callable[[Exchange], object]) -> Iterator[ScriptedSe
     class Handler(StreamRequestHandler):
         def handle(self) -> None:
             running.connections += 1
-            exchange = Exchange(
-                self.connection.sendall, lambda: not self.connection.recv(1), stopping
-            )
             try:
                 while request := self.rfile.readline():
                     while self.rfile.readline().strip():
                         pass  # the headers
-                    running.requests.append(request.decode().strip())
-                    script(exchange)
+                    asked = request.decode().strip()
+                    running.requests.append(asked)
+                    script(
+                        Exchange(
+                            asked,
+                            self.connection.sendall,
+                            lambda: not self.connection.recv(1),
+                            stopping,
+                        )
+                    )
             except OSError:
                 pass  # the client hung up, or the script did
 

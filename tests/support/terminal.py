@@ -58,13 +58,13 @@ class Terminal:
             found[:] = self.frame()
             return seen(found)
 
-        until(look, 30)
+        until(look, 120)
         return found
 
     def interrupt(self) -> int:
         """What Ctrl-C does; its exit status."""
         self._process.send_signal(signal.SIGINT)
-        status = self._process.wait(30)
+        status = self._process.wait(60)
         self._read()
         os.close(self._ours)
         return status

@@ -285,7 +285,7 @@ def test_everything_at_a_glance(
         "period_s": 7.5,
         "settings": "{}",
     }
-    Words(client, keys, "host-17-c98c22c4", lease_seconds=30).tell(told)
+    Words(client, keys, "host-17-c98c22c4", lease_seconds=3600).tell(told)
     ran = producer("top", "--once")
     assert ran.exit_code == 0, ran.output
     assert "1 of 1 workers take jobs" in ran.stdout
