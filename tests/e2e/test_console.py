@@ -104,10 +104,15 @@ def test_several_large_files_are_sent_together(page: Open, place: Path) -> None:
     assert len(whole) > 17 * 1024**2
     for name in ("one.wav", "two.wav", "three.wav"):
         (place / name).write_bytes(whole)
+    held: list[Any] = []  # until its progress was seen
+    opened.route("**/api/uploads/*/*/1", lambda route: held.append(route))
     opened.set_input_files(
         "#files", [str(place / f"{name}.wav") for name in ("one", "two", "three")]
     )
     opened.locator("progress").first.wait_for()
+    opened.unroute("**/api/uploads/*/*/1")
+    for route in held:
+        route.continue_()
     cards = done(opened, 3)
     assert "batch=" in opened.url
     anew = page(opened.url.partition("/?")[2].join(["/?", ""]))

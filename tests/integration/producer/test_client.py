@@ -24,7 +24,7 @@ from storage.redis.embedded import EmbeddedRedis
 from storage.redis.event_loop import connect_async
 from storage.wire.messages import Job, Keys, Lane, Status
 from tests.support.clients import KINDS, open_client
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.stream_workers import DONE, new_streams
 
 FAILED = Ending(Status.FAILED, {"error_code": "not_audio", "error": "no audio in it"})
@@ -56,13 +56,13 @@ def test_a_job_from_its_submission_to_its_result(ours: Any, streams: JobStreams)
     assert ours.status("call-1").status is Status.QUEUED
     assert ours.status("nobody") is None
     end(streams)
-    (result,) = ours.wait(["call-1"], timeout_seconds=5)
+    (result,) = ours.wait(["call-1"], timeout_seconds=60)
     assert (result.job_id, result.done) == ("call-1", True)
     assert (result.label, result.score) == ("happy", 0.9)
     by_key = ours.submit("b.wav")
     assert by_key.enqueued
     end(streams, FAILED)
-    (failed,) = ours.wait([by_key.job_id], timeout_seconds=5)
+    (failed,) = ours.wait([by_key.job_id], timeout_seconds=60)
     assert (failed.status, failed.error.code) == (Status.FAILED, "not_audio")
 
 
@@ -194,7 +194,7 @@ def test_an_event_that_is_too_large_is_passed_over(
     until(lambda: client.info("clients")["blocked_clients"])
     client.xadd("emo:jobs", {"key": "a.wav", "job": "three"})
     end(streams)
-    thread.join(10)
+    thread.join(TIMEOUT_SECONDS)
     assert [event.job_id for event in found] == ["three"]
 
 
@@ -224,7 +224,7 @@ def test_results_begin_now_and_survive_a_cut(ours: Any, client: Any, streams: Jo
         with cut(client):
             client.xadd("emo:jobs", {"key": "a.wav", "job": job})
             end(streams)
-    thread.join(10)
+    thread.join(TIMEOUT_SECONDS)
     assert [event.job_id for event in found] == ["one", "two"]
 
 
@@ -239,7 +239,7 @@ def test_results_survive_a_stream_that_is_begun_anew(
     until(lambda: found)
     client.xadd("emo:jobs", {"key": "a.wav", "job": "next"})
     end(streams)
-    thread.join(10)
+    thread.join(TIMEOUT_SECONDS)
     assert [event.job_id for event in found] == ["last", "next"]
 
 
@@ -268,7 +268,7 @@ def test_results_survive_a_restart(mortal: EmbeddedRedis, its_client: Any, keys:
             until(lambda: found)
             mortal.kill()
             mortal.start()
-    thread.join(15)
+    thread.join(TIMEOUT_SECONDS)
     assert [event.job_id for event in found] == ["one", "two"]
 
 
@@ -337,7 +337,7 @@ def test_a_batch_is_sent_sealed_and_waited_for(ours: Any, client: Any, streams: 
     assert (failure.status, failure.error_code) == ("failed", "not_audio")
     with pytest.raises(TimeoutError, match="batch monday"):
         list(batch.wait(timeout_seconds=0.05))
-    states = batch.wait(timeout_seconds=5)
+    states = batch.wait(timeout_seconds=60)
     assert next(states).open == 3
     end(streams, most=5)
     *_, last = states
