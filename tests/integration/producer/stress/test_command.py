@@ -102,7 +102,7 @@ def test_a_closed_loop(stress: Stress, worker: PacedWorker) -> None:
         return done(begun)
 
     worker.end = end
-    ran = stress("--concurrency", "4", "--duration", "0.7s", "--warm-up", "0.1s", "--json")
+    ran = stress("--concurrency", "4", "--duration", "2s", "--warm-up", "0.1s", "--json")
     assert ran.exit_code in NOT_FAILED, ran.output
     told = json.loads(ran.stdout)["run"]
     assert told["asked"]["concurrency"] == 4 and told["asked"]["rate"] is None
@@ -122,7 +122,7 @@ def test_a_job_without_an_end_fails_the_run(stress: Stress, worker: PacedWorker)
     """It is named, and cancelled, since its audio goes."""
     dropped: list[str] = []
     worker.end = lambda begun: drop_one(begun, dropped)
-    ran = stress(*OPEN, "--drain", "1s")
+    ran = stress(*OPEN, "--drain", "5s")
     assert ran.exit_code == 3, ran.output
     (fault,) = kept().run.failed
     assert fault == f"1 job: no end, it is running ({dropped[0]})"
@@ -192,7 +192,7 @@ def test_a_run_that_the_lanes_refuse_is_invalid(stress: Stress, worker: PacedWor
     assert ran.exit_code == 5, ran.output
     assert run.refused > 0 and not run.failed
     assert "INVALID: do not trust these figures" in ran.stderr
-    assert "jobs a second were sent of" in run.invalid[0]
+    assert any("jobs a second were sent of" in why for why in run.invalid)
 
 
 def test_a_search(stress: Stress, worker: PacedWorker) -> None:
@@ -203,7 +203,7 @@ def test_a_search(stress: Stress, worker: PacedWorker) -> None:
     assert ran.exit_code in NOT_FAILED, ran.output
     found = kept()
     assert found.objective == "p50<150ms" and found.run.asked.rate is not None
-    assert 20 < found.run.asked.rate < 160
+    assert found.run.asked.rate == max(rate for rate, met, _ in found.steps if met) < 160
     assert {met for _, met, _ in found.steps} == {True, False}
     assert f"highest rate with p50<150ms: {found.run.asked.rate:g} jobs a second" in ran.stderr
     assert "The search for the highest rate" in Path("run.html").read_text()
