@@ -24,9 +24,10 @@ class Since:
     """The ages that something of that second may have had when it was looked at, just now."""
 
     def __init__(self, client: Any, second: int) -> None:
-        self._most = client.time()[0] + 1 - second
+        self._most = int(client.time()[0]) + 1 - second
 
-    def __contains__(self, age_seconds: float) -> bool:
+    def __contains__(self, age_seconds: object) -> bool:
+        assert isinstance(age_seconds, float | int)
         return self._most - SLOWEST_SECONDS <= age_seconds <= self._most
 
 
