@@ -264,9 +264,9 @@ def test_probes_and_metrics_of_a_worker(
     with worker_process(tmp_path, redis_server.url, SAMPLES, EMO_METRICS_ADDRESS=address) as worker:
         worker.wait_for("worker.ready")
         for path in ("healthz", "readyz"):
-            with urlopen(f"http://{address}/{path}", timeout=10) as answer:
+            with urlopen(f"http://{address}/{path}", timeout=60) as answer:
                 assert answer.status == 200
-        with urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        with urlopen(f"http://{address}/metrics", timeout=60) as answer:
             assert b"emostream_jobs_in_flight 0.0" in answer.read()
         second = program(
             "worker",

@@ -28,10 +28,17 @@ def look(**settings: Any) -> tuple[dict[str, State], str]:
 
 
 @pytest.fixture(scope="module")
-def policies() -> Iterator[PolicyServer]:
+def policy() -> Iterator[PolicyServer]:
     """A server that looks at policies."""
     with policy_server() as server:
         yield server
+
+
+@pytest.fixture
+def policies(policy: PolicyServer) -> PolicyServer:
+    """The same, with nothing in its bucket."""
+    policy.empty()
+    return policy
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_the_body_of_a_large_object_is_not_read() -> None:
     with scripted_server(script) as server:
         with pytest.raises(ObjectTooLarge, match=str(GIGABYTE)):
             fetch(connect(server))
-        assert hung_up.wait(10)
+        assert hung_up.wait(TIMEOUT_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -373,4 +373,4 @@ def test_budget_that_refuses_gives_the_connection_back() -> None:
     with scripted_server(script) as server:
         with pytest.raises(RuntimeError, match="no room for 8"):
             connect(server).fetch("k", max_bytes=8, admit=refuse)
-        assert hung_up.wait(10)
+        assert hung_up.wait(TIMEOUT_SECONDS)
