@@ -11,6 +11,8 @@ import pytest
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
+from tests.support.polling import TIMEOUT_SECONDS
+from tests.support.ports import hold_all_ports
 from tests.support.redis_servers import MISSING, NEWEST, binary
 
 # Read when torch is imported. Tests run side by side, one for each core; and where several threads
@@ -29,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # Read when Triton is imported: without a GPU, an interpreter runs the kernels.
         if not torch.cuda.is_available():
             os.environ.setdefault("TRITON_INTERPRET", "1")
+    hold_all_ports()
     # A shell's background jobs ignore it, and so would all that they start.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,7 +66,7 @@ def redis_server(
 @pytest.fixture
 def client(redis_server: EmbeddedRedis) -> Iterator[Any]:
     """A client of the emptied server; Any, since redis-py types a reply as every possible one."""
-    with connect(redis_server.url, name="test") as client:
+    with connect(redis_server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         client.flushall()
         yield client
 

@@ -16,6 +16,7 @@ from redis.commands.core import AsyncScript, Script
 
 from storage.queue.scripts import load_script, script_text
 from storage.redis.connection import RedisError
+from storage.redis.event_loop import heeding_cancellation
 
 T = TypeVar("T")
 
@@ -160,7 +161,7 @@ class AsyncDriver:
 
     async def _go_on(self, steps: Steps[Any], request: Request) -> Request | _Came:
         try:
-            reply = await self._ask(request)
+            reply = await heeding_cancellation(self._ask(request))
         except RedisError as error:
             return _step(steps.throw, error)
         return _step(steps.send, reply)

@@ -4,7 +4,8 @@
 # mypy: allow-untyped-calls
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import redis.asyncio
 from redis.asyncio.connection import (
@@ -29,6 +30,7 @@ from storage.redis.failover import Redirected, Whereabouts, misdirected
 from storage.redis.url import Kind, parse_redis_url
 
 AsyncRedis = redis.asyncio.Redis
+T = TypeVar("T")
 
 
 class _AsyncUnixConnection(AsyncBoundedReplies, UnixDomainSocketConnection):
@@ -106,7 +108,23 @@ def connect_async(
     return AsyncRedis.from_pool(ConnectionPool(kind, **options))
 
 
+async def heeding_cancellation(asked: Awaitable[T]) -> T:
+    """What comes of it. Raises CancelledError where the task was cancelled, whatever came.
+
+    redis-py sends by `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes in
+    the moment in which it has sent: the task would go on, and whoever waits for its end, for ever.
+    """
+    task = asyncio.current_task()
+    assert task
+    before = task.cancelling()
+    try:
+        return await asked
+    finally:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
 async def check_server_async(client: AsyncRedis, prefix: str) -> None:
     """`check_server` on an event loop. Raises UnfitServer."""
-    info = await client.info("server")
+    info = await heeding_cancellation(client.info("server"))
     judge_server(info, client.connection_pool.connection_kwargs, prefix)

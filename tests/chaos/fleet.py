@@ -17,9 +17,9 @@ from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from storage.redis.embedded import free_port
 from tests.chaos.patience import eventually
 from tests.chaos.worker import DIED_OF_JOB
+from tests.support.ports import own_port
 from tests.support.worker_process import ROOT
 
 START_SECONDS = 60.0
@@ -125,7 +125,7 @@ class Nursery:
 
     def fork(self, fleet: "Fleet", slot: int, log: Path, settings: Mapping[str, str]) -> Worker:
         """A new worker of the fleet, which is told when it ends."""
-        port = free_port()
+        port = own_port()
         address = {"EMO_METRICS_ADDRESS": f"127.0.0.1:{port}"}
         request = json.dumps({"log": str(log), "settings": {**settings, **address}})
         log.touch()

@@ -27,6 +27,29 @@ def eventually(condition: Callable[[], Found], timeout_seconds: float, what: str
     return found
 
 
+class Stopwatch:
+    """The time in which this machine let a test look.
+
+    Between two looks no more counts than a few of them take: for longer, everything stood still,
+    and so did what is measured.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._last = time.monotonic()
+
+    def sees(self, condition: Callable[[], Found]) -> Callable[[], Found]:
+        """The condition, each look at which is noted."""
+
+        def look() -> Found:
+            now = time.monotonic()
+            self.seconds += min(now - self._last, 4 * _LOOK_SECONDS)
+            self._last = now
+            return condition()
+
+        return look
+
+
 def let_pass(seconds: float) -> None:
     """Let time pass: how long a fault lasts, which no event tells."""
     threading.Event().wait(seconds)

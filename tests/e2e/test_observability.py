@@ -98,14 +98,14 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         since = time.time()
         running = stack.enter_context(prometheus(place, targets, RULES))
         # Before its jobs, so that there is a rate of them.
-        until(lambda: len(running.ask("query", query="up == 1")["result"]) == 3, 60)
+        until(lambda: len(running.ask("query", query="up == 1")["result"]) == 3, 120)
         demo._classify(url, worker)
         (place / "store" / "page.wav").write_text("<p>no audio</p>")
         client.xadd(KEYS.lane(Lane.NORMAL), {"key": "page.wav", "job": "page", "batch": "b"})
-        until(lambda: client.hget(KEYS.result("page"), "status") == b"failed", 60)
+        until(lambda: client.hget(KEYS.result("page"), "status") == b"failed", 120)
         ended = 'emostream_jobs_ended_total{status="failed"}'
-        until(lambda: running.ask("query", query=ended)["result"], 60)
-        until(lambda: all(evaluated(running, name) for name in ALERTS), 60)
+        until(lambda: running.ask("query", query=ended)["result"], 120)
+        until(lambda: all(evaluated(running, name) for name in ALERTS), 120)
         yield Scraped(running, since, addresses)
 
 
@@ -158,7 +158,7 @@ def test_every_expression_runs_and_names_series_that_exist(name: str, scraped: S
 def test_every_panel_shows_something(name: str, scraped: Scraped) -> None:
     """On a demo beside which something has gone wrong, no panel is empty."""
     expression = SHOWN[name].replace("$__rate_interval", "1m")
-    until(lambda: scraped.ever(expression), 30)
+    until(lambda: scraped.ever(expression), 60)
 
 
 def test_labels_of_expressions_exist(scraped: Scraped) -> None:

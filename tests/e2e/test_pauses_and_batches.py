@@ -10,7 +10,7 @@ from tests.e2e.conftest import Program
 from tests.support.polling import until
 from tests.support.worker_process import SAMPLES, worker_process
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 CLIP = {"key": "sad_en.flac"}
 
 

@@ -12,10 +12,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.redis.embedded import EmbeddedRedis
 from storage.terminal.text import plain
 from storage.wire.messages import Keys
 from tests.e2e.conftest import Program, run_program
+from tests.support.ports import own_port
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
 from tests.support.torch_stub import broken_torch
 from tests.support.worker_process import CLIPS, ROOT, SAMPLES, TINY, worker_process
@@ -259,13 +260,13 @@ def test_probes_and_metrics_of_a_worker(
     program: Program, client: Any, redis_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     """A ready worker says so; a second one on the same address is told what to do."""
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{own_port()}"
     with worker_process(tmp_path, redis_server.url, SAMPLES, EMO_METRICS_ADDRESS=address) as worker:
         worker.wait_for("worker.ready")
         for path in ("healthz", "readyz"):
-            with urlopen(f"http://{address}/{path}", timeout=10) as answer:
+            with urlopen(f"http://{address}/{path}", timeout=60) as answer:
                 assert answer.status == 200
-        with urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        with urlopen(f"http://{address}/metrics", timeout=60) as answer:
             assert b"emostream_jobs_in_flight 0.0" in answer.read()
         second = program(
             "worker",

@@ -12,9 +12,10 @@ from storage.queue.entries import Ending
 from storage.queue.streams import JobStreams
 from storage.queue.workers import Words
 from storage.redis.connection import connect
-from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys, Lane, Status
 from tests.e2e.conftest import Program
+from tests.support.ports import own_port
 from tests.support.stream_workers import begin_one, new_streams
 from tests.support.terminal import Terminal
 
@@ -24,13 +25,13 @@ KEYS = Keys("emo")
 @pytest.mark.parametrize("width", [80, 160])
 def test_it_fits_the_terminal_and_outlives_an_outage(width: int, tmp_path: Path) -> None:
     """Figures while Redis answers, none while it does not, and again when it is back."""
-    port = free_port()
+    port = own_port()
     url = f"redis://127.0.0.1:{port}"
     command = ("producer", "top", "--every", "0.2")
     variables = {"EMO_REDIS_URL": url}
     with ExitStack() as stack:
         with EmbeddedRedis(tmp_path, port=port), connect(url, name="test") as client:
-            words = Words(client, KEYS, "one", lease_seconds=30)
+            words = Words(client, KEYS, "one", lease_seconds=3600)
             words.tell({"state": "ready", "clips_per_s": 2.5})
             started = Terminal(*command, width=width, height=30, variables=variables)
             terminal = stack.enter_context(started)
@@ -110,7 +111,7 @@ def test_without_a_terminal_it_prints_a_look(
     program: Program, redis_server: EmbeddedRedis, client: Any
 ) -> None:
     """Once, as text or as JSON; and it says why where there is no Redis."""
-    Words(client, KEYS, "one", lease_seconds=30).tell({"state": "sick", "sickness": "no room"})
+    Words(client, KEYS, "one", lease_seconds=3600).tell({"state": "sick", "sickness": "no room"})
     client.xadd(KEYS.results, {"job": "j", "status": "failed", "error_code": "not_audio"})
     variables = {"EMO_REDIS_URL": redis_server.url}
     told = program("producer", "top", "--once", **variables)
@@ -123,6 +124,6 @@ def test_without_a_terminal_it_prints_a_look(
     assert found["workers"][0]["sickness"] == "no room"
     assert found["failures"][0]["code"] == "not_audio"
     assert found["lanes"]["bulk"]["paused_s"] is None
-    told = program("producer", "top", "--once", EMO_REDIS_URL=f"redis://127.0.0.1:{free_port()}")
+    told = program("producer", "top", "--once", EMO_REDIS_URL=f"redis://127.0.0.1:{own_port()}")
     assert told.returncode == 1
     assert "EMO_REDIS_URL" in told.stderr

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from storage.queue.streams import JobStreams
-from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
 from tests.support.polling import until
+from tests.support.ports import own_port
 from tests.support.stream_workers import DONE, new_streams
 from tests.support.webhook_receiver import SECRET, Receiver, Slow, status
 from tests.support.worker_process import ROOT
 
 PAGE = ROOT / "docs" / "webhooks.md"
 LINES = 11  # of the receiver that the docs show, blank ones left out
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def test_control_delivers_and_tries_again(
     """A receiver of ten lines is told; one that fails at first is told by rq's second attempt."""
     (shown,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
     assert len([line for line in shown.splitlines() if line]) <= LINES
-    port, seen, secret = free_port(), Counter[str](), {"EMO_WEBHOOK_SECRET": SECRET}
+    port, seen, secret = own_port(), Counter[str](), {"EMO_WEBHOOK_SECRET": SECRET}
 
     def faulty(handler: Any) -> None:
         seen[handler.headers["webhook-id"]] += 1

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.redis.embedded import EmbeddedRedis
 from tests.support.console import browser, console_process, large_wav
 from tests.support.polling import until
+from tests.support.ports import own_port
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
 from tests.support.worker_process import worker_process
 
@@ -48,7 +49,7 @@ def test_nothing_is_lost(kind: str, tmp_path: Path) -> None:
     names = [tmp_path / f"{number}.wav" for number in range(FILES)]
     for name in names:
         name.write_bytes(whole)
-    settings = {"EMO_CONSOLE_ADDRESS": f"127.0.0.1:{free_port()}"}
+    settings = {"EMO_CONSOLE_ADDRESS": f"127.0.0.1:{own_port()}"}
     redis = EmbeddedRedis(tmp_path / "redis")
     with browser() as chromium, redis, store_of(kind, store) as of_store:
         settings |= of_store

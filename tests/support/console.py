@@ -73,7 +73,7 @@ class ConsoleProcess:
             found = re.search(r"console: (http://\S+)/  ", said)
             return found[1] if found else ""
 
-        return until(told, 30)
+        return until(told, 120)
 
     def asked(self) -> set[str]:
         """The hosts that it has connected to, or resolved, up to now."""
@@ -86,7 +86,7 @@ class ConsoleProcess:
     def stop(self) -> int:
         """As a supervisor would; its exit status."""
         self._process.terminate()
-        return self._process.wait(30)
+        return self._process.wait(60)
 
     def kill(self) -> None:
         """As an accident would."""

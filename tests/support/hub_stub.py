@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.ports import own_port
+
 Files = dict[str, bytes]  # content by path
 
 
@@ -158,5 +160,4 @@ def silent_hub() -> Iterator[str]:
 
 def refusing_endpoint() -> str:
     """Endpoint of a port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"http://127.0.0.1:{server.getsockname()[1]}"
+    return f"http://127.0.0.1:{own_port()}"

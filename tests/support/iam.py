@@ -10,7 +10,8 @@ from unittest.mock import patch
 import boto3  # type: ignore[import-untyped]
 from moto import settings
 from moto.core.authorization import ActionAuthenticatorMixin
-from moto.server import ThreadedMotoServer
+
+from tests.support.moto_server import moto_server
 
 BUCKET = "audio"
 
@@ -34,6 +35,12 @@ class PolicyServer:
             listed: Any = boto3.client("s3", **self._admin).list_objects_v2(Bucket=BUCKET)
         return [each["Key"] for each in listed.get("Contents", [])]
 
+    def empty(self) -> None:
+        """Delete all that is there."""
+        for key in self.objects():
+            with _unguarded():
+                boto3.client("s3", **self._admin).delete_object(Bucket=BUCKET, Key=key)
+
     def user(self, name: str, actions: Sequence[str]) -> dict[str, str]:
         """The settings of a user who may do these actions, and no other."""
         resources = [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
@@ -54,19 +61,14 @@ class PolicyServer:
 @contextmanager
 def policy_server() -> Iterator[PolicyServer]:
     """Run it; it looks at policies whenever its own side does not."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
     guarded = {"INITIAL_NO_AUTH_ACTION_COUNT": "0"}
-    try:
-        made = PolicyServer(f"{host}:{port}")
+    with moto_server() as address:
+        made = PolicyServer(address)
         with (
             patch.dict(os.environ, guarded),
             patch.object(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0),
         ):
             yield made
-    finally:
-        server.stop()
 
 
 @contextmanager

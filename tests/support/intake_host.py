@@ -12,8 +12,7 @@ from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
 from storage.wire.messages import Keys, Lane
 from tests.support.fitness import Fitness
-from tests.support.polling import until
-from tests.support.stream_workers import new_streams
+from tests.support.stream_workers import lapse, new_streams
 from worker.delivery.intake import Intake
 from worker.delivery.leases import Leases
 from worker.fitness.breaker import Breaker
@@ -151,17 +150,17 @@ class Host:
         return new_streams(Streams, self.client, KEYS, owner, lease_seconds)
 
     def take(self, entries: int = 1) -> list[Begun]:
-        """Another worker reads and begins what there is, and has been silent for 2 ms."""
+        """Another worker reads and begins what there is, and has been silent for a day."""
         other = self.worker("other")
         begun = other.begin(other.read(entries))
         assert len(begun) == entries
-        until(lambda: len(self.pending("other", idle_ms=2)) == entries)
+        lapse(self.client, KEYS, "other")
         return begun
 
-    def pending(self, owner: str, idle_ms: int = 0) -> list[Any]:
+    def pending(self, owner: str) -> list[Any]:
         """What a worker holds in the normal lane, by the server's book."""
         found: list[Any] = self.client.xpending_range(
-            KEYS.lane(Lane.NORMAL), "workers", "-", "+", 100, consumername=owner, idle=idle_ms
+            KEYS.lane(Lane.NORMAL), "workers", "-", "+", 100, consumername=owner
         )
         return found
 

@@ -1,23 +1,25 @@
-"""Fifty jobs that keep a worker busy for several seconds."""
+"""Fifty jobs that keep a worker busy for as long as a test wants."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tests.e2e.test_jobs import wav
+from tests.support.held_store import HeldStore, held_store
 from tests.support.polling import until
 
 JOBS = 50
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 
 
-def long_store(root: Path) -> Path:
-    """A store with one clip of 12 s."""
+@contextmanager
+def long_store() -> Iterator[HeldStore]:
+    """A store with one clip of 12 s, which comes when it is let."""
     noise = np.random.default_rng(0).normal(0, 3000, 12 * 16_000).astype("<i2")
-    root.mkdir()
-    (root / "long.wav").write_bytes(wav(noise.tobytes(), bits=16))
-    return root
+    with held_store("long.wav", wav(noise.tobytes(), bits=16)) as store:
+        yield store
 
 
 def wait_for_events(client: Any, count: int) -> list[bytes]:

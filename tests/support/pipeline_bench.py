@@ -7,7 +7,7 @@ from typing import Any
 
 from storage.errors import JobError
 from storage.wire.messages import Job
-from tests.support.polling import TIMEOUT_SECONDS
+from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.pipeline.budget import ByteBudget
 from worker.pipeline.task import Task
 from worker.pipeline.threads import Pipeline, Stage
@@ -159,7 +159,7 @@ class Bench:
         self.network.free.set()
         self.settled.free.set()
         self.pipeline.terminate()
-        assert not self.running_threads()
+        until(lambda: not self.running_threads())
 
     def running_threads(self) -> list[str]:
         """Names of the pipeline's threads that have not ended."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 60.0  # a failed test takes so long, and no other
 Found = TypeVar("Found")
 
 

@@ -1,7 +1,6 @@
 """The servers that the protocol is tested on, and groups of them: a cluster, a failover pair."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,13 +11,13 @@ from typing import Any
 import pytest
 
 from storage.redis.connection import RedisError, connect
-from storage.redis.embedded import EmbeddedRedis, bundled_binary, free_port
+from storage.redis.embedded import EmbeddedRedis, bundled_binary
 from tests.support.polling import until
+from tests.support.ports import own_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS = 16384
-BUS_OFFSET = 10_000
-HIGHEST_PORT = 65535
+BUS_OFFSET = 10_000  # of the port by which a cluster's nodes talk among themselves
 
 
 def _redis_6_2() -> Path | None:
@@ -71,9 +70,9 @@ class Cluster:
         """A node that knows no other."""
         return EmbeddedRedis(
             directory,
-            port=_port_with_bus(),
+            port=own_port(and_beyond=BUS_OFFSET),
             binary=program,
-            options=("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
+            options=("--cluster-enabled", "yes", "--cluster-node-timeout", "60000"),
         )
 
     @property
@@ -121,18 +120,21 @@ class Cluster:
 
 
 class Sentinel:
-    """One sentinel that watches one master, and alone decides to fail over."""
+    """One sentinel that watches one master, and alone decides to fail over: not before it is told.
+
+    A master that a test machine stops for a while is none that is down.
+    """
 
     MASTER = "emo-master"
 
     def __init__(self, directory: Path, program: Path, master: EmbeddedRedis) -> None:
-        self.port = free_port()
+        self.port = own_port()
         self._program = program
         self._config = directory / "sentinel.conf"
         self._config.write_text(
             f"bind 127.0.0.1\nport {self.port}\ndir {directory}\n"
             f"sentinel monitor {self.MASTER} 127.0.0.1 {master.port} 1\n"
-            f"sentinel down-after-milliseconds {self.MASTER} 500\n"
+            f"sentinel down-after-milliseconds {self.MASTER} 3600000\n"
             f"sentinel failover-timeout {self.MASTER} 3000\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
@@ -141,6 +143,11 @@ class Sentinel:
     def url(self) -> str:
         """The master, as EMO_REDIS_URL names it."""
         return f"redis+sentinel://127.0.0.1:{self.port}/{self.MASTER}"
+
+    def be_impatient(self) -> None:
+        """From now on, a master that says nothing for half a second is down."""
+        with connect(f"redis://127.0.0.1:{self.port}", name="test-sentinel") as client:
+            client.execute_command("SENTINEL", "SET", self.MASTER, "down-after-milliseconds", "500")
 
     def knows_replica(self) -> bool:
         """Whether it could fail over."""
@@ -164,17 +171,3 @@ class Sentinel:
         if self._process:
             self._process.terminate()
             self._process.wait()
-
-
-def _port_with_bus() -> int:
-    """A free port, with the one 10,000 above it for the cluster's nodes among themselves."""
-    while True:
-        port = free_port()
-        if port + BUS_OFFSET >= HIGHEST_PORT:
-            continue
-        with socket.socket() as bus:
-            try:
-                bus.bind(("127.0.0.1", port + BUS_OFFSET))
-            except OSError:
-                continue
-        return port

@@ -12,6 +12,7 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 from storage.objects.store import ObjectStore, open_store
 from tests.support.blobs import contents
+from tests.support.polling import TIMEOUT_SECONDS
 
 ACCESS_KEY = "emostream"
 SECRET_KEY = "a-secret-of-the-tests"
@@ -66,8 +67,9 @@ def _address(log: Iterator[str]) -> str:
 
 @dataclass
 class Exchange:
-    """One connection to a scripted server, as the script sees it."""
+    """A request to a scripted server, and its connection, as the script sees it."""
 
+    request: str  # "GET /bucket/key HTTP/1.1"
     send: Callable[[bytes], object]
     hung_up: Callable[[], bool]  # blocks until the client sends more or hangs up
     stopping: threading.Event
@@ -94,15 +96,20 @@ def scripted_server(script: Callable[[Exchange], object]) -> Iterator[ScriptedSe
     class Handler(StreamRequestHandler):
         def handle(self) -> None:
             running.connections += 1
-            exchange = Exchange(
-                self.connection.sendall, lambda: not self.connection.recv(1), stopping
-            )
             try:
                 while request := self.rfile.readline():
                     while self.rfile.readline().strip():
                         pass  # the headers
-                    running.requests.append(request.decode().strip())
-                    script(exchange)
+                    asked = request.decode().strip()
+                    running.requests.append(asked)
+                    script(
+                        Exchange(
+                            asked,
+                            self.connection.sendall,
+                            lambda: not self.connection.recv(1),
+                            stopping,
+                        )
+                    )
             except OSError:
                 pass  # the client hung up, or the script did
 
@@ -130,9 +137,24 @@ def http_answer(status: str, body: bytes = b"", **headers: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def connect(server: ScriptedServer, timeout_seconds: float = 10) -> ObjectStore:
+def connect(server: ScriptedServer, timeout_seconds: float = TIMEOUT_SECONDS) -> ObjectStore:
     """A store over the scripted server's bucket `bucket`."""
     return open_store(server.url("bucket"), timeout_seconds=timeout_seconds)
+
+
+class Clock:
+    """In place of `time`: passes when told to, and by `tick` with every other look at it."""
+
+    def __init__(self, tick: float = 0.0) -> None:
+        self.tick = tick
+        self.now = 1000.0
+        self.looks = 0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        self.looks += 1
+        self.now += self.tick * (self.looks % 2 == 0)
+        return self.now
 
 
 def fetch(store: ObjectStore) -> bytes:

@@ -10,6 +10,7 @@ from tests.support.polling import until
 
 Worker = Callable[..., JobStreams]
 Side = TypeVar("Side", bound=JobStreams)
+DAY_MS = 86_400_000
 DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9"})
 FAILED = Ending(Status.FAILED, {"error_code": "not_audio", "error": "no audio in it"})
 DEAD = Ending(Status.DEAD, {"error_code": "internal", "error": "x"}, dead_reason="internal")
@@ -48,6 +49,30 @@ def reclaim_one(streams: JobStreams) -> Delivery:
     """Take over the one entry whose lease of a millisecond has run out."""
     (delivery,) = until(lambda: streams.reclaim(10).deliveries)
     return delivery
+
+
+def lapse(client: Any, keys: Keys, owner: str) -> None:
+    """Let all leases of a worker run out: as if it had been silent for a day.
+
+    Workers with long leases see it too, whom no pause of a test makes distrust the clock.
+    """
+    for stream in keys.lanes:
+        for held in client.xpending_range(stream, "workers", "-", "+", 1000, consumername=owner):
+            client.xclaim(
+                *(stream, "workers", owner, 0, [held["message_id"]]), idle=DAY_MS, justid=True
+            )
+
+
+def now_ms(client: Any) -> int:
+    """By the server's clock."""
+    seconds, micros = client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def lives_for(client: Any, key: str, ttl_ms: int, since_ms: int) -> bool:
+    """Whether it will be gone `ttl_ms` after a moment that was not before `since_ms`."""
+    left_ms = int(client.pttl(key))
+    return 0 < left_ms <= ttl_ms <= left_ms + now_ms(client) - since_ms + 1
 
 
 def result(client: Any, job: str) -> dict[str, str]:

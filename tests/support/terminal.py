@@ -59,7 +59,7 @@ class Terminal:
             found[:] = self.frame()
             return seen(found)
 
-        until(look, 30)
+        until(look, 120)
         return found
 
     def press(self, keys: str) -> None:
@@ -77,7 +77,7 @@ class Terminal:
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
         """What Ctrl-C does, or another signal; its exit status."""
         self._process.send_signal(number)
-        status = self._process.wait(30)
+        status = self._process.wait(60)
         self._read()
         return status
 

@@ -57,7 +57,7 @@ class Post:
             f"{name}:{each.port}" for each in receivers for name in ("127.0.0.1", "localhost")
         )
         judge = Destinations(parse_hosts(hosts or "nobody"), allow_http=True)
-        sender = Sender(judge, parse_secrets(SECRET), timeout_seconds=options.pop("timeout", 5.0))
+        sender = Sender(judge, parse_secrets(SECRET), timeout_seconds=options.pop("timeout", 60.0))
         owner = options.pop("owner", None) or new_owner()
         dispatcher = Dispatcher(
             Webhooks(self.client, keys=self.keys, owner=owner),
@@ -94,6 +94,13 @@ class Post:
             return Counter()
         known = {one["name"].decode(): one["pending"] for one in found if one["pending"]}
         return Counter({name.partition(":")[0].partition("-")[0]: n for name, n in known.items()})
+
+    def held(self, owner: str, idle_ms: int = 0) -> list[Any]:
+        """What a sender has, and has not renewed for so long."""
+        found: list[Any] = self.client.xpending_range(
+            "emo:webhooks", SENDERS, "-", "+", 1000, consumername=owner, idle=idle_ms
+        )
+        return found
 
     @property
     def delivered(self) -> bool:

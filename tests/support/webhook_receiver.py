@@ -100,12 +100,11 @@ class Receiver:
 
 
 class Slow:
-    """Answers with 204 when it is let, or after so many seconds."""
+    """Answers with 204 when it is let."""
 
-    def __init__(self, seconds: float = 30.0) -> None:
+    def __init__(self) -> None:
         self.let = threading.Event()
         self.now = self.most = 0
-        self._seconds = seconds
         self._lock = threading.Lock()
 
     def __call__(self, handler: BaseHTTPRequestHandler) -> None:
@@ -113,7 +112,7 @@ class Slow:
         with self._lock:
             self.now += 1
             self.most = max(self.most, self.now)
-        self.let.wait(self._seconds)
+        self.let.wait()
         with self._lock:
             self.now -= 1
         status(204)(handler)
@@ -126,12 +125,12 @@ def drip(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(0.02)  # it is the attack
 
 
-def flood(handler: BaseHTTPRequestHandler) -> None:
-    """A body that never ends."""
+def flood(handler: BaseHTTPRequestHandler, flooded: list[int]) -> None:
+    """A body that never ends; how many bytes of it went is noted."""
     handler.send_response(200)
     handler.end_headers()
     while True:
-        handler.wfile.write(b"x" * 65536)
+        flooded.append(handler.wfile.write(b"x" * 65536))
 
 
 def endless_head(handler: BaseHTTPRequestHandler) -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "data" / "parity" / "tiny"
 CLIPS = ROOT / "tests" / "data" / "parity" / "wav"
 SAMPLES = ROOT / "samples"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 
 class WorkerProcess:

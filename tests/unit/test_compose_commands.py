@@ -1,7 +1,6 @@
 """The commands of services in `compose.yaml`, run here."""
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from redis.retry import Retry
 
 from storage.redis.embedded import bundled_binary
 from storage.redis.url import parse_redis_url
+from tests.support.ports import own_port
 from tests.unit.test_compose import ROOT, SCRIPTS, USERS, compose, service
 
 START_SECONDS = 20
@@ -78,9 +78,7 @@ def test_redis_command_keeps_what_it_is_given_and_knows_its_users(tmp_path: Path
 
 def test_store_has_the_bucket_and_the_samples(tmp_path: Path) -> None:
     """The S3 server, run as the service runs it, becomes healthy, and gets bucket and samples."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{own_port()}"
     here = {":9000": address, "/data": str(tmp_path), "/samples": str(ROOT / "samples")}
     rclone = str(SCRIPTS / "rclone")
     serve = [here.get(argument, argument) for argument in service("s3")["command"]]

@@ -143,7 +143,7 @@ def test_what_takes_too_long_to_render_is_stopped(
         pytest.raises(StageTimeout, match="EMO_DECODE_TIMEOUT_SECONDS"),
     ):
         hostile.decode(blob, spool, renditions=Renditions(BOTH))
-    assert 1 <= time.monotonic() - started < 10
+    assert 1 <= time.monotonic() - started < 60
     assert not hostile.is_alive()
 
 

@@ -91,7 +91,7 @@ def test_no_more_is_delivered_than_there_is_room_for(host: MakeHost) -> None:
 
 def test_no_more_is_taken_over_than_there_is_room_for(host: MakeHost) -> None:
     """A crashed worker's jobs are shared by those that live."""
-    running = host(capacity=3, robbed_after_seconds=0.001)
+    running = host(capacity=3)
     running.add(*[str(number) for number in range(10)])
     running.take(10)
     assert running.steps() == ["0", "1", "2"]
@@ -131,7 +131,7 @@ def test_what_is_not_to_be_run_is_let_go(host: MakeHost) -> None:
 
 def test_a_silent_workers_jobs_are_taken_over(host: MakeHost) -> None:
     """When its lease has run out, with the count that fences it."""
-    running = host(robbed_after_seconds=0.001)
+    running = host()
     running.add("x")
     (lost,) = running.take()
     assert running.steps() == ["x"]

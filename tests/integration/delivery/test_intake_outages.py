@@ -146,7 +146,7 @@ def test_nobody_is_robbed_after_a_restart(host: MakeHost, own_server: EmbeddedRe
 
 def test_after_a_restart_what_was_given_back_is_taken_at_once(host: MakeHost) -> None:
     """It belongs to nobody; what another holds is left alone for one lease."""
-    running = host(lease_seconds=0.4, robbed_after_seconds=0.001)
+    running = host(lease_seconds=0.4)
     running.add("held", "given")
     _, given = running.take(2)
     assert running.worker("other").give_back([(given.delivery, given.job_id)]) == 1
@@ -161,7 +161,7 @@ def test_after_a_restart_what_was_given_back_is_taken_at_once(host: MakeHost) ->
 
 def test_a_server_whose_clock_jumps_robs_nobody(host: MakeHost) -> None:
     """All leases look run out then, though their workers live: one lease long none is taken."""
-    running = host(lease_seconds=1000, robbed_after_seconds=0.001)
+    running = host(lease_seconds=1000)
     running.add("held")
     running.take()
     running.streams.reclaim(0)

@@ -125,8 +125,8 @@ class S3:
         self.server: ScriptedServer
 
     def __call__(self, exchange: Exchange) -> None:
-        """Answer the last request."""
-        key = self.server.requests[-1].split()[1].rpartition("/")[2]
+        """Answer a request."""
+        key = exchange.request.split()[1].rpartition("/")[2]
         if self.away or key == "bad.wav":
             exchange.send(http_answer("503 Service Unavailable"))
         elif key == "a.wav":

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from storage.redis.embedded import free_port
 from tests.support.findings import found
 from tests.support.iam import PolicyServer, policy_server
+from tests.support.ports import own_port
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
 from worker.doctor.findings import State
 from worker.doctor.store import store
@@ -28,10 +28,17 @@ def look(**settings: Any) -> tuple[dict[str, State], str]:
 
 
 @pytest.fixture(scope="module")
-def policies() -> Iterator[PolicyServer]:
+def policy() -> Iterator[PolicyServer]:
     """A server that looks at policies."""
     with policy_server() as server:
         yield server
+
+
+@pytest.fixture
+def policies(policy: PolicyServer) -> PolicyServer:
+    """The same, with nothing in its bucket."""
+    policy.empty()
+    return policy
 
 
 @pytest.mark.parametrize(
@@ -91,7 +98,7 @@ def test_a_server_as_it_should_be(rclone: S3Server) -> None:
 def test_servers_that_serve_nobody(rclone: S3Server) -> None:
     """Away, without that bucket, and with another key; the key is not shown."""
     for settings, said in (
-        ({"store": f"s3://127.0.0.1:{free_port()}/audio", **keys()}, "refused"),
+        ({"store": f"s3://127.0.0.1:{own_port()}/audio", **keys()}, "refused"),
         ({"store": rclone.url("other"), **keys()}, "create it"),
         ({"store": rclone.url("audio"), **keys("hush-hush")}, "EMO_S3_SECRET_KEY"),
         ({}, "EMO_STORE is not set"),

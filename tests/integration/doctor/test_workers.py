@@ -26,7 +26,7 @@ def tell(client: Any, keys: Keys) -> Tell:
     def say(name: str, settings: dict[str, Any] | None = None, **said: str) -> None:
         agreed = WorkerSettings(**(settings or {})).agreed()
         told = about_worker({**MODEL, **said}, agreed) | {"state": "ready", **said}
-        Words(client, keys, name, lease_seconds=30).tell(told)
+        Words(client, keys, name, lease_seconds=3600).tell(told)
 
     return say
 

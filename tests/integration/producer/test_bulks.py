@@ -31,7 +31,7 @@ def test_a_bulk_is_all_audio_of_a_prefix_and_a_batch(
     assert (state.status, state.total, state.jobs) == (BatchStatus.SEALED, 250, 250)
     while client.xlen("emo:jobs:bulk"):
         end(streams, DONE, 100)
-    (*_, state) = control.client.batch("monday").wait(timeout_seconds=5)
+    (*_, state) = control.client.batch("monday").wait(timeout_seconds=60)
     assert state.complete
 
 
@@ -40,7 +40,7 @@ def test_a_bulk_of_nothing_is_complete_at_once(control: Control) -> None:
     control.submit("empty", "nothing/")
     control.run()
     assert control.status("empty") is BulkStatus.DONE
-    (state,) = control.client.batch("empty").wait(timeout_seconds=5)
+    (state,) = control.client.batch("empty").wait(timeout_seconds=60)
     assert (state.total, state.complete) == (0, True)
 
 

@@ -30,13 +30,13 @@ def test_a_job_from_its_submission_to_its_result(ours: Any, streams: JobStreams)
     assert ours.status("call-1").status is Status.QUEUED
     assert ours.status("nobody") is None
     end(streams)
-    (result,) = ours.wait(["call-1"], timeout_seconds=5)
+    (result,) = ours.wait(["call-1"], timeout_seconds=60)
     assert (result.job_id, result.done) == ("call-1", True)
     assert (result.label, result.score) == ("happy", 0.9)
     by_key = ours.submit("b.wav")
     assert by_key.enqueued
     end(streams, FAILED)
-    (failed,) = ours.wait([by_key.job_id], timeout_seconds=5)
+    (failed,) = ours.wait([by_key.job_id], timeout_seconds=60)
     assert (failed.status, failed.error.code) == (Status.FAILED, "not_audio")
 
 
@@ -199,7 +199,7 @@ def test_a_batch_is_sent_sealed_and_waited_for(ours: Any, client: Any, streams: 
     assert (failure.status, failure.error_code) == ("failed", "not_audio")
     with pytest.raises(TimeoutError, match="batch monday"):
         list(batch.wait(timeout_seconds=0.05))
-    states = batch.wait(timeout_seconds=5)
+    states = batch.wait(timeout_seconds=60)
     assert next(states).open == 3
     end(streams, most=5)
     *_, last = states

@@ -16,7 +16,7 @@ from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Status
 from tests.support.clients import KINDS, open_client
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.stream_workers import FAILED, end, new_streams
 
 
@@ -54,7 +54,7 @@ def test_an_event_that_is_too_large_is_passed_over(
     until(lambda: client.info("clients")["blocked_clients"])
     client.xadd("emo:jobs", {"key": "a.wav", "job": "three"})
     end(streams)
-    thread.join(10)
+    thread.join(TIMEOUT_SECONDS)
     assert [event.job_id for event in found] == ["three"]
 
 
@@ -84,7 +84,7 @@ def test_results_begin_now_and_survive_a_cut(ours: Any, client: Any, streams: Jo
         with cut(client):
             client.xadd("emo:jobs", {"key": "a.wav", "job": job})
             end(streams)
-    thread.join(10)
+    thread.join(TIMEOUT_SECONDS)
     assert [event.job_id for event in found] == ["one", "two"]
 
 
@@ -99,7 +99,7 @@ def test_results_survive_a_stream_that_is_begun_anew(
     until(lambda: found)
     client.xadd("emo:jobs", {"key": "a.wav", "job": "next"})
     end(streams)
-    thread.join(10)
+    thread.join(TIMEOUT_SECONDS)
     assert [event.job_id for event in found] == ["last", "next"]
 
 
@@ -128,5 +128,5 @@ def test_results_survive_a_restart(mortal: EmbeddedRedis, its_client: Any, keys:
             until(lambda: found)
             mortal.kill()
             mortal.start()
-    thread.join(15)
+    thread.join(TIMEOUT_SECONDS)
     assert [event.job_id for event in found] == ["one", "two"]

@@ -11,11 +11,12 @@ from redis.exceptions import ConnectionError
 from producer.client import Contract
 from storage.queue.bulks import BulkStatus
 from storage.redis.connection import RedisError, UnfitServer, connect, is_outage
-from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job
 from tests.support.clients import KINDS, open_client
 from tests.support.control import Control, files
 from tests.support.polling import until
+from tests.support.ports import own_port
 from tests.support.redis_servers import NEWEST, Cluster, Sentinel, binary
 
 BOTH = pytest.mark.parametrize("kind", KINDS)
@@ -105,7 +106,7 @@ def answers(port: int) -> bool:
 @BOTH
 def test_nowhere(kind: str) -> None:
     """Nobody listens there: an outage, told as it is."""
-    opened, ours = at(kind, f"redis://127.0.0.1:{free_port()}")
+    opened, ours = at(kind, f"redis://127.0.0.1:{own_port()}")
     with pytest.raises(ConnectionError) as refused:
         ours.submit("a.wav")
     assert is_outage(refused.value)

@@ -1,6 +1,7 @@
 """What operators do to jobs by the producers' commands, in this process."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,10 +264,11 @@ def test_a_lane_is_paused_and_resumed(producer: Commands, client: Any) -> None:
     assert producer("lanes", "pause", "bulk").stderr == "lane bulk: paused\n"
     assert producer("lanes", "pause", "bulk").stderr == "lane bulk: was paused already\n"
     assert client.hkeys("emo:paused") == [b"bulk"]
-    assert "bulk: paused for 0s; `lanes resume bulk` goes on" in producer("lanes").stdout
-    told = json.loads(producer("lanes", "--json").stdout)["lanes"]
-    assert told["bulk"]["paused_s"] < 10
-    assert told["high"]["paused_s"] is None
+    told = producer("lanes").stdout
+    assert re.search(r"bulk: paused for \d+s; `lanes resume bulk` goes on", told)
+    lanes = json.loads(producer("lanes", "--json").stdout)["lanes"]
+    assert 0 <= lanes["bulk"]["paused_s"] < 600
+    assert lanes["high"]["paused_s"] is None
     assert producer("lanes", "resume", "bulk").stderr == "lane bulk: resumed\n"
     assert producer("lanes", "resume", "bulk").stderr == "lane bulk: was not paused\n"
     assert producer("lanes", "pause", "sideways").exit_code == 2
@@ -283,7 +285,7 @@ def test_everything_at_a_glance(
         "period_s": 7.5,
         "settings": "{}",
     }
-    Words(client, keys, "host-17-c98c22c4", lease_seconds=30).tell(told)
+    Words(client, keys, "host-17-c98c22c4", lease_seconds=3600).tell(told)
     ran = producer("top", "--once")
     assert ran.exit_code == 0, ran.output
     assert "1 of 1 workers take jobs" in ran.stdout

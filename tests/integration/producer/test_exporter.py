@@ -15,8 +15,9 @@ from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
 from storage.queue.workers import Words
 from storage.redis.connection import connect
-from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys, Lane, Status
+from tests.support.ports import own_port
 from tests.support.stream_workers import DONE, begin_one, new_streams
 
 DEAD = Ending(Status.DEAD, {"error_code": "internal", "error": "x"}, dead_reason="internal")
@@ -171,9 +172,9 @@ def test_workers_are_told_of_by_their_own_words(client: Any, keys: Keys, scrape:
 
 def test_an_outage_is_told_and_no_stale_figure(keys: Keys, tmp_path: Any) -> None:
     """Nothing but that Redis is away; said once, and all of it again when it is back."""
-    port = free_port()
+    port = own_port()
     with (
-        connect(f"redis://127.0.0.1:{port}", name="test", timeout_seconds=1) as client,
+        connect(f"redis://127.0.0.1:{port}", name="test", timeout_seconds=60) as client,
         capture_logs() as logs,
     ):
         scrape = Scrapes(client, keys)

@@ -4,7 +4,6 @@ import ast
 import io
 import re
 import threading
-import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -56,12 +55,10 @@ def test_a_check_that_hangs_is_left_alone() -> None:
         over.wait()
         return []
 
-    began = time.monotonic()
     slow = Category("slow", (Check("hangs", hanging, limit_seconds=0.05), Check("next", saying())))
     quick = Category("quick", (Check("a", saying(ok("fine"))),))
     findings = list(examine([slow, quick]))
     over.set()
-    assert time.monotonic() - began < 5
     assert [(each.category, each.check, each.line.state) for each in findings] == [
         ("slow", "hangs", State.FAIL),
         ("quick", "a", State.OK),

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from waitress.trigger import trigger
 
 from tests.support.polling import until
+from tests.support.ports import own_port
 from tests.support.probes import get
 from tests.unit.telemetry.conftest import Answers, Serve
 from worker.telemetry.health import HealthServer
@@ -71,7 +72,7 @@ def test_threads_end_with_the_server(metrics: Metrics) -> None:
     server.start()
     assert get(server.port, "/livez")[0] == 200
     server.stop()
-    until(lambda: threading.active_count() == before)
+    until(lambda: threading.active_count() <= before)  # others' may end meanwhile
 
 
 def test_a_stop_writes_to_no_descriptor_that_is_closed(
@@ -109,9 +110,9 @@ def test_the_address_may_be_ipv6(serve: Serve) -> None:
 
 def test_a_stopped_server_lets_go_of_its_port(serve: Serve, metrics: Metrics) -> None:
     """The next worker on this address can start at once."""
-    server = HealthServer("127.0.0.1:0", metrics, alive=lambda: True, ready=lambda: True)
+    port = own_port()
+    server = HealthServer(f"127.0.0.1:{port}", metrics, alive=lambda: True, ready=lambda: True)
     server.start()
-    port = server.port
     assert get(port, "/livez")[0] == 200
     server.stop()
     assert get(serve(f"127.0.0.1:{port}").port, "/livez")[0] == 200

@@ -32,7 +32,9 @@ import resource, sys
 from worker.telemetry.health import HealthServer
 from worker.telemetry.metrics import Metrics
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
-server = HealthServer("127.0.0.1:0", Metrics(), alive=lambda: True, ready=lambda: True)
+server = HealthServer(
+    "127.0.0.1:0", Metrics(), alive=lambda: True, ready=lambda: True, idle_seconds=3600
+)
 server.start()
 print(server.port, flush=True)
 sys.stdin.read()
@@ -59,9 +61,7 @@ def test_slow_clients_take_neither_the_probes_nor_the_descriptors() -> None:
             client = slow.enter_context(socket.create_connection(("127.0.0.1", port)))
             client.sendall(HALF_A_HEADER)
         for path in ("/livez", "/readyz", "/metrics"):
-            asked = time.monotonic()
-            assert get(port, path)[0] == 200
-            assert time.monotonic() - asked < 1
+            assert get(port, path)[0] == 200  # no time-out of theirs was waited for
         assert len(list(Path(f"/proc/{pid}/fd").iterdir())) <= before + MOST_CONNECTIONS
         assert len(list(Path(f"/proc/{pid}/task").iterdir())) < 10
 

@@ -51,7 +51,7 @@ def test_a_closed_loop(stress: Stress, worker: PacedWorker) -> None:
         return done(begun)
 
     worker.end = end
-    ran = stress("--concurrency", "4", "--duration", "0.7s", "--warm-up", "0.1s", "--json")
+    ran = stress("--concurrency", "4", "--duration", "2s", "--warm-up", "0.1s", "--json")
     assert ran.exit_code in NOT_FAILED, ran.output
     told = json.loads(ran.stdout)["run"]
     assert told["asked"]["concurrency"] == 4 and told["asked"]["rate"] is None
@@ -67,7 +67,7 @@ def test_a_search(stress: Stress, worker: PacedWorker) -> None:
     assert ran.exit_code in NOT_FAILED, ran.output
     found = kept()
     assert found.objective == "p50<150ms" and found.run.asked.rate is not None
-    assert 20 < found.run.asked.rate < 160
+    assert found.run.asked.rate == max(rate for rate, met, _ in found.steps if met) < 160
     assert {met for _, met, _ in found.steps} == {True, False}
     assert f"highest rate with p50<150ms: {found.run.asked.rate:g} jobs a second" in ran.stderr
     assert "The search for the highest rate" in Path("run.html").read_text()

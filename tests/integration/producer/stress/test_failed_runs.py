@@ -23,7 +23,7 @@ def test_a_job_without_an_end_fails_the_run(stress: Stress, worker: PacedWorker)
     """It is named, and cancelled, since its audio goes."""
     dropped: list[str] = []
     worker.end = lambda begun: drop_one(begun, dropped)
-    ran = stress(*OPEN, "--drain", "1s")
+    ran = stress(*OPEN, "--drain", "5s")
     assert ran.exit_code == 3, ran.output
     (fault,) = kept().run.failed
     assert fault == f"1 job: no end, it is running ({dropped[0]})"
@@ -87,7 +87,7 @@ def test_a_run_that_the_lanes_refuse_is_invalid(stress: Stress, worker: PacedWor
     assert ran.exit_code == 5, ran.output
     assert run.refused > 0 and not run.failed
     assert "INVALID: do not trust these figures" in ran.stderr
-    assert "jobs a second were sent of" in run.invalid[0]
+    assert any("jobs a second were sent of" in why for why in run.invalid)
 
 
 def test_ctrl_c(

@@ -9,6 +9,11 @@ from tests.support.timeline_page import CALL, NAMES, SECONDS, Open, box_of, posi
 from tests.support.timeline_site import STATIC, Said
 
 
+def slow_down(page: Page) -> None:
+    """Play as slowly as a browser can: this test may be slower."""
+    page.evaluate("timeline.audio.playbackRate = 0.0625")
+
+
 def pixel(page: Page, x: float, y: float) -> list[int]:
     """Red, green, blue and alpha of the lanes' canvas."""
     found: list[int] = page.evaluate(
@@ -87,6 +92,7 @@ def test_turns_are_a_list_that_is_read_and_played(show: Open) -> None:
     assert first.label in text
     assert f"{round(100 * first.score)}\u00a0%" in text
     ready(page)
+    slow_down(page)
     page.get_by_role("button", name="Play: from").nth(3).click()
     page.wait_for_function("timeline.playing")
     assert position(page) == pytest.approx(CALL[3].start_s, abs=1)

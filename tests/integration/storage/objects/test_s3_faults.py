@@ -14,7 +14,7 @@ from storage.errors import (
     StorageUnavailable,
 )
 from storage.objects import s3
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.s3_server import GIGABYTE, Exchange, connect, fetch, http_answer, scripted_server
 
 
@@ -142,7 +142,7 @@ def test_the_body_of_a_large_object_is_not_read() -> None:
     with scripted_server(script) as server:
         with pytest.raises(ObjectTooLarge, match=str(GIGABYTE)):
             fetch(connect(server))
-        assert hung_up.wait(10)
+        assert hung_up.wait(TIMEOUT_SECONDS)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,15 @@
 """S3 objects listed, written from files and deleted: rclone, moto, and servers that do it wrong."""
 
+import urllib.request
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from storage.errors import AccessDenied, ObjectNotFound, StorageUnavailable
 from storage.objects.store import ManagedStore, open_store
+from tests.support.moto_server import moto_server
 from tests.support.s3_server import (
     ACCESS_KEY,
     SECRET_KEY,
@@ -28,16 +29,11 @@ def connect(url: str, secret_key: str = SECRET_KEY) -> ManagedStore:
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
-    """A moto server with a bucket; all such servers of a process share what is in them."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    import urllib.request  # noqa: PLC0415 (here alone)
-
-    asked = urllib.request.Request(f"http://{host}:{port}/listed", method="PUT")
-    urllib.request.urlopen(asked).close()
-    yield f"s3://{host}:{port}/listed"
-    server.stop()
+    """A moto server with a bucket."""
+    with moto_server() as address:
+        asked = urllib.request.Request(f"http://{address}/listed", method="PUT")
+        urllib.request.urlopen(asked).close()
+        yield f"s3://{address}/listed"
 
 
 @pytest.fixture(scope="module")

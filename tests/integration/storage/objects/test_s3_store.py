@@ -11,7 +11,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from minio import Minio
-from moto.server import ThreadedMotoServer
 
 import storage.objects.s3
 from storage.errors import (
@@ -24,6 +23,7 @@ from storage.errors import (
 )
 from storage.objects.store import ManagedStore, ObjectStore, open_store
 from tests.support.blobs import contents
+from tests.support.moto_server import moto_server
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
 
 ODD_KEYS = [
@@ -52,13 +52,9 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
     """The address of a moto server with one bucket, `audio`."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"{host}:{port}"
-    Minio(address, "any", "any", secure=False, region="us-east-1").make_bucket("audio")
-    yield address
-    server.stop()
+    with moto_server() as address:
+        Minio(address, "any", "any", secure=False, region="us-east-1").make_bucket("audio")
+        yield address
 
 
 @pytest.fixture
@@ -68,8 +64,8 @@ def store(rclone: S3Server) -> ManagedStore:
 
 
 def connect(url: str, secret_key: str = SECRET_KEY, access_key: str = ACCESS_KEY) -> ManagedStore:
-    """A store that gives up soon."""
-    return open_store(url, access_key=access_key, secret_key=secret_key, timeout_seconds=10)
+    """A store that gives up in a minute."""
+    return open_store(url, access_key=access_key, secret_key=secret_key, timeout_seconds=60)
 
 
 def read(store: ObjectStore, key: str, bucket: str | None = None) -> bytes:
@@ -273,7 +269,7 @@ def test_store_that_is_not_there() -> None:
 def test_a_key_that_the_server_cannot_have_fails_its_job(rclone: S3Server, key: str) -> None:
     """The server is well, and would answer the same a fifth time."""
     store = open_store(
-        rclone.url("audio"), access_key=ACCESS_KEY, secret_key=SECRET_KEY, timeout_seconds=10
+        rclone.url("audio"), access_key=ACCESS_KEY, secret_key=SECRET_KEY, timeout_seconds=60
     )
     with pytest.raises(InvalidJob, match="no key for this server") as caught:
         store.fetch(key, max_bytes=1000)

@@ -68,7 +68,7 @@ def test_a_producer_can_do_its_work(users: Users) -> None:
     assert submissions.status(entry) == {"status": "queued"}
     streams = users.streams()
     streams.finish([(begun, DEAD) for begun in streams.begin(streams.read(2))])
-    ended = dict(submissions.wait(["job", entry], timeout_seconds=5))
+    ended = dict(submissions.wait(["job", entry], timeout_seconds=60))
     assert {result["status"] for result in ended.values()} == {"dead"}
     assert submissions.submit(Job("job", key="a.wav"), Lane.NORMAL).enqueued
     with pytest.raises(TimeoutError):
@@ -183,7 +183,7 @@ def test_an_operator_can_do_its_work(users: Users) -> None:
     assert Lanes(client, keys=KEYS).look().delayed == 1
     assert Retries(client, KEYS).causes() == {"internal": ["replayed"]}
     assert cancellations.cancel("replayed").verdict is Cancel.CANCELLED
-    assert dict(submissions.wait(["replayed"], timeout_seconds=5))
+    assert dict(submissions.wait(["replayed"], timeout_seconds=60))
     assert users["admin"].acl_log() == []
 
 

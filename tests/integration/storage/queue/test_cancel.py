@@ -240,7 +240,7 @@ def test_wait_ends_on_a_cancelled_job(
     """It is an end like the others."""
     submissions.submit(JOB, Lane.NORMAL)
     cancellations.cancel("x")
-    ((job_id, final),) = submissions.wait(["x"], timeout_seconds=5)
+    ((job_id, final),) = submissions.wait(["x"], timeout_seconds=60)
     assert (job_id, final["status"]) == ("x", "cancelled")
 
 

@@ -11,11 +11,24 @@ from storage.wire.messages import Keys, Lane, Status
 from tests.integration.storage.queue.test_sealed import LAST
 from tests.support.stream_workers import Worker, begin_one
 
+SLOWEST_SECONDS = 60  # between a look and what is made of it here
+
 
 @pytest.fixture
 def lanes(client: Any, keys: Keys) -> Lanes:
     """The operators' side."""
     return Lanes(client, keys=keys)
+
+
+class Since:
+    """The ages that something of that second may have had when it was looked at, just now."""
+
+    def __init__(self, client: Any, second: int) -> None:
+        self._most = int(client.time()[0]) + 1 - second
+
+    def __contains__(self, age_seconds: object) -> bool:
+        assert isinstance(age_seconds, float | int)
+        return self._most - SLOWEST_SECONDS <= age_seconds <= self._most
 
 
 def by_lane(lanes: Lanes) -> dict[Lane, LaneState]:
@@ -38,7 +51,7 @@ def test_jobs_are_queued_before_any_worker_came(client: Any, lanes: Lanes) -> No
     client.xadd("emo:jobs:bulk", {"key": "b.wav"})
     bulk = by_lane(lanes)[Lane.BULK]
     assert (bulk.queued, bulk.in_flight) == (2, 0)
-    assert bulk.oldest_queued_seconds == pytest.approx(client.time()[0] - 1, abs=5)
+    assert bulk.oldest_queued_seconds in Since(client, 1)
 
 
 def test_a_lane_that_somebody_sealed_is_shown(client: Any, lanes: Lanes, worker: Worker) -> None:
@@ -64,8 +77,8 @@ def test_what_is_in_flight_is_not_queued(client: Any, lanes: Lanes, worker: Work
     high, normal = found[Lane.HIGH], found[Lane.NORMAL]
     assert (high.queued, high.in_flight) == (0, 1)
     assert (normal.queued, normal.in_flight) == (2, 1)
-    assert normal.oldest_in_flight_seconds == pytest.approx(500, abs=5)
-    assert normal.oldest_queued_seconds == pytest.approx(300, abs=5)
+    assert normal.oldest_in_flight_seconds in Since(client, now - 500)
+    assert normal.oldest_queued_seconds in Since(client, now - 300)
     assert high.oldest_queued_seconds is None
     held = {one.name: one.in_flight for one in normal.consumers}
     assert held == {"one": 1, "idle": 0}
@@ -82,7 +95,7 @@ def test_what_was_given_back_is_queued(client: Any, lanes: Lanes, worker: Worker
     assert streams.give_back([(begun.delivery, begun.job_id)]) == 1
     normal = by_lane(lanes)[Lane.NORMAL]
     assert (normal.queued, normal.in_flight) == (2, 0)
-    assert normal.oldest_queued_seconds == pytest.approx(500, abs=5)
+    assert normal.oldest_queued_seconds in Since(client, now - 500)
     assert normal.oldest_in_flight_seconds is None
     assert [(one.name, one.in_flight) for one in normal.consumers] == [("one", 0)]
 
@@ -128,21 +141,24 @@ def test_beyond_the_sample_it_is_an_estimate(client: Any, keys: Keys) -> None:
 def test_its_cost_does_not_grow_with_the_backlog(client: Any, lanes: Lanes) -> None:
     """What it takes of the server with 20,000 jobs queued is what it takes with one."""
 
-    def microseconds() -> float:
-        client.config_resetstat()
-        for _ in range(20):
+    def seconds() -> float:
+        """Of its main thread's own time, which stands still while others have the processor."""
+        before = client.info("cpu")
+        for _ in range(50):
             lanes.look()
-        return float(client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])
+        after = client.info("cpu")
+        parts = ("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
+        return float(sum(after[part] - before[part] for part in parts))
 
     client.xadd("emo:jobs", {"key": "a.wav"})
     lanes.look()
-    alone = microseconds()
+    alone = seconds()
     with client.pipeline(transaction=False) as batch:
         for number in range(20_000):
             batch.xadd("emo:jobs", {"key": f"{number}.wav"})
         batch.execute()
     # A scan of the lane would be hundreds of times as long.
-    assert microseconds() < 20 * alone
+    assert seconds() < 20 * alone
 
 
 def test_a_lane_of_the_wrong_type_is_an_error(client: Any, lanes: Lanes) -> None:

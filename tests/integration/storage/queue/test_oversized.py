@@ -205,7 +205,7 @@ def test_an_event_that_is_oversized_stops_nobody_who_waits(
     until(lambda: client.info("clients")["blocked_clients"] or not waiting.is_alive())
     OVERSIZED["in-parts"](client, "emo:results")
     one.finish([(begin_one(one), DONE)])
-    waiting.join(20)
+    waiting.join(60)
     assert [job for job, _ in told] == ["x"]
 
 

@@ -10,7 +10,7 @@ from storage.queue.lanes import Lanes
 from storage.queue.pauses import LOOK_SECONDS, Pauses
 from storage.queue.streams import JobStreams
 from storage.wire.messages import Keys, Lane
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 
 
@@ -23,6 +23,16 @@ def pauses(client: Any, keys: Keys) -> Pauses:
 def seen(streams: JobStreams) -> None:
     """Let the worker look again: as if half a second had passed."""
     streams._reader.pauses._look_at = 0.0
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
 
 
 def test_a_paused_lane_is_not_read(client: Any, worker: Worker, pauses: Pauses) -> None:
@@ -47,19 +57,23 @@ def test_a_paused_lane_is_not_read(client: Any, worker: Worker, pauses: Pauses) 
 
 
 def test_a_worker_hears_of_it_within_half_a_second(
-    client: Any, worker: Worker, pauses: Pauses
+    client: Any, keys: Keys, worker: Worker, pauses: Pauses
 ) -> None:
     """Nobody tells it: it looks again."""
-    one = worker()
+    one, clock = worker(), Clock()
+    one._reader.pauses = Pauses(client, keys, clock)
     assert one.read(20) == []
     client.xadd("emo:jobs", {"key": "a.wav"})
     pauses.pause(Lane.NORMAL)
     pauses.resume(Lane.NORMAL)
     pauses.pause(Lane.NORMAL)
-    until(one._reader.pauses.recent, LOOK_SECONDS + 0.5)
+    clock.now += LOOK_SECONDS
     assert one.read(20) == []
     pauses.resume(Lane.NORMAL)
-    assert until(lambda: one.read(20), LOOK_SECONDS + 0.5)
+    clock.now += 0.9 * LOOK_SECONDS
+    assert one.read(20) == []
+    clock.now += 0.1 * LOOK_SECONDS
+    assert one.read(20)
 
 
 def test_what_a_blocked_worker_reads_is_given_back(
@@ -67,12 +81,14 @@ def test_what_a_blocked_worker_reads_is_given_back(
 ) -> None:
     """Given a pause while it waited; after the pause it is taken, and no delivery was counted."""
     one, found = worker("one"), list[Delivery]()
-    reader = threading.Thread(target=lambda: found.extend(one.read_blocking(9, block_seconds=5)))
+    reader = threading.Thread(
+        target=lambda: found.extend(one.read_blocking(9, block_seconds=TIMEOUT_SECONDS / 2))
+    )
     reader.start()
     until(lambda: client.info("clients")["blocked_clients"])
     pauses.pause(Lane.NORMAL)
     client.xadd("emo:jobs", {"key": "a.wav", "job": "x"})
-    reader.join(5)
+    reader.join()
     assert [each.verdict for each in one.begin(found)] == [Verdict.PAUSED]
     assert not client.exists("emo:result:x")
     assert one.reclaim(20).deliveries == []

@@ -11,7 +11,7 @@ from storage.queue.lanes import Lanes
 from storage.queue.reader import CHUNK
 from storage.wire.messages import Keys, Lane
 from tests.integration.storage.queue.test_oversized import OVERSIZED
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 
 LAST = "18446744073709551615-18446744073709551615"
@@ -135,7 +135,7 @@ def test_what_is_aside_comes_back_though_its_consumer_is_gone(
     delete(client, aside)
     looking = threading.Thread(target=two.healing.heal, daemon=True)
     looking.start()
-    looking.join(10)
+    looking.join(TIMEOUT_SECONDS)
     assert not looking.is_alive()
     assert set(begin_all(two)) == {*jobs, LAST}
     assert client.exists(aside) == 0

@@ -1,5 +1,6 @@
 """What is handed out, and what begin makes of it, against a real server."""
 
+import random
 from typing import Any
 
 import pytest
@@ -29,8 +30,11 @@ def test_lanes_share_the_free_places(client: Any, worker: Worker) -> None:
     assert [lanes.count(lane) for lane in Lane] == [7, 2, 1]
 
 
-def test_few_free_places_are_shared_too(client: Any, worker: Worker) -> None:
+def test_few_free_places_are_shared_too(
+    client: Any, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three at a time: the bulk lane waits for its turn, and gets it, and no more are taken."""
+    monkeypatch.setattr("storage.queue.reader.random", random.Random(1))
     for stream in ("emo:jobs:high", "emo:jobs", "emo:jobs:bulk"):
         for _ in range(240):
             client.xadd(stream, {"key": "a.wav"})

@@ -13,6 +13,7 @@ from storage.queue.workers import State, Value, Words, Workers
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
 from tests.support.polling import until
+from tests.support.stream_workers import lives_for, now_ms
 
 TOLD: dict[str, Value] = {
     **{"state": "ready", "host": "host", "pid": 17, "version": "0.1.0", "model": "m"},
@@ -35,6 +36,7 @@ def words(client: Any, keys: Keys, name: str = "one", lease_seconds: float = 30)
 def test_what_is_told_is_read(client: Any, keys: Keys) -> None:
     """In its types; what was not told is None, and what was told before is gone."""
     words(client, keys).tell({"sickness": "of before"})
+    told_ms = now_ms(client)
     words(client, keys).tell(TOLD)
     (worker,) = look(client, keys).workers
     assert (worker.name, worker.state, worker.sickness) == ("one", "ready", "")
@@ -46,7 +48,7 @@ def test_what_is_told_is_read(client: Any, keys: Keys) -> None:
     assert worker.gpu.utilization == 0.93
     assert worker.gpu.held_down_by == ["heat", "power limit"]
     assert worker.gpu.watts is None
-    assert 89_000 < client.pttl(keys.worker("one")) <= 90_000
+    assert lives_for(client, keys.worker("one"), 90_000, told_ms)
 
 
 def test_a_client_reads_them(redis_server: EmbeddedRedis, client: Any, keys: Keys) -> None:

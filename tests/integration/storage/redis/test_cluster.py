@@ -33,7 +33,7 @@ from storage.redis.connection import (
 )
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Lane, Status
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.redis_servers import SERVERS, Cluster, binary
 from tests.support.stream_workers import DONE, begin_one, new_streams
 
@@ -54,7 +54,7 @@ def client(cluster: Cluster) -> Iterator[Any]:
     """A client of the emptied cluster."""
     for node in cluster.nodes:
         cluster.ask(node, "FLUSHALL")
-    with connect(cluster.url, name="test") as client:
+    with connect(cluster.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         yield client
 
 
@@ -106,15 +106,14 @@ def test_a_job_lives_its_whole_life_on_a_cluster(client: Any) -> None:
     assert retried is Outcome.RETRYING
     assert one.promote().due == 1
     assert one.give_back([held[1]]) == 1
-    taken: list[Delivery] = []
+    taken: dict[tuple[Lane, str], Delivery] = {}  # and again, since its lease runs out too
 
     def both_taken() -> bool:
-        taken.extend(two.reclaim(10).deliveries)
+        taken.update({(one.lane, one.entry): one for one in two.reclaim(10).deliveries})
         return len(taken) == 2
 
     until(both_taken)
-    taken += two.read(1)
-    begun = two.begin(taken)
+    begun = two.begin([*taken.values(), *two.read(1)])
     assert [each.verdict for each in begun] == [Verdict.RUN] * 3
     assert two.finish([(each, DONE) for each in begun]) == [Outcome.SETTLED] * 3
     ended = dict(submissions.wait([f"job-{lane}" for lane in Lane], timeout_seconds=10))
@@ -139,12 +138,12 @@ def test_blocking_reads_wait_on_the_node_with_the_keys(client: Any) -> None:
     streams = streams_of(client)
     found: list[Delivery] = []
     reader = threading.Thread(
-        target=lambda: found.extend(streams.read_blocking(3, block_seconds=5))
+        target=lambda: found.extend(streams.read_blocking(3, block_seconds=TIMEOUT_SECONDS / 2))
     )
     reader.start()
     until(lambda: client.info("clients")["blocked_clients"])
     client.xadd(KEYS.lane(Lane.BULK), {"key": "a.wav"})
-    reader.join(5)
+    reader.join()
     assert [delivery.lane for delivery in found] == [Lane.BULK]
 
 

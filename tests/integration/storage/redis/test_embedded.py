@@ -1,5 +1,6 @@
 """The embedded server: found, started, ended, with its data kept."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 
 from storage.redis import embedded
 from storage.redis.connection import connect
-from storage.redis.embedded import EmbeddedRedis, NoServer, free_port, server_binary
+from storage.redis.embedded import EmbeddedRedis, NoServer, server_binary
+from tests.support.ports import own_port
 
 
 @pytest.fixture
@@ -129,5 +131,9 @@ def test_an_old_server_is_passed_over(
 
 
 def test_free_ports_are_free() -> None:
-    """Nobody listens there."""
-    assert 1024 <= free_port() < 65536
+    """Nobody listens there; and of ours, nobody can who has not been told to."""
+    port = own_port()
+    assert 1024 <= port < 65536
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    socket.create_server(("127.0.0.1", port)).close()

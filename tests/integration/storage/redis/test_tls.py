@@ -9,9 +9,10 @@ from redis.exceptions import ConnectionError
 
 from storage.queue.submission import Submissions
 from storage.redis.connection import check_server, connect
-from storage.redis.embedded import EmbeddedRedis, free_port
+from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Lane
 from tests.support.certificates import Authority
+from tests.support.ports import own_port
 from tests.support.redis_servers import binary
 
 
@@ -40,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
     Authority(directory, "theirs")
     certificate = authority.sign("server", address="127.0.0.1")
     authority.sign("client", address="127.0.0.1")
-    port = free_port()
+    port = own_port()
     options = (
         *("--tls-port", str(port), "--tls-ca-cert-file", str(authority.file)),
         *("--tls-cert-file", str(certificate.file), "--tls-key-file", str(certificate.key_file)),

@@ -39,7 +39,7 @@ def test_stopping_wakes_who_waits() -> None:
         thread.start()
     feed.stop()
     for thread in waiting:
-        thread.join(5)
+        thread.join(60)
     assert [list(each) for each in given] == [[], [], []]  # type: ignore[call-overload]
 
 

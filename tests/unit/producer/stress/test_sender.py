@@ -42,7 +42,7 @@ def test_full_lanes_are_noted(count: int) -> None:
     planned = shots(count)
     sending = senders(Refusing(BacklogFull("full")), planned)
     sending.start()
-    assert sending.join(10)
+    assert sending.join(60)
     assert all(shot.refused and shot.sent is not None for shot in planned)
 
 
@@ -53,6 +53,6 @@ def test_what_cannot_be_sent_ends_the_run(error: Exception) -> None:
     sending = senders(Refusing(error), [*shots(1), late])
     sending.start()
     with pytest.raises(type(error), match=str(error)):
-        while not sending.join(10):
+        while not sending.join(60):
             pass
     assert late.sent is None
