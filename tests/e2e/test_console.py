@@ -81,8 +81,7 @@ def page(chromium: Any, console: ConsoleProcess) -> Iterator[Open]:
         context.close()
     ours = ("http://127.0.0.1:", "http://desk.test:", "blob:")
     others = [url for url in asked if not url.startswith(ours)]
-    assert asked
-    assert others == []
+    assert asked and others == []
     assert console.asked() == {"127.0.0.1"}
     assert faults == []
 
