@@ -91,7 +91,9 @@ def test_half_a_request_is_waited_for_no_longer_than_the_time_out(metrics: Metri
     try:
         with ExitStack() as slow:
             clients = [
-                slow.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
+                slow.enter_context(
+                    socket.create_connection(("127.0.0.1", server.port), TIMEOUT_SECONDS)
+                )
                 for _ in range(2)
             ]
             clients[0].sendall(HALF_A_HEADER)

@@ -28,7 +28,8 @@ def test_an_open_loop(stress: Stress, worker: PacedWorker, tmp_path: Path) -> No
     assert (run.failed, run.largest_score_difference) == ((), 0.0)
     assert run.asked.different == 3 and run.latency is not None
     assert run.latency.count == run.jobs == pytest.approx(42, abs=25)
-    assert run.rates.done > 0
+    assert run.rates.offered > 0
+    assert run.rates.done > 0 or run.verdict == "invalid"  # where a machine stood still meanwhile
     assert run.clock_error_ms < 50
     assert (run.service.model, run.service.workers) == ("paced", 1)
     assert worker.client.xlen("emo:jobs") == 0
