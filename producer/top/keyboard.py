@@ -9,6 +9,7 @@ import termios
 import time
 import tty
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn, Self
 
@@ -18,6 +19,8 @@ _NAMES = {
     **{"\x1b[A": "up", "\x1bOA": "up", "\x1b[B": "down", "\x1bOB": "down", "\x1b": "escape"},
     **{"\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace"},
 }
+_BEGUN = re.compile(rb"\x1b(?:[\[O][0-9;]*)?\Z")
+_PATIENCE_SECONDS = 0.05  # for the rest of a key's bytes, which a network may bring apart
 _ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -27,8 +30,12 @@ class Keyboard:
     Ctrl-C stays an interrupt.
     """
 
-    def __init__(self) -> None:
-        self._fd = sys.stdin.fileno()
+    def __init__(
+        self, fd: int | None = None, *, patience_seconds: float = _PATIENCE_SECONDS
+    ) -> None:
+        """Of that terminal; of stdin where none is named."""
+        self._fd = sys.stdin.fileno() if fd is None else fd
+        self._patience_seconds = patience_seconds
         self._before: list[Any] = []
         self._gone = False
 
@@ -52,12 +59,21 @@ class Keyboard:
         if self._gone:
             time.sleep(seconds)  # for people to look at: nothing is waited for
             return []
+        data = self._read(seconds)
+        while _BEGUN.search(data) and (more := self._read(self._patience_seconds)):
+            data += more
+        return keys_in(data)
+
+    def _read(self, seconds: float) -> bytes:
+        """What comes within that time; nothing where nothing does, or ever will."""
         readable, _, _ = select.select([self._fd], [], [], seconds)
         if not readable:
-            return []
-        data = os.read(self._fd, _MOST_BYTES)
+            return b""
+        data = b""
+        with suppress(OSError):  # the terminal was closed
+            data = os.read(self._fd, _MOST_BYTES)
         self._gone = not data
-        return keys_in(data)
+        return data
 
 
 def keys_in(data: bytes) -> list[str]:

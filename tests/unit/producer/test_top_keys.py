@@ -1,5 +1,9 @@
 """Keys of `producer top`: what is chosen, what is asked, and what nobody may do."""
 
+import os
+import pty
+import termios
+import threading
 from typing import Any, cast
 
 import pytest
@@ -7,9 +11,12 @@ from redis.exceptions import NoPermissionError
 
 from producer.top.acts import Acts
 from producer.top.desk import Desk, Row
-from producer.top.keyboard import keys_in
+from producer.top.keyboard import Keyboard, keys_in
 from storage.wire.messages import Lane
 from tests.unit.producer.test_top import end, shown, snapshot
+
+PARTS = (b"\x1b", b"[", b"A", b"k\x1bO", b"Bj")
+KEYS = ["up", "k", "down", "j"]
 
 
 class Told:
@@ -174,3 +181,23 @@ def test_bytes_are_keys() -> None:
     sent = b"a\x1b[A\x1bOB\x1b[5~\x1b[1;5C\r\x7f\xc3\xa9\xff"
     assert keys_in(sent) == ["a", "up", "down", "enter", "backspace", "é"]
     assert keys_in(b"\x1b") == ["escape"]
+
+
+def test_a_key_that_comes_in_parts_is_one_key() -> None:
+    """As over a slow line; and the terminal is put back afterwards."""
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    try:
+        with Keyboard(theirs, patience_seconds=60) as keyboard:
+            assert keyboard.wait(0) == []
+            typing = threading.Thread(target=lambda: [os.write(ours, one) for one in PARTS])
+            typing.start()
+            found: list[str] = []
+            while len(found) < len(KEYS):
+                found += keyboard.wait(60)
+            typing.join()
+            assert found == KEYS
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        os.close(ours)
+        os.close(theirs)
