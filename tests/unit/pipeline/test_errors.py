@@ -14,7 +14,7 @@ from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.errors import DeviceLost
 from worker.pipeline.budget import ByteBudget
 from worker.pipeline.task import Task
-from worker.pipeline.threads import Stage
+from worker.pipeline.stage import Stage
 
 
 @pytest.mark.parametrize("failing", ["fetch", "decode", "normalize"])
