@@ -86,6 +86,12 @@ class WorkerSettings(SharedSettings):
         "where the model's values could leave its range; on a CPU bfloat16 if it computes in "
         "that, else float32.",
     )
+    resample: Literal["auto", "device", "ffmpeg"] = Field(
+        "auto",
+        description="Who brings audio to 16 kHz: `device`, torchaudio on the device of the network; "
+        "`ffmpeg`, the decode processes; or `auto`: the device if it is a GPU and torchaudio is "
+        "there.",
+    )
     compute_threads: Count = Field(
         default_factory=cores,
         description="Threads that run the network on a CPU. Default: one for each core; "
