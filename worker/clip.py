@@ -51,8 +51,9 @@ def frame_samples(frames: int) -> int:
 class Waveform:
     """Decoded audio, mono, nominally in [-1, 1]: int16 or float32 (num_samples,).
 
-    It is at 16 kHz, or at its own rate until a device has resampled it. The samples are read-only and may be a mapped file, so that hours of audio cost no memory:
-    whoever has read many says so by `forget`, which is cheap, and may be called by any thread.
+    It is at 16 kHz, or at its own rate until a device has resampled it. The samples are read-only
+    and may be a mapped file, so that hours of audio cost no memory: whoever has read many says so
+    by `forget`, which is cheap, and may be called by any thread.
     """
 
     samples: Pcm

@@ -88,9 +88,8 @@ class WorkerSettings(SharedSettings):
     )
     resample: Literal["auto", "device", "ffmpeg"] = Field(
         "auto",
-        description="Who brings audio to 16 kHz: `device`, torchaudio on the device of the network; "
-        "`ffmpeg`, the decode processes; or `auto`: the device if it is a GPU and torchaudio is "
-        "there.",
+        description="Who brings audio to 16 kHz: `device`, by torchaudio, where the network runs; "
+        "`ffmpeg`, the decode processes; `auto`: the device if it is a GPU and has torchaudio.",
     )
     compute_threads: Count = Field(
         default_factory=cores,

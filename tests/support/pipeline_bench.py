@@ -9,8 +9,8 @@ from storage.errors import JobError
 from storage.wire.messages import Job
 from tests.support.polling import TIMEOUT_SECONDS
 from worker.pipeline.budget import ByteBudget
-from worker.pipeline.task import Task
 from worker.pipeline.stage import Stage
+from worker.pipeline.task import Task
 from worker.pipeline.threads import Pipeline
 
 

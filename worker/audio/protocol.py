@@ -52,7 +52,7 @@ class Ready:
 class Part:
     """As many samples as one memory takes, and more to come: about `expected_samples` in all.
 
-    At the rate that was asked for, float32, unless it has a rate of its own: see `Form`. The process
+    At the rate that was asked for, float32, unless it has one of its own: see `Form`. The process
     waits for `GoOn` or `GiveUp`.
     """
 

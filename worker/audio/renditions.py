@@ -28,8 +28,8 @@ def room_beside(num_samples: int) -> int:
 class Decoded:
     """All samples of a recording: float32 (num_samples / lanes, lanes) in the file `fd`.
 
-    Or in a `form` of their own, where nothing is rendered of them. Where it is a `file`, and not memory, the preview is put behind them: of hours it is too long
-    for memory.
+    Or in a `form` of their own, where nothing is rendered of them. Where it is a `file`, and not
+    memory, the preview is put behind them: of hours it is too long for memory.
     """
 
     fd: int

@@ -64,9 +64,10 @@ class Resampled:
     def finish(self) -> tuple[int, int] | None:
         """The memory of the last samples, and how many it holds; None where there was no place."""
         try:
-            return self._memory.fd, self._writer.finish() // SAMPLE_BYTES
+            num_samples = self._writer.finish() // SAMPLE_BYTES
         except _NoPlace:
             return None
+        return self._memory.fd, num_samples
 
     def close(self) -> None:
         """Give the memory back; a map of it goes on."""

@@ -137,8 +137,8 @@ def require_torchaudio() -> None:
         import torchaudio.transforms  # noqa: F401, PLC0415 (an extra)
     except (ImportError, OSError) as error:  # the latter where its library lacks another
         raise DeviceError(
-            f"EMO_RESAMPLE: torchaudio cannot be imported ({error}): install it beside a torch with "
-            "CUDA by `pip install '.[gpu]'`, or set EMO_RESAMPLE=ffmpeg; docs/gpu.md says more"
+            f"EMO_RESAMPLE: torchaudio cannot be imported ({error}): beside a torch with CUDA, "
+            "`pip install '.[gpu]'`; or set EMO_RESAMPLE=ffmpeg; docs/gpu.md#torchaudio says more"
         ) from error
 
 
@@ -152,6 +152,8 @@ def _filters(rate_hz: int, device: torch.device) -> Filters:
 
 def _apply(filters: Filters, filled: Tensor) -> Tensor:
     """Float32 (clips, samples) of int16 or float32 rows, each to its end and beyond."""
+    if not filled.numel():
+        return filled.float()
     with torch.inference_mode():
         is_int16 = filled.dtype == torch.int16
         return filters(filled * unit(np.empty(0, np.int16)) if is_int16 else filled)

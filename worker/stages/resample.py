@@ -1,4 +1,4 @@
-"""Between decode and normalize, where a device resamples: recordings at their own rate to 16 kHz."""
+"""Where a device resamples, between decode and normalize: recordings to 16 kHz."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,0 +1,124 @@
+"""The whole pipeline over files of all kinds, resampled on the device and by decode processes."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.audio_files import mp3
+from tests.support.resampling import NO_DIVISOR, RATES, resampler
+from tests.support.worker_process import ROOT
+from tests.unit.model.parity import copied
+from worker.bench.audio import convert, prolong
+from worker.commands.files import Asked, classify
+from worker.engine.loading import load_engine
+from worker.settings import WorkerSettings
+from worker.stages.infer import Classified
+
+SAMPLES = sorted(path for path in (ROOT / "samples").iterdir() if path.suffix not in (".md", ".py"))
+# Scores of the random weights, which are harsher than trained ones. Below 16 kHz torchaudio lets a
+# little through above half of the rate, and FFmpeg nothing.
+MOST_MOVE, MOST_MOVE_OF_LOW_RATES = 0.05, 0.12
+LOW = [rate for rate in RATES if rate < 16_000]
+
+Results = Mapping[str, Classified]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Speech at every rate, the samples as they are, one that is long, one at an odd rate."""
+    directory = tmp_path_factory.mktemp("files")
+    made = []
+    for number, rate_hz in enumerate([*RATES, NO_DIVISOR]):
+        form = ("wav", "flac", "mp3")[number % 3]
+        if form == "mp3" and rate_hz not in (22_050, 24_000, 32_000, 44_100, 48_000):
+            form = "flac"
+        for source in (SAMPLES[number % 8], SAMPLES[(number + 3) % 8]):
+            made.append(directory / f"{rate_hz}_{source.stem}.{form}")
+            convert(source, made[-1], "-ar", str(rate_hz), "-t", "3")
+    made.append(directory / "44100_long.mp3")
+    prolong(next(path for path in SAMPLES if path.suffix == ".mp3"), made[-1], times=4)
+    return [str(path) for path in (*made, *SAMPLES)]
+
+
+def results(model: Path, way: str, files: list[str], asked: Asked) -> Results:
+    """What each file gives. Windows of 4 s, so that there is long audio."""
+    settings = WorkerSettings(
+        model=str(model), device="cpu", resample=way, decode_processes=1, window_seconds=4
+    )
+    found = {}
+    for each in classify(settings, load_engine(settings), files, asked):
+        assert each.classified is not None, each.error
+        found[each.file] = each.classified
+    return found
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny-odd"])
+def both(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    files: list[str],
+) -> Iterator[tuple[Results, Results]]:
+    """By ffmpeg, and by the device."""
+    resampler()
+    model = copied(request.param, tmp_path_factory.mktemp("model"))
+    yield results(model, "ffmpeg", files, Asked()), results(model, "device", files, Asked())
+
+
+def test_scores_hardly_move(both: tuple[Results, Results], files: list[str]) -> None:
+    """At every rate; a label stays that is sure by twice as much as a score may move."""
+    by_ffmpeg, by_device = both
+    moved = set()
+    for file in files:
+        one, other = by_ffmpeg[file].prediction, by_device[file].prediction
+        low = any(Path(file).name.startswith(str(rate)) for rate in LOW) or "voicemail" in file
+        most = MOST_MOVE_OF_LOW_RATES if low else MOST_MOVE
+        moves = [abs(one.scores[label] - other.scores[label]) for label in one.scores]
+        assert max(moves) < most, file
+        first, second = sorted(one.scores.values(), reverse=True)[:2]
+        if first - second > 2 * most:
+            assert other.label == one.label, file
+        if max(moves):
+            moved.add(file)
+    assert len(moved) > len(files) // 2  # or both went the same way
+
+
+def test_all_else_is_the_same(both: tuple[Results, Results], files: list[str]) -> None:
+    """Seconds to a sample, warnings; and the scores of what is not left to the device."""
+    by_ffmpeg, by_device = both
+    for file in files:
+        one, other = by_ffmpeg[file], by_device[file]
+        assert other.duration_seconds == pytest.approx(one.duration_seconds, abs=1 / 16_000)
+        assert other.warnings == one.warnings
+        assert other.top.silent == one.top.silent
+        if Path(file).name.startswith((str(NO_DIVISOR), "calm_en")):
+            # What else was on the tape may differ.
+            assert other.prediction.scores == pytest.approx(one.prediction.scores, abs=1e-5)
+
+
+def test_a_file_gives_what_it_gives_alone(tmp_path: Path, files: list[str]) -> None:
+    """Whatever it was resampled with: all at once, and each by itself, to 1e-5."""
+    resampler()
+    model = copied("tiny", tmp_path)
+    some = [file for file in files if Path(file).name.startswith(("8000_", "44100_"))]
+    assert len(some) == 5
+    together = results(model, "device", some, Asked())
+    for file in some:
+        (alone,) = results(model, "device", [file], Asked()).values()
+        assert alone.prediction.scores == pytest.approx(together[file].prediction.scores, abs=1e-5)
+
+
+def test_files_that_fail_fail_both_ways(tmp_path: Path) -> None:
+    """With the same words."""
+    resampler()
+    model = copied("tiny", tmp_path)
+    broken = {"empty.wav": b"", "noise.bin": bytes(range(256)) * 40, "short.mp3": mp3(0.01)[:200]}
+    for name, data in broken.items():
+        (tmp_path / name).write_bytes(data)
+    said = []
+    for way in ("ffmpeg", "device"):
+        settings = WorkerSettings(model=str(model), device="cpu", resample=way, decode_processes=1)
+        names = [str(tmp_path / name) for name in broken]
+        found = classify(settings, load_engine(settings), names)
+        said.append({each.file: (type(each.error), str(each.error)) for each in found})
+    assert said[0] == said[1]
