@@ -117,7 +117,10 @@ class Decoding:
             return Decoded(fd, num_samples, lanes, file=False, form=form)
         last = before.append(fd, done.num_samples, expected_samples=0, last=True)
         rest = before.finish() if last else None
-        return self._no_place() if rest is None else self._all(*rest, lanes)
+        if rest is None:
+            self._require_use()
+            return None
+        return self._all(*rest, lanes)
 
     def lanes(self, decoded: Decoded) -> tuple[Waveform, ...]:
         """What was decoded, once all else is made of it. Raises AudioTooShort."""
@@ -199,12 +202,13 @@ class Decoding:
         if spooling.file is None:
             return Decoded(fd, num_samples, lanes, file=False)
         if not spooling.append(fd, last_samples, expected_samples=0):
-            return self._no_place()
+            self._require_use()
+            return None
         spooling.file.shrink(spooling.room_for(num_samples))
         return Decoded(spooling.file.fd, num_samples, lanes, file=True)
 
-    def _no_place(self) -> None:
-        """It has to begin anew. Raises the JobError where that is of no use."""
+    def _require_use(self) -> None:
+        """Raise the JobError where it is of no use to begin anew."""
         if self.spooling.error is not None:
             raise self.spooling.error
 

@@ -6,9 +6,11 @@ Beside each, the same as decode processes resample it: what is promised of one h
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from storage.errors import AudioTooLong, AudioTooShort, JobError
 from storage.objects.blob import Blob
@@ -26,6 +28,7 @@ from worker.stages.decode import Decode
 from worker.stages.resample import Resample
 
 SECONDS = 1.5
+Sound = NDArray[np.float32]
 
 
 class Ways:
@@ -39,17 +42,17 @@ class Ways:
         self.leaving = Decode(processes, limits, lambda samples, forget: [(0, 1_600)], resampler)
         self.resample = Resample(resampler)
 
-    def own(self, data: bytes, **fields: object) -> Recording:
+    def own(self, data: bytes, **fields: Any) -> Recording:
         """As the decode stage leaves it."""
-        return self.leaving(Fetched(Blob.from_bytes(data), **fields))  # type: ignore[arg-type]  # as they are given
+        return self.leaving(Fetched(Blob.from_bytes(data), **fields))
 
-    def by_device(self, data: bytes, **fields: object) -> Waveform:
+    def by_device(self, data: bytes, **fields: Any) -> Waveform:
         """Resampled by torchaudio, whoever does that."""
         return self.resample([self.own(data, **fields)])[0].whole
 
-    def by_ffmpeg(self, data: bytes, **fields: object) -> Waveform:
+    def by_ffmpeg(self, data: bytes, **fields: Any) -> Waveform:
         """Resampled by the decode process."""
-        return self.decode(Fetched(Blob.from_bytes(data), **fields)).whole  # type: ignore[arg-type]  # the same
+        return self.decode(Fetched(Blob.from_bytes(data), **fields)).whole
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +75,20 @@ def _ways(limits: AudioLimits) -> Iterator[Ways]:
     processes.close()
 
 
-def int16_wav(samples: np.ndarray, rate_hz: int, channels: int = 1) -> bytes:  # type: ignore[type-arg]
+def int16_wav(samples: Sound, rate_hz: int, channels: int = 1) -> bytes:
     """A 16-bit WAV of floats."""
     data = (samples * 32_767).clip(-32_768, 32_767).astype("<i2").tobytes()
     return wav(data, sample_rate_hz=rate_hz, channels=channels)
 
 
-def flac(samples: np.ndarray, rate_hz: int, layout: str = "mono") -> bytes:  # type: ignore[type-arg]
+def flac(samples: Sound, rate_hz: int, layout: str = "mono") -> bytes:
     """A FLAC file of 16 bits."""
     return encode(
         samples, rate_hz, container="flac", codec="flac", layout=layout, sample_format="s16"
     )
 
 
-def stereo(num_samples: int) -> np.ndarray:  # type: ignore[type-arg]
+def stereo(num_samples: int) -> Sound:
     """Two channels of noise: (2, num_samples)."""
     return np.stack([noise(num_samples, 1), noise(num_samples, 2)])
 
@@ -118,7 +121,8 @@ def test_both_ways_give_the_same_sound(ways: Ways, kind: str, rate_hz: int) -> N
     assert own.samples.dtype == carried
     assert not own.samples.flags.writeable
     one, other = ways.by_ffmpeg(data), ways.by_device(data)
-    assert (other.sample_rate_hz, other.samples.dtype) == (16_000, np.float32)
+    assert other.sample_rate_hz == 16_000
+    assert other.samples.dtype == np.float32
     assert other.warnings == one.warnings == own.warnings == ()
     assert abs(len(one.samples) - len(other.samples)) <= 1
     assert own.duration_seconds == pytest.approx(other.duration_seconds, abs=1 / 16_000)
@@ -169,7 +173,7 @@ def test_what_is_at_the_rate_of_the_model_is_as_it_was(ways: Ways) -> None:
 )
 @pytest.mark.parametrize("layout", ["mono", "stereo"])
 def test_what_the_decode_process_resamples_nonetheless(
-    ways: Ways, rate_hz: int, fields: dict[str, object], layout: str
+    ways: Ways, rate_hz: int, fields: dict[str, Any], layout: str
 ) -> None:
     """To the last bit as with `ffmpeg`, in a WAV file that could be read directly too."""
     samples = stereo(rate_hz) if layout == "stereo" else noise(rate_hz)
@@ -185,7 +189,8 @@ def test_a_channel_keeps_its_bits(ways: Ways, channel: str) -> None:
     samples = stereo(8_000)
     parts = Parts(channel=channel)
     own = ways.own(flac(samples, 8_000, "stereo"), parts=parts).whole
-    assert (own.sample_rate_hz, own.samples.dtype) == (8_000, np.int16)
+    assert own.sample_rate_hz == 8_000
+    assert own.samples.dtype == np.int16
     expected = ways.own(flac(samples[int(channel)], 8_000)).whole
     assert np.array_equal(own.samples, expected.samples)
 

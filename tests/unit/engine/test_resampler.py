@@ -50,7 +50,11 @@ def test_a_clip_gives_the_same_whatever_comes_with_it(rate_hz: int) -> None:
     resample = resampler()
     clip = noise(rate_hz + 321)
     (alone,) = resample(rate_hz, [clip])
-    others = [noise(400, 1), 1e6 * noise(3 * rate_hz, 2), np.full(rate_hz, np.nan, np.float32)]
+    others: list[Any] = [
+        noise(400, 1),
+        1e6 * noise(3 * rate_hz, 2),
+        np.full(rate_hz, np.nan, np.float32),
+    ]
     for number in range(4):
         among = [*others[:number], clip, *others[number:]]
         assert np.array_equal(resample(rate_hz, among)[number], alone)
@@ -61,7 +65,7 @@ def test_nothing_of_a_batch_gets_into_a_clip(rate_hz: int) -> None:
     """In one call, as on a GPU: within 1e-6 of alone, beside the same."""
     together, alone = resampler(together=True), resampler()
     loud = (32_767 * noise(3 * rate_hz, 2).clip(-1, 1)).astype(np.int16)
-    clips = [
+    clips: list[Any] = [
         noise(rate_hz + 321),
         noise(400, 1),
         loud,
@@ -130,7 +134,7 @@ def test_filters_are_made_once() -> None:
     resample = resampler()
     for rate_hz in [44_100, 44_100, *range(20_000, 40_000, 1_000), 44_100]:
         resample(rate_hz, [noise(1_000)])
-    found = resample._filters.cache_info()  # type: ignore[attr-defined]  # functools'
+    found = resample._filters.cache_info()
     assert (found.hits, found.misses, found.currsize) == (1, 22, 16)
 
 
