@@ -13,7 +13,7 @@ from storage.wire.parts import Parts
 from worker.audio.lanes import require_channel
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.rates import INT16_BYTES, Form, num_resampled
-from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ, Recording, Renditions, Waveform
+from worker.clip import FRAME_SAMPLES, SAMPLE_RATE_HZ, Pcm, Recording, Renditions, Waveform
 from worker.warning import AudioWarning
 
 _MOST_BYTES_KEPT = 16 * 1024**2
@@ -47,7 +47,7 @@ def map_lanes(
         weakref.finalize(pcm, released).atexit = False
     # Pages of a file that were read count as ours until somebody else needs the memory.
     forget = partial(pcm.madvise, mmap.MADV_DONTNEED) if len(pcm) > _MOST_BYTES_KEPT else None
-    samples = np.frombuffer(pcm, kind_of(form), num_samples)  # (num_samples,)
+    samples: Pcm = np.frombuffer(pcm, kind_of(form), num_samples)  # (num_samples,)
     if lanes == 1:
         return (Waveform(samples, warnings, forget, form.sample_rate_hz),)
     side_by_side = samples.reshape(-1, lanes)

@@ -123,19 +123,21 @@ def resampler_for(setting: str, device: torch.device) -> Resampler | None:
     if setting == "ffmpeg" or (setting == "auto" and device.type != "cuda"):
         return None
     try:
-        return Resampler(device)
+        made = Resampler(device)
     except DeviceError as error:
         if setting == "device":
             raise
         log.warning("resample.no_torchaudio", error=str(error), meaning="decode processes resample")
         return None
+    log.info("resample.on_device", device=str(device))
+    return made
 
 
 def require_torchaudio() -> None:
     """Raise DeviceError where torchaudio cannot be imported."""
     try:
         import torchaudio.transforms  # noqa: F401, PLC0415 (an extra)
-    except (ImportError, OSError) as error:  # the latter where its library lacks another
+    except (ImportError, OSError, RuntimeError) as error:  # of its library, or another CUDA's
         raise DeviceError(
             f"EMO_RESAMPLE: torchaudio cannot be imported ({error}): beside a torch with CUDA, "
             "`pip install '.[gpu]'`; or set EMO_RESAMPLE=ffmpeg; docs/gpu.md#torchaudio says more"
