@@ -32,8 +32,9 @@ class Resampler:
     """Clips at any rate that `is_left_to_device` to 16 kHz, on one device. Thread-safe.
 
     A clip gives the samples that it gives alone: bit for bit on a CPU, where each is a call of its
-    own; within 1e-6 where those of one rate go `together`, as on a GPU. The shorter ones then have
-    silence behind them, as torchaudio has it behind every clip.
+    own; within 1e-6 where those of one rate go `together`, as on a GPU, on which an `Engine` has
+    set that float32 is not rounded. The shorter ones then have silence behind them, as torchaudio
+    has it behind every clip.
     """
 
     def __init__(self, device: torch.device, *, together: bool | None = None) -> None:
