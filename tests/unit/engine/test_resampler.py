@@ -64,7 +64,7 @@ def test_a_clip_gives_the_same_whatever_comes_with_it(rate_hz: int) -> None:
 def test_nothing_of_a_batch_gets_into_a_clip(rate_hz: int) -> None:
     """In one call, as on a GPU: within 1e-6 of alone, beside the same."""
     together, alone = resampler(together=True), resampler()
-    loud = (32_767 * noise(3 * rate_hz, 2).clip(-1, 1)).astype(np.int16)
+    loud: Any = (32_767 * noise(3 * rate_hz, 2).clip(-1, 1)).astype(np.int16)
     clips: list[Any] = [
         noise(rate_hz + 321),
         noise(400, 1),
@@ -98,7 +98,7 @@ def test_int16_stands_for_what_it_stands_for(rate_hz: int) -> None:
     resample = resampler()
     clip = (32_767 * noise(rate_hz).clip(-1, 1)).astype(np.int16)
     clip.setflags(write=False)
-    floats = clip.astype(np.float32) / 32_768
+    floats: Any = clip.astype(np.float32) / 32_768
     assert np.array_equal(resample(rate_hz, [clip])[0], resample(rate_hz, [floats])[0])
 
 
