@@ -5,15 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from storage.wire.messages import Job
 from tests.support.audio_files import mp3
 from tests.support.resampling import NO_DIVISOR, RATES, resampler
 from tests.support.worker_process import ROOT
 from tests.unit.model.parity import copied
+from worker.assembly.stages import assemble
+from worker.audio.room import Spool
 from worker.bench.audio import convert, prolong
-from worker.commands.files import classify
+from worker.commands.files import LocalFiles, classify
 from worker.engine.loading import load_engine
+from worker.pipeline.task import Task
 from worker.settings import WorkerSettings
 from worker.stages.infer import Classified
+from worker.telemetry.metrics import Metrics
 
 SAMPLES = sorted(path for path in (ROOT / "samples").iterdir() if path.suffix not in (".md", ".py"))
 # Of a score: of files at 16 kHz and more, and of others, of which torchaudio lets a little through
@@ -123,3 +128,27 @@ def test_files_that_fail_fail_both_ways(tmp_path: Path) -> None:
         found = classify(settings, load_engine(settings), names)
         said.append({each.file: (type(each.error), str(each.error)) for each in found})
     assert said[0] == said[1]
+
+
+def test_a_job_is_charged_for_both_rates(tmp_path: Path) -> None:
+    """Before it is decoded, a device that resamples takes twice the memory: it may hold both."""
+    resampler()
+    model = copied("tiny", tmp_path)
+    charged = {}
+    for way in ("ffmpeg", "device"):
+        settings = WorkerSettings(model=str(model), device="cpu", resample=way, decode_processes=1)
+        assembly = assemble(
+            settings,
+            load_engine(settings),
+            LocalFiles(),
+            Spool(tmp_path, 10**9),
+            settle=lambda tasks: None,
+            metrics=Metrics(),
+        )
+        budget = assembly.pipeline._budget
+        task = Task(Job("1", "a.wav"), value=None)
+        budget.charge(task)
+        budget.admit(1_000)
+        charged[way] = task.charged_bytes - 1_000
+        assembly.close()
+    assert charged == {"ffmpeg": 4 * 480_000, "device": 8 * 480_000}
