@@ -29,6 +29,7 @@ SERIAL := -n 2 --dist worksteal
 test: $(READY) ## all tests, or TESTS=…, with real Redis and S3 servers that they start themselves
 	@tests/servers || [ -z "$$CI" ]
 	@tests/node-packages || [ -z "$$CI" ]
+	@tests/torchaudio || [ -z "$$CI" ]
 ifneq ($(findstring tests/serial,$(TESTS)),)
 	$(BIN)/python -m pytest $(SERIAL) $(TESTS)
 else

@@ -24,14 +24,14 @@ ORDER = (
     *("segments_key", "channels_key", "timeline_key"),
     *("model", "model_revision", "device", "dtype", "attempts", "deliveries", "run", "worker"),
     *STAGES,
-    *("batch_clips", "finished_at_ms"),
+    *("resample_ms", "batch_clips", "finished_at_ms"),
 )
 _AS_JSON = ("scores", "timeline", "segments", "channels")
 _LISTS = ("timeline", "segments", "channels")
 _NUMBERS = {
     *("segments_found", "speech_s"),
     *("score", "duration_s", "attempts", "deliveries", "run", "batch_clips", "finished_at_ms"),
-    *STAGES,
+    *("resample_ms", *STAGES),
 }
 
 

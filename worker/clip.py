@@ -22,6 +22,7 @@ SEGMENT_BYTES = 8_192  # of a segment: half of it is the large model's embedding
 Samples = NDArray[np.float32]
 Pcm = NDArray[np.int16 | np.float32]  # int16 stands for value / 32768
 _INT16_UNIT = 1 / 32_768
+_FLOAT32_BYTES = 4
 
 
 def unit(samples: Pcm) -> float:
@@ -48,20 +49,22 @@ def frame_samples(frames: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Waveform:
-    """Decoded audio, 16 kHz mono, nominally in [-1, 1]: int16 or float32 (num_samples,).
+    """Decoded audio, mono, nominally in [-1, 1]: int16 or float32 (num_samples,).
 
-    The samples are read-only and may be a mapped file, so that hours of audio cost no memory:
-    whoever has read many says so by `forget`, which is cheap, and may be called by any thread.
+    It is at 16 kHz, or at its own rate until a device has resampled it. The samples are read-only
+    and may be a mapped file, so that hours of audio cost no memory: whoever has read many says so
+    by `forget`, which is cheap, and may be called by any thread.
     """
 
     samples: Pcm
     warnings: tuple[AudioWarning, ...] = ()  # in their order
     forget: Callable[[], object] | None = None
+    sample_rate_hz: int = SAMPLE_RATE_HZ
 
     @property
     def duration_seconds(self) -> float:
         """Length in seconds."""
-        return len(self.samples) / SAMPLE_RATE_HZ
+        return len(self.samples) / self.sample_rate_hz
 
     def floats(self) -> Samples:
         """The samples as float32: copied where they are integers, which are a window at most."""
@@ -115,8 +118,15 @@ class Recording:
     renditions: Renditions | None = None
 
     def held_bytes(self, most_decoded_bytes: int) -> int:
-        """Memory that it holds until its result is told; of samples, the rest is in a file."""
+        """Memory that it holds until its result is told; of samples, the rest is in a file.
+
+        What is not resampled yet holds as much again as that will make of it.
+        """
         lanes = {id(lane): lane.samples.nbytes for lane in (self.whole, *self.channels)}
+        if self.whole.sample_rate_hz != SAMPLE_RATE_HZ:
+            own_bytes = sum(lanes.values())
+            made_bytes = math.ceil(self.whole.duration_seconds * SAMPLE_RATE_HZ) * _FLOAT32_BYTES
+            return own_bytes + made_bytes
         segments = len(self.parts.segments or ()) + sum(map(len, self.speech))
         rendered = self.renditions.held_bytes if self.renditions else 0
         return min(sum(lanes.values()), most_decoded_bytes) + SEGMENT_BYTES * segments + rendered

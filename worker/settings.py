@@ -86,6 +86,11 @@ class WorkerSettings(SharedSettings):
         "where the model's values could leave its range; on a CPU bfloat16 if it computes in "
         "that, else float32.",
     )
+    resample: Literal["auto", "device", "ffmpeg"] = Field(
+        "auto",
+        description="Who brings audio to 16 kHz: `device`, by torchaudio, where the network runs; "
+        "`ffmpeg`, the decode processes; `auto`: the device if it is a GPU and has torchaudio.",
+    )
     compute_threads: Count = Field(
         default_factory=cores,
         description="Threads that run the network on a CPU. Default: one for each core; "

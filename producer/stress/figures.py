@@ -16,7 +16,7 @@ _KEPT_UP, _FEW_JOBS = 0.95, 10  # a few are always under way
 _MOST_DOTS, _SLOWEST_DOTS = 1200, 60
 _BUCKETS = 60
 _ODD_DRIFT_SECONDS = 0.005
-STAGES = ("queue", "fetch", "decode", "normalize", "infer")
+STAGES = ("queue", "fetch", "decode", "resample", "normalize", "infer")
 
 
 @dataclass(frozen=True, slots=True)

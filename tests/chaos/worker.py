@@ -25,6 +25,7 @@ from tests.chaos.kinds import KILL_DECODER_MARK
 from worker import cli
 from worker.audio.process import DecodeProcess
 from worker.audio.room import Spool
+from worker.audio.streaming import StartStream
 from worker.clip import Fetched, Renditions, Views, Waveform
 from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
@@ -67,11 +68,12 @@ class MortalDecodeProcess(DecodeProcess):
         spool: Spool,
         channel: str = MIX,
         renditions: Renditions | None = None,
+        resampler: StartStream | None = None,
     ) -> tuple[Waveform, ...]:
         """See DecodeProcess."""
         if os.pread(blob.fd, len(KILL_DECODER_MARK), 0) == KILL_DECODER_MARK:
             os.kill(self.pid, signal.SIGKILL)
-        return super().decode(blob, spool, channel, renditions)
+        return super().decode(blob, spool, channel, renditions, resampler)
 
 
 def run(settings: Mapping[str, str], log: Path) -> NoReturn:

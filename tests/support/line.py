@@ -26,7 +26,8 @@ from worker.fitness.breaker import Breaker
 from worker.fitness.guard import Guard
 from worker.fitness.self_test import SelfTest
 from worker.pipeline.budget import ByteBudget
-from worker.pipeline.threads import Pipeline, Stage
+from worker.pipeline.stage import Stage
+from worker.pipeline.threads import Pipeline
 from worker.stages.fetch import Fetch
 from worker.stages.infer import Classified, ClassifiedView
 from worker.telemetry.metrics import Metrics

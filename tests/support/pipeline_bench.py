@@ -9,8 +9,9 @@ from storage.errors import JobError
 from storage.wire.messages import Job
 from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.pipeline.budget import ByteBudget
+from worker.pipeline.stage import Stage
 from worker.pipeline.task import Task
-from worker.pipeline.threads import Pipeline, Stage
+from worker.pipeline.threads import Pipeline
 
 
 class Clock:

@@ -11,19 +11,25 @@ from worker.audio.room import Spool
 from worker.audio.speech import SpeechDetector
 from worker.clip import SAMPLE_RATE_HZ
 from worker.engine.engine import Engine
+from worker.engine.resampler import Resampler, resampler_for
 from worker.fitness.guard import UNGUARDED, Guard
 from worker.pipeline.budget import ByteBudget
 from worker.pipeline.capacity import affordable_jobs, descriptors_of, jobs_for
 from worker.pipeline.progress import PATIENCE_SECONDS, Progress
-from worker.pipeline.threads import Pipeline, SettleTasks, Stage
+from worker.pipeline.stage import Stage
+from worker.pipeline.threads import Pipeline, SettleTasks
 from worker.settings import WorkerSettings
 from worker.stages.decode import Decode
 from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
 from worker.stages.normalize import Normalize
+from worker.stages.resample import Resample, needs_resampling
 from worker.telemetry.metrics import Metrics
 
 _FLOAT32_BYTES = 4
+# While the clips of one are on the device, those of the other are normalized.
+_RESAMPLE_THREADS = 2
+_RESAMPLED_TOGETHER = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +57,18 @@ def assemble(
     progress: Progress | None = None,
     device_lost: Callable[[], None] = lambda: None,
 ) -> Assembly:
-    """Fetch → decode → normalize → infer → settle, with the limits of the settings."""
+    """Fetch → decode → resample → normalize → infer → settle, with the limits of the settings.
+
+    Resample is a stage only where a device does that. Raises DeviceError.
+    """
     infer = Infer(engine, worked=metrics.worked)
+    resampler = resampler_for(settings.resample, engine.model.device)
     decoded_bytes = round(settings.window_seconds * SAMPLE_RATE_HZ * _FLOAT32_BYTES)
     progress = progress or Progress()
     budget = ByteBudget(
         settings.bytes_in_flight,
-        decoded_bytes=decoded_bytes,
+        # At its own rate, and what that is resampled to.
+        decoded_bytes=decoded_bytes if resampler is None else 2 * decoded_bytes,
         frames_bytes=infer.most_frames_bytes,
         progress=progress,
     )
@@ -69,7 +80,7 @@ def assemble(
     fetch = guard.unless_open(
         Fetch(source, max_object_bytes=settings.max_object_bytes, admit=budget.admit)
     )
-    decode = Decode(processes, limits, SpeechDetector(settings.speech_options()))
+    decode = Decode(processes, limits, SpeechDetector(settings.speech_options()), resampler)
     normalize = Normalize(settings.window_seconds, max_audio_seconds=settings.max_audio_seconds)
 
     pipeline = Pipeline(
@@ -90,7 +101,8 @@ def assemble(
                 patience_seconds=_decode_patience(limits, decoded_bytes),
                 holds=lambda recording: recording.held_bytes(decoded_bytes),
             ),
-            Stage(  # where it was decoded
+            *([] if resampler is None else [_resample_stage(resampler, decoded_bytes)]),
+            Stage(  # where it was decoded, or resampled
                 "normalize",
                 normalize,
                 threads=0,
@@ -117,6 +129,17 @@ def assemble(
     metrics.decode_confined.set_function(lambda: processes.confined)
     metrics.spool_bytes.set_function(lambda: spool.used_bytes)
     return Assembly(pipeline, processes)
+
+
+def _resample_stage(resampler: Resampler, decoded_bytes: int) -> Stage:
+    return Stage(
+        "resample",
+        Resample(resampler),
+        _RESAMPLE_THREADS,
+        holds=lambda recording: recording.held_bytes(decoded_bytes),
+        takes=_RESAMPLED_TOGETHER,
+        needed=needs_resampling,
+    )
 
 
 def _decode_patience(limits: AudioLimits, decoded_bytes: int) -> float:

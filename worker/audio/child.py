@@ -18,7 +18,7 @@ from typing import Self
 from storage.errors import DecodeCrashed, Internal, JobError, SpoolUnavailable
 from worker.audio.confinement import confine
 from worker.audio.lanes import MoreChannels
-from worker.audio.libav import Decoder
+from worker.audio.libav import Decoder, OtherForm
 from worker.audio.limits import too_long
 from worker.audio.pcm import SAMPLE_BYTES, PartWriter
 from worker.audio.protocol import (
@@ -38,6 +38,7 @@ from worker.audio.protocol import (
     decode,
     encode,
 )
+from worker.audio.rates import Form
 from worker.audio.rendering import PEAKS, PREVIEW, rendered
 
 _PR_SET_PDEATHSIG = 1
@@ -90,6 +91,8 @@ def _answer(
             _decode(connection, fd, memory, order, part_bytes)
     except MoreChannels as more:
         _send(connection, Again(more.channels))
+    except OtherForm:
+        _send(connection, Again(0))
     except JobError as error:
         _send(connection, Failed(error.code, str(error)[:_MOST_CHARACTERS]))
     except MemoryError:
@@ -110,29 +113,53 @@ def _decode(
 ) -> None:
     """Decode one file into memory, and into more as that is full.
 
-    Raises JobError, MoreChannels, MemoryError.
+    Raises JobError, MoreChannels, OtherForm, MemoryError.
     """
+    rate_hz = request.sample_rate_hz
     decoder = Decoder(
         fd,
         request.size,
-        sample_rate_hz=request.sample_rate_hz,
+        sample_rate_hz=rate_hz,
         channel=request.channel,
         channels=request.channels,
+        own_rate=request.own_rate,
     )
-    max_bytes = int(request.max_audio_seconds * request.sample_rate_hz) * SAMPLE_BYTES
+    most_samples = int(request.max_audio_seconds * rate_hz)
 
     def part() -> Part:
-        return Part(int(pcm.num_bytes / SAMPLE_BYTES / decoder.share_read))
+        form = decoder.form
+        expected_samples = int(pcm.num_bytes / form.sample_bytes / decoder.share_read)
+        return Part(expected_samples, _own_rate(form, rate_hz), form.sample_bytes)
+
+    def memory_bytes() -> int:
+        form = decoder.form
+        return form.sample_bytes * form.part_samples(part_bytes // SAMPLE_BYTES, rate_hz)
 
     with _Parts(connection, memory, part) as parts:
-        pcm = PartWriter(part_bytes, memory, parts.hand_over)
+        pcm = PartWriter(memory_bytes, memory, parts.hand_over)
         for chunk in decoder.chunks():
-            if pcm.num_bytes + len(chunk) > max_bytes * decoder.lanes.count:
+            form, lanes = decoder.form, decoder.lanes.count
+            most_bytes = form.within(most_samples, rate_hz) * form.sample_bytes * lanes
+            if pcm.num_bytes + len(chunk) > most_bytes:
                 raise too_long(request.max_audio_seconds)
             pcm.write(chunk)
-        last, lanes = pcm.finish() // SAMPLE_BYTES, decoder.lanes.count
-        warnings = ",".join(decoder.warnings)
-        _send(connection, Done(last, lanes, warnings, decoder.damaged_packets))
+        form = decoder.form
+        _send(
+            connection,
+            Done(
+                pcm.finish() // form.sample_bytes,
+                decoder.lanes.count,
+                ",".join(decoder.warnings),
+                decoder.damaged_packets,
+                _own_rate(form, rate_hz),
+                form.sample_bytes,
+            ),
+        )
+
+
+def _own_rate(form: Form, asked_hz: int) -> int:
+    """As it is told: 0 for the rate that was asked for."""
+    return 0 if form.sample_rate_hz == asked_hz else form.sample_rate_hz
 
 
 def _render(

@@ -31,14 +31,14 @@ DECODERS = (
 MIXED_ALIKE = {"mode": "delete", "type": "DOWNMIX_INFO"}  # of the `asidedata` filter
 
 
-def resample_options(sample_rate_hz: int) -> dict[str, str]:
+def resample_options(sample_rate_hz: int, sample_format: str = "flt") -> dict[str, str]:
     """Arguments of the `aresample` filter that does both steps, downmix and resampling.
 
     Stereo becomes 0.5 (L + R). Every other way to mono gives float samples 0.707 (L + R): 3 dB
     more, and clipping.
     """
     rate = str(sample_rate_hz)
-    return {"osr": rate, "ochl": "mono", "osf": "flt", "rematrix_maxval": "1.0"}
+    return {"osr": rate, "ochl": "mono", "osf": sample_format, "rematrix_maxval": "1.0"}
 
 
 def pick_options(channel: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Any supported file to 16 kHz mono float32, with PyAV. Free of numpy: decode processes import it.
+"""Any supported file to mono samples, with PyAV. Free of numpy: decode processes import it.
 
 What arrives here is hostile until decoded: no format that points to other files or the network is
 opened, nothing is held whole, and a packet that does not decode is left out.
@@ -6,7 +6,7 @@ opened, nothing is held whole, and a packet that does not decode is left out.
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import av
 import av.error
@@ -23,6 +23,7 @@ from worker.audio.formats import DECODERS, FORMATS
 from worker.audio.joined import find_joined
 from worker.audio.lanes import Lanes
 from worker.audio.pcm import SAMPLE_BYTES
+from worker.audio.rates import INT16_BYTES, Form, is_left_to_device
 from worker.audio.resampling import Resampler
 from worker.audio.section import Section
 from worker.audio.wholeness import (
@@ -41,24 +42,39 @@ _WAV_PROBE_BYTES = 16_384
 _DECODERS = frozenset(DECODERS.split(","))
 # What stands between two files that were joined, and is given to the decoder as a packet.
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+_INT16_FORMATS = ("s16", "s16p")
+
+
+class OtherForm(Exception):
+    """Not all of a file is in the form that it began with: decode it anew, all to one rate."""
 
 
 class Decoder:
     """One file on its way from bytes to samples. Not thread-safe; owned by a decode process."""
 
     def __init__(
-        self, fd: int, size: int, *, sample_rate_hz: int, channel: str = MIX, channels: int = 0
+        self,
+        fd: int,
+        size: int,
+        *,
+        sample_rate_hz: int,
+        channel: str = MIX,
+        channels: int = 0,
+        own_rate: bool = False,
     ) -> None:
         """Read the `size` bytes behind `fd`, which stays the caller's to close.
 
-        What is asked of its channels, `lanes` makes of them; see `Lanes`.
+        What is asked of its channels, `lanes` makes of them; see `Lanes`. With `own_rate`, one lane
+        stays at its rate where a device can resample that. `form` is right once there are samples.
         """
         self.lanes = Lanes(channel, channels)
         self.damaged_packets = 0
         self.warnings: tuple[AudioWarning, ...] = ()
         self._fd = fd
         self._size = size
-        self._sample_rate_hz = sample_rate_hz
+        self._asked = self.form = Form(sample_rate_hz, SAMPLE_BYTES)
+        self._own_rate = own_rate
+        self._begun = False
         self._heard = Heard()
 
     @property
@@ -68,10 +84,10 @@ class Decoder:
         return min(1.0, max(read_bytes, 1) / max(self._size, 1))
 
     def chunks(self) -> Iterator[memoryview]:
-        """float32 (samples, lanes) as bytes; `warnings` and `damaged_packets` are right at the end.
+        """Samples (samples, lanes) as bytes; `warnings` and `damaged_packets` are right at the end.
 
         Files that are joined in one are decoded one after the other. Raises NotAudio,
-        NoAudioStream, InvalidJob, MoreChannels, MemoryError.
+        NoAudioStream, InvalidJob, MoreChannels, OtherForm, MemoryError.
         """
         joined = find_joined(self._fd, self._size)
         found = set(joined.warnings)
@@ -100,8 +116,8 @@ class Decoder:
                     require_open(self._fd, container.format.name, stream.metadata)
                     self._heard = heard = Heard()
                     for chunk in self._resampled(container, stream):
-                        samples = len(chunk) / SAMPLE_BYTES / self.lanes.count
-                        heard.seconds += samples / self._sample_rate_hz
+                        samples = len(chunk) / self.form.sample_bytes / self.lanes.count
+                        heard.seconds += samples / self.form.sample_rate_hz
                         yield chunk
                     if not heard.seconds:
                         continue
@@ -120,10 +136,26 @@ class Decoder:
                 if resampler is not None:
                     yield from resampler.push(None)
                 lanes = self.lanes.of(frame.layout.nb_channels)
-                resampler = Resampler(frame, self._sample_rate_hz, lanes)
+                self._keep_to(self._form_for(frame, lanes))
+                resampler = Resampler(frame, self.form, lanes)
             yield from resampler.push(frame)
         if resampler is not None:
             yield from resampler.push(None)
+
+    def _form_for(self, frame: AudioFrame, lanes: Sequence[int | None]) -> Form:
+        """What to make of such frames: int16 only where that is what they are, nothing mixed."""
+        rate_hz = frame.sample_rate
+        if not self._own_rate or not is_left_to_device(rate_hz, self._asked.sample_rate_hz):
+            return self._asked
+        plain = frame.layout.nb_channels == 1 or lanes[0] is not None
+        is_int16 = plain and frame.format.name in _INT16_FORMATS
+        return Form(rate_hz, INT16_BYTES if is_int16 else SAMPLE_BYTES)
+
+    def _keep_to(self, form: Form) -> None:
+        """Raise OtherForm where what came before is in another form."""
+        if self._begun and form != self.form:
+            raise OtherForm
+        self.form, self._begun = form, True
 
     def _frames(self, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
         """Decoded frames; what does not decode is counted and left out."""

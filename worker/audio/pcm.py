@@ -23,13 +23,17 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 class PartWriter:
     """Bytes, in the order they come, into one memory after another. Not thread-safe."""
 
-    def __init__(self, part_bytes: int, fd: int, hand_over: Callable[[], int]) -> None:
+    def __init__(
+        self, part_bytes: int | Callable[[], int], fd: int, hand_over: Callable[[], int]
+    ) -> None:
         """Fill the memory `fd`; `hand_over` it when it is full, which returns the next.
+
+        How many bytes it takes may be known only when there are some.
 
         All of them are the caller's to close.
         """
         self.num_bytes = 0
-        self._part_bytes = part_bytes
+        self._part_bytes = part_bytes if callable(part_bytes) else lambda: part_bytes
         self._hand_over = hand_over
         self._pending = bytearray()
         self._fd = fd
@@ -49,8 +53,9 @@ class PartWriter:
 
     def _flush(self) -> None:
         """Have every byte in memory, and hand over each part that others follow."""
-        while self._written_bytes + len(self._pending) > self._part_bytes:
-            self._append(self._part_bytes - self._written_bytes)
+        part_bytes = self._part_bytes()
+        while self._written_bytes + len(self._pending) > part_bytes:
+            self._append(part_bytes - self._written_bytes)
             self._fd, self._written_bytes = self._hand_over(), 0
         self._append(len(self._pending))
 

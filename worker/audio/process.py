@@ -38,6 +38,7 @@ from worker.audio.protocol import (
 )
 from worker.audio.renditions import Decoded, Rendering, readable
 from worker.audio.room import Spool
+from worker.audio.streaming import StartStream
 from worker.clip import SAMPLE_RATE_HZ, Renditions, Waveform
 
 log = structlog.get_logger(__name__)
@@ -142,14 +143,16 @@ class DecodeProcess:
         spool: Spool,
         channel: str = MIX,
         renditions: Renditions | None = None,
+        resampler: StartStream | None = None,
     ) -> tuple[Waveform, ...]:
         """Lanes of an encoded file. Raises JobError; after a crash or timeout it is dead.
 
         Long audio takes room in `spool` for as long as its samples are there, and waits for it.
-        What is wanted of it besides is put into `renditions`.
+        What is wanted of it besides is put into `renditions`. What a `resampler` is given for may
+        be left at its own rate, where it is not long.
         """
         self._files += 1
-        decoding = Decoding(self._limits, spool, channel, renditions)
+        decoding = Decoding(self._limits, spool, channel, renditions, resampler)
         spooling = decoding.spooling
         try:
             while True:
@@ -160,10 +163,12 @@ class DecodeProcess:
                             self.render(decoded, renditions)
                         lanes = decoding.lanes(decoded)
                         break
-                spooling.begin_again()
+                decoding.begin_anew()
         except BaseException:
             spooling.close()
             raise
+        finally:
+            decoding.close()
         if spooling.file is not None:
             spooling.file.close()
         return lanes

@@ -19,6 +19,7 @@ from worker.audio.limits import AudioLimits
 from worker.audio.process import DecodeProcess
 from worker.audio.renditions import Decoded
 from worker.audio.room import Spool
+from worker.audio.streaming import StartStream
 from worker.clip import Renditions, Waveform
 
 log = structlog.get_logger(__name__)
@@ -64,14 +65,19 @@ class DecodeProcesses:
         return not self._refused
 
     def decode(
-        self, blob: Blob, channel: str = MIX, renditions: Renditions | None = None
+        self,
+        blob: Blob,
+        channel: str = MIX,
+        renditions: Renditions | None = None,
+        resampler: StartStream | None = None,
     ) -> tuple[Waveform, ...]:
         """Lanes of an encoded file; the blob stays the caller's. Raises JobError.
 
-        What is wanted of it besides is put into `renditions`.
+        What is wanted of it besides is put into `renditions`. With a `resampler` it may keep its
+        own rate: where it is long, that is used on the way.
         """
         with self._borrowed() as process:
-            return process.decode(blob, self.spool, channel, renditions)
+            return process.decode(blob, self.spool, channel, renditions, resampler)
 
     def render(self, decoded: Decoded, renditions: Renditions) -> None:
         """The same of samples that somebody else decoded. Raises JobError."""

@@ -25,6 +25,7 @@ class Request:
     max_audio_seconds: float
     channel: str  # and `channels`: see `Lanes`
     channels: int
+    own_rate: bool = False  # leave it at its own rate, where a device resamples that
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,13 @@ class Ready:
 class Part:
     """As many samples as one memory takes, and more to come: about `expected_samples` in all.
 
-    The process waits for `GoOn` or `GiveUp`.
+    At the rate that was asked for, float32, unless it has one of its own: see `Form`. The process
+    waits for `GoOn` or `GiveUp`.
     """
 
     expected_samples: int
+    own_rate_hz: int = 0
+    sample_bytes: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +85,24 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """There are more channels than the file began with: all of it has to be decoded anew."""
+    """There are more channels than the file began with: all of it has to be decoded anew.
+
+    Or 0, where not all of it is in one form, and so none of it can keep its own rate.
+    """
 
     channels: int
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The memory holds the last `num_samples` float32; all of them are (samples, lanes)."""
+    """The memory holds the last `num_samples`; all of them are (samples, lanes), as in `Part`."""
 
     num_samples: int
     lanes: int
     warnings: str  # as the wire contract has them, comma-separated
     damaged_packets: int
+    own_rate_hz: int = 0
+    sample_bytes: int = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.peaks import most_peaks_bytes
 from worker.audio.preview import preview_bytes
 from worker.audio.protocol import Misbehaved, Render
+from worker.audio.rates import Form
 from worker.audio.spool import spool_failed
 from worker.clip import SAMPLE_RATE_HZ, Renditions
 
@@ -27,14 +28,15 @@ def room_beside(num_samples: int) -> int:
 class Decoded:
     """All samples of a recording: float32 (num_samples / lanes, lanes) in the file `fd`.
 
-    Where it is a `file`, and not memory, the preview is put behind them: of hours it is too long
-    for memory.
+    Or in a `form` of their own, where nothing is rendered of them. Where it is a `file`, and not
+    memory, the preview is put behind them: of hours it is too long for memory.
     """
 
     fd: int
     num_samples: int
     lanes: int
     file: bool
+    form: Form | None = None
 
 
 class Rendering:

@@ -1,4 +1,4 @@
-"""Frames of one form to mono float32 lanes at one rate. Free of numpy."""
+"""Frames of one form to mono lanes in another. Free of numpy."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -9,7 +9,7 @@ from av.filter.context import FilterContext
 from storage.errors import NotAudio
 from worker.audio.formats import as_text, pick_options, resample_options
 from worker.audio.limits import sample_rate_is_sound
-from worker.audio.pcm import SAMPLE_BYTES
+from worker.audio.rates import INT16_BYTES, Form
 
 # Asking the graph after every packet costs more than the resampling: most answers are exceptions.
 _BATCH_SAMPLES = 65_536
@@ -19,7 +19,7 @@ _CHUNK_SAMPLES = 16_384
 class Resampler:
     """Frames of one form to lanes, interleaved: each as if its channel were all there is."""
 
-    def __init__(self, first: AudioFrame, sample_rate_hz: int, lanes: Sequence[int | None]) -> None:
+    def __init__(self, first: AudioFrame, form: Form, lanes: Sequence[int | None]) -> None:
         """Be ready for frames like the `first`. A lane is a channel, or None for the mix.
 
         Raises NotAudio.
@@ -31,7 +31,7 @@ class Resampler:
             raise NotAudio(
                 f"its sample rate of {rate_hz} Hz cannot be that of sound: the header is wrong"
             )
-        self._lanes = len(lanes)
+        self._sample_bytes = len(lanes) * form.sample_bytes  # of all lanes
         self._waiting_samples = 0
         self._graph = Graph()
         self._graph.threads = 1  # others would be started for each file anew, and may not be
@@ -39,8 +39,9 @@ class Resampler:
             sample_rate=rate_hz, format=sample_format, layout=first.layout.name
         )
         self._sink = self._graph.add("abuffersink")
+        target = "s16" if form.sample_bytes == INT16_BYTES else "flt"
         try:
-            self._link(lanes, as_text(resample_options(sample_rate_hz)))
+            self._link(lanes, as_text(resample_options(form.sample_rate_hz, target)))
             self._graph.configure()
         except ValueError as error:
             name = first.layout.name
@@ -72,7 +73,7 @@ class Resampler:
             except (BlockingIOError, EOFError):
                 return
             assert isinstance(ready, AudioFrame)
-            yield memoryview(ready.planes[0])[: SAMPLE_BYTES * ready.samples * self._lanes]
+            yield memoryview(ready.planes[0])[: self._sample_bytes * ready.samples]
 
     def _link(self, lanes: Sequence[int | None], resample: str) -> None:
         """Source, lanes side by side, and sink."""

@@ -12,6 +12,7 @@ from storage.objects.blob import Blob
 from worker.audio.processes import DecodeProcesses
 from worker.bench.audio import decode_by_program, prolong
 from worker.bench.report import DecodeReport, FormatReport, Latency
+from worker.bench.resampling import measure_resampling, write_stereo_mp3
 from worker.bench.timing import repeat
 from worker.clip import Fetched
 from worker.settings import WorkerSettings
@@ -24,6 +25,8 @@ def measure_decode(
     settings: WorkerSettings, files: Sequence[Path], *, directory: Path, seconds: float
 ) -> DecodeReport:
     """Decode each file, and a minute of it, for `seconds`; longer files go to `directory`.
+
+    Then each of them, and 8.5 s of stereo MP3, with their resampling and without.
 
     Raises the JobError of a file that cannot be decoded.
     """
@@ -39,9 +42,12 @@ def measure_decode(
             for each in (file, long):
                 alike = directory / "as often"
                 reports.append(_measure(decode, processes, each, seconds, listing=alike))
+        stereo = directory / "stereo_44100.mp3"
+        write_stereo_mp3(next(file for file in files if file.suffix == ".mp3"), stereo, directory)
+        resampling = measure_resampling(processes, limits, [*files, stereo], seconds=seconds)
     finally:
         processes.close()
-    return DecodeReport(settings.decode_processes, tuple(reports))
+    return DecodeReport(settings.decode_processes, tuple(reports), resampling)
 
 
 def _measure(

@@ -125,11 +125,24 @@ class FormatReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ResamplingReport:
+    """CPU of the decode processes for one file: with its resampling, and where a device does that.
+
+    What needs no decode process then takes none of it.
+    """
+
+    file: str
+    with_resampling_ms: float
+    without_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeReport:
     """Every format, as it is in `samples/` and a minute long."""
 
     processes: int
     formats: tuple[FormatReport, ...]
+    resampling: tuple[ResamplingReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

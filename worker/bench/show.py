@@ -64,7 +64,7 @@ def figures(report: Report) -> list[Sheet]:
     """What was measured."""
     result = report.result
     if isinstance(result, DecodeReport):
-        return [_decode(result)]
+        return [_decode(result), *([_resampling(result)] if result.resampling else [])]
     if isinstance(result, SpeechReport):
         return [_speech(result)]
     if isinstance(result, FeedReport):
@@ -156,6 +156,15 @@ def _decode(report: DecodeReport) -> Sheet:
     title = f"The decode stage, decode processes: {report.processes}"
     more = ("CPU ms / audio s", "CPU against the ffmpeg program")
     return Sheet(title, (*columns, *more), tuple(rows))
+
+
+def _resampling(report: DecodeReport) -> Sheet:
+    rows = tuple(
+        (each.file, number(each.with_resampling_ms), number(each.without_ms))
+        for each in report.resampling
+    )
+    columns = ("file", "with its resampling, ms", "left to the device, ms")
+    return Sheet("CPU of the decode processes alone, in turns", columns, rows)
 
 
 def _speech(report: SpeechReport) -> Sheet:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 
-from worker.bench.audio import convert, prolong, write_wav
+from worker.bench.audio import write_wav
 from worker.bench.clips import Lengths, draw
+from worker.bench.resampling import write_stereo_mp3
 from worker.bench.service import FORMATS, ServiceFailed, write_objects
 
 _FILES = 32
-_MP3_SECONDS = 8.5
 
 
 class Store(StrEnum):
@@ -45,11 +45,8 @@ def write_files(store: Path, form: Format, samples: Path) -> Iterator[str]:
             write_wav(store / f"{number}.wav", clip)
             yield f"{number}.wav"
     else:
-        long = store.parent / "long.mp3"
-        prolong(samples / "excited_en.mp3", long, times=3)
-        options = ("-t", str(_MP3_SECONDS), "-ac", "2", "-ar", "44100", "-b:a", "128k")
         for number in range(_FILES):
-            convert(long, store / f"{number}.mp3", *options)
+            write_stereo_mp3(samples / "excited_en.mp3", store / f"{number}.mp3", store.parent)
             yield f"{number}.mp3"
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 
 from worker.doctor.compiler import compiler
 from worker.doctor.findings import Category, Check, Line, fail, ok, skipped, warn
@@ -53,10 +53,11 @@ class Torch:
     def __init__(
         self,
         settings: WorkerSettings,
-        ask: Callable[[str, str], TorchReport] = ask_torch,
+        ask: Callable[[str, str], TorchReport] | None = None,
     ) -> None:
         self._settings = settings
-        self._report = cache(lambda: ask(settings.device, settings.dtype))
+        asking = ask or partial(ask_torch, resample=settings.resample)
+        self._report = cache(lambda: asking(settings.device, settings.dtype))
         self._gpus = cache(Gpus)
         # Where a GPU is demanded, a worker does not start without; else it runs on the CPU.
         self._complain = fail if settings.device.startswith("cuda") else warn
@@ -70,6 +71,7 @@ class Torch:
                 Check("driver", self._driver, needs="import"),
                 Check("device", self._device, needs="driver"),
                 Check("GPU", self._gpu, needs="device"),
+                Check("resampling", self._resampling, needs="device"),
                 Check("allocators", _allocators),
                 Check("compiler", lambda: compiler(wanted=self._wants_gpu()), limit_seconds=60),
             ),
@@ -194,6 +196,27 @@ class Torch:
                     "end other programs, or set EMO_TAPE_SLOTS lower",
                     "doctor.md#out-of-memory",
                 )
+
+    def _resampling(self) -> Iterable[Line]:
+        """Who brings audio to 16 kHz, and whether torchaudio is there for it."""
+        setting, found = self._settings.resample, self._report().of("resampling")
+        device = self._report().of("device")
+        asked = f"EMO_RESAMPLE={setting}"
+        if setting == "ffmpeg" or (setting == "auto" and "capability" not in device):
+            on_cpu = "" if setting == "ffmpeg" else " on the CPU"
+            yield ok(f"{asked}{on_cpu}: decode processes resample")
+        elif "version" in found:
+            yield ok(f"{asked}: torchaudio {found['version']} resamples on {device['name']}")
+        else:
+            fault = self._report().fault
+            why = found.get("error") or fault or "it said nothing"
+            complain = fail if setting == "device" else warn
+            yield complain(
+                f"{asked}: torchaudio cannot be imported: {why}"
+                + ("" if setting == "device" else "; decode processes resample, on the CPU"),
+                "`pip install '.[gpu]'`, or set EMO_RESAMPLE=ffmpeg",
+                "gpu.md#torchaudio",
+            )
 
 
 # Each makes a worker slow, or grow, without a word. By variable: what is wrong with it.

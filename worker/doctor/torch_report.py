@@ -26,10 +26,12 @@ class TorchReport:
         return self.steps.get(step, {})
 
 
-def ask_torch(device: str, dtype: str, limit_seconds: float = IMPORT_SECONDS) -> TorchReport:
+def ask_torch(
+    device: str, dtype: str, limit_seconds: float = IMPORT_SECONDS, *, resample: str = "ffmpeg"
+) -> TorchReport:
     """Run `worker.engine.report`. None of our secrets are given to it."""
     environment = {name: os.environ[name] for name in os.environ if not name.startswith("EMO_")}
-    command = [sys.executable, "-m", _PROGRAM, device, dtype]
+    command = [sys.executable, "-m", _PROGRAM, device, dtype, resample]
     try:
         ran = subprocess.run(
             command,

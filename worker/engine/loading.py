@@ -7,6 +7,7 @@ import torch
 
 from worker.clip import SAMPLE_RATE_HZ
 from worker.engine.engine import Engine
+from worker.engine.resampler import require_torchaudio
 from worker.model import hub, weights
 from worker.model.device import resolve_device, resolve_dtype, wider_dtype
 from worker.model.model import Model
@@ -26,6 +27,8 @@ def load_engine(settings: WorkerSettings) -> Engine:
     Raises ModelError, ModelUnavailable, DeviceError.
     """
     started = time.monotonic()
+    if settings.resample == "device":
+        require_torchaudio()
     torch.set_num_threads(settings.compute_threads)
     model = _load_model(settings)
     if model.untrained:

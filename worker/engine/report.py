@@ -1,7 +1,8 @@
-"""`python -m worker.engine.report DEVICE DTYPE`: what torch says of itself, and of the device.
+"""`python -m worker.engine.report DEVICE DTYPE RESAMPLE`: what torch says of itself and the device.
 
 A line of JSON for each step that was taken, in this order, so that whoever runs it knows at which
-one it crashed or hung: `imported`, `device`, `computed`, `kernels`. Only a GPU takes the last two.
+one it crashed or hung: `imported`, `device`, `computed`, `kernels`, `resampling`. Only a GPU takes
+the third and fourth, and the last is for whoever wants torchaudio.
 """
 
 import ctypes
@@ -58,6 +59,18 @@ def main(device: str, dtype: str) -> None:
     return None
 
 
+def try_torchaudio() -> None:
+    """Resample a moment, as a worker would where its device does that."""
+    try:
+        import torchaudio  # noqa: PLC0415 (whether that works is the question)
+        from torchaudio.transforms import Resample  # noqa: PLC0415 (as above)
+
+        Resample(8_000, 16_000)
+    except Exception as error:  # of an import, of a library that lacks another
+        return _say("resampling", error=_headline(error))
+    return _say("resampling", version=torchaudio.__version__)
+
+
 def _run_a_kernel(device: Any) -> None:
     """Have Triton build a kernel of ours, with its compiler and its cache, and run it."""
     import torch  # noqa: PLC0415 (as above)
@@ -93,4 +106,6 @@ def _say(step: str, **found: object) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:3])
+    if sys.argv[3] != "ffmpeg":
+        try_torchaudio()

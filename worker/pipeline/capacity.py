@@ -12,8 +12,9 @@ _LEAST_JOBS = 256
 _SHORT_CLIP_SLOTS = 85  # 1.5 s
 # Descriptors for Redis, outputs, the log, libraries and a GPU's driver.
 _OTHERS = 160
-# Of a decode process: its socket, its handle, its spool file, and what it has decoded.
-_DECODE_DESCRIPTORS = 4
+# Of a decode process: its socket, its handle, its spool file, what it has decoded, and what that is
+# resampled to.
+_DECODE_DESCRIPTORS = 5
 
 log = structlog.get_logger(__name__)
 

@@ -7,17 +7,17 @@ plain callables that know nothing of threads.
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 
 from worker.errors import DeviceLost
 from worker.pipeline.budget import ByteBudget
-from worker.pipeline.ending import end, require_wanted
 from worker.pipeline.infer_loop import BatchStage, InferLoop, Observe
 from worker.pipeline.progress import PATIENCE_SECONDS, Progress
+from worker.pipeline.stage import Stage, StageRunner, gathered, runs_of
 from worker.pipeline.task import Task
 
 SETTLE_BATCH = 64
@@ -26,37 +26,6 @@ _TERMINATE_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 SettleTasks = Callable[[Sequence[Task]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A callable that takes one task's value to the next, and the threads that run it.
-
-    Without threads it runs on those of the stage before. `isolated` is called instead for a task
-    that runs alone, where there is one. Within `patience_seconds` a call ends, or shows by
-    `Progress.moved` that it gets on. `holds` is for the stage after which the fetched object is
-    gone: the bytes that its result holds in place of it.
-    """
-
-    name: str
-    call: Callable[[Any], Any]
-    threads: int
-    limit_seconds: float | None = None
-    patience_seconds: float = PATIENCE_SECONDS
-    isolated: Callable[[Any], Any] | None = None
-    holds: Callable[[Any], int] | None = None
-
-
-def _runs(stages: Sequence[Stage]) -> list[list[Stage]]:
-    """The stages that share threads, in order. Raises ValueError where the first has none."""
-    if not stages[0].threads:
-        raise ValueError(f"{stages[0].name}: the first stage needs threads of its own")
-    runs: list[list[Stage]] = []
-    for stage in stages:
-        if stage.threads:
-            runs.append([])
-        runs[-1].append(stage)
-    return runs
 
 
 class Pipeline:
@@ -87,10 +56,9 @@ class Pipeline:
         self.capacity = capacity
         self._settle = settle
         self._budget = budget
-        self._observe = observe
         self._device_lost = device_lost
-        self._clock = clock
         self._progress = progress or Progress(clock)
+        self._runner = StageRunner(budget, self._progress, observe, clock)
         self._settle_patience_seconds = settle_patience_seconds
         self._changed = threading.Condition()
         self._in_flight = 0
@@ -99,7 +67,7 @@ class Pipeline:
         self._terminated = False
         self._warm = queue.SimpleQueue[Exception | None]()
         # None only wakes whoever waits.
-        runs = _runs(stages)
+        runs = runs_of(stages)
         self._queues = [queue.SimpleQueue[Task | None]() for _ in runs]
         self._to_settle = queue.SimpleQueue[Task | None]()
         self._infer = InferLoop(
@@ -112,10 +80,11 @@ class Pipeline:
             clock=self._progress.clock,
         )
         self._threads: list[threading.Thread] = []
-        sinks = [*(waiting.put for waiting in self._queues[1:]), self._infer.submit]
-        for run, source, sink in zip(runs, self._queues, sinks, strict=True):
+        sink = self._infer.submit
+        for run, source in list(zip(runs, self._queues, strict=True))[::-1]:
             for number in range(run[0].threads):
                 self._add_thread(f"{run[0].name}-{number}", self._run_stages, run, source, sink)
+            sink = partial(self._to_run, run, source, sink)
         self._add_thread("infer", self._run_infer)
         for number in range(settle_threads):
             self._add_thread(f"settle-{number}", self._run_settle)
@@ -194,48 +163,43 @@ class Pipeline:
         # Daemons: a call that never returns must not keep the process from ending.
         self._threads.append(threading.Thread(target=target, args=args, name=name, daemon=True))
 
-    def _tasks(self, source: "queue.SimpleQueue[Task | None]") -> Iterator[Task]:
-        while not self._terminated:
-            task = source.get()
-            if task is not None:
-                yield task
-
     def _run_stages(
         self,
         stages: Sequence[Stage],
         source: "queue.SimpleQueue[Task | None]",
         sink: Callable[[Task], None],
     ) -> None:
-        for task in self._tasks(source):
-            for stage in stages:
-                self._run(stage, task)
-                if task.error is not None:
-                    self._end(task)
-                    break
-            else:
-                sink(task)
+        first, rest = stages[0], stages[1:]
+        while not self._terminated:
+            tasks = gathered(source, first.takes)
+            if first.takes > 1 and tasks:
+                self._runner.run_together(first, tasks)
+            for task in tasks:
+                self._go_on(stages if first.takes == 1 else rest, task, sink)
 
-    def _run(self, stage: Stage, task: Task) -> None:
-        call = stage.isolated if task.alone and stage.isolated else stage.call
-        started = self._clock()
-        if stage.limit_seconds is not None:
-            task.overdue_at = started + stage.limit_seconds
-        self._progress.begin(stage.name, stage.patience_seconds)
-        self._budget.charge(task)
-        try:
-            require_wanted(task)
-            task.value = call(task.value)
-            if stage.holds is not None:
-                self._budget.decoded(task, stage.holds(task.value))
-        except Exception as error:
-            end(task, stage.name, error)
-        finally:
-            self._budget.charge(None)
-            self._progress.end()
-        task.overdue_at = None
-        seconds = self._clock() - started
-        task.milliseconds[stage.name] = 1000 * seconds
-        self._observe(stage.name, seconds)
+    def _to_run(
+        self,
+        stages: Sequence[Stage],
+        source: "queue.SimpleQueue[Task | None]",
+        sink: Callable[[Task], None],
+        task: Task,
+    ) -> None:
+        """To the threads of these stages; past the first, here, where that is not needed."""
+        needed = stages[0].needed
+        if needed is None or needed(task.value):
+            source.put(task)
+        else:
+            self._go_on(stages[1:], task, sink)
+
+    def _go_on(self, stages: Sequence[Stage], task: Task, sink: Callable[[Task], None]) -> None:
+        """Take a task through stages on this thread, and on; or to its end."""
+        for stage in stages:
+            if task.error is None:
+                self._runner.run(stage, task)
+        if task.error is None:
+            sink(task)
+        else:
+            self._end(task)
 
     def _run_infer(self) -> None:
         # Here and not before: what a device library prepares, it prepares for one thread.
@@ -275,16 +239,9 @@ class Pipeline:
         self._to_settle.put(task)
 
     def _run_settle(self) -> None:
-        for task in self._tasks(self._to_settle):
-            tasks = [task]
-            while len(tasks) < SETTLE_BATCH:
-                try:
-                    another = self._to_settle.get_nowait()
-                except queue.Empty:
-                    break
-                if another is None:
-                    break
-                tasks.append(another)
+        while not self._terminated:
+            if not (tasks := gathered(self._to_settle, SETTLE_BATCH)):
+                continue
             self._progress.begin("settle", self._settle_patience_seconds)
             try:
                 self._settle(tasks)

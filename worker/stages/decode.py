@@ -12,6 +12,7 @@ from worker.audio.pcm import Memory
 from worker.audio.processes import DecodeProcesses
 from worker.audio.renditions import Decoded
 from worker.audio.speech import SpeechDetector
+from worker.audio.streaming import StartStream
 from worker.audio.turns import SpeechOptions
 from worker.audio.wav import read_plain
 from worker.audio.waveform import recording_of
@@ -26,11 +27,14 @@ class Decode:
         processes: DecodeProcesses,
         limits: AudioLimits,
         find_speech: Callable[..., Sequence[tuple[int, int]]] | None = None,
+        resampler: StartStream | None = None,
     ) -> None:
         """`processes` stay the caller's to close; `find_speech` gives turns, samples [start, stop).
 
-        It may take 3 ms for a second of audio.
+        It may take 3 ms for a second of audio. With a `resampler` recordings may keep their own
+        rate, for the stage that resamples them.
         """
+        self._resampler = resampler
         self._find_speech = find_speech or SpeechDetector(SpeechOptions())
         self._processes = processes
         self._limits = limits
@@ -40,18 +44,21 @@ class Decode:
     def __call__(self, fetched: Fetched) -> Recording:
         """What was asked for of a recording, 16 kHz, nominally [-1, 1]; closes the blob.
 
-        Plain WAV files up to a window long are read here, the rest in the decode processes. Raises
+        Plain WAV files up to a window long are read here, the rest in the decode processes. It is
+        at its own rate where a resampler was given, up to a window long, and nothing but the whole
+        or a channel of it is wanted: all else is made of samples at 16 kHz. Raises
         NotAudio, NoAudioStream, AudioTooShort, AudioTooLong, InvalidJob, DecodeCrashed,
         StageTimeout, SpoolUnavailable, Internal.
         """
         with fetched.blob as blob:
             channel = fetched.parts.channels
-            plain = read_plain(blob, self._max_direct_samples)
+            resampler = self._resampler if _is_one_clip(fetched) else None
+            plain = read_plain(blob, self._max_direct_samples, own_rate=resampler is not None)
             if plain is not None and channel not in (MIX, EACH):
                 require_channel(channel, 1)
             wanted = fetched.renditions
             if plain is None:
-                lanes = self._processes.decode(blob, channel, wanted)
+                lanes = self._processes.decode(blob, channel, wanted, resampler)
             else:
                 lanes = (plain,)
                 self._render(plain, wanted)
@@ -94,3 +101,10 @@ class Decode:
                 found[id(lane)] = self._find_speech(lane.floats(), lane.forget)
         speech = tuple(found[id(lane)] for lane in (recording.whole, *channels))
         return replace(recording, speech=speech)
+
+
+def _is_one_clip(fetched: Fetched) -> bool:
+    """Whether nothing is asked for but one clip: no segments, turns, channels side by side."""
+    parts = fetched.parts
+    is_whole = parts.segments is None and not parts.speech and parts.channels != EACH
+    return is_whole and fetched.renditions is None

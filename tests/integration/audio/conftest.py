@@ -7,6 +7,7 @@ import pytest
 
 from storage.objects.blob import Blob
 from tests.support.audio_files import ample_limits
+from tests.support.own_rate import Ways, ways_of
 from worker.audio.commandline import decode_isolated
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
@@ -43,3 +44,9 @@ def decode(
 def spooling(tmp_path_factory: pytest.TempPathFactory) -> AudioLimits:
     """Under these, what is longer than a second goes to the spool."""
     return replace(ample_limits(tmp_path_factory.mktemp("spool")), window_seconds=1)
+
+
+@pytest.fixture(scope="package")
+def ways(limits: AudioLimits) -> Iterator[Ways]:
+    """Both ways to 16 kHz, with limits that no ordinary file meets."""
+    yield from ways_of(limits)

@@ -13,8 +13,8 @@ from tests.support.pipeline_bench import Bench, MakeBench, code
 from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.errors import DeviceLost
 from worker.pipeline.budget import ByteBudget
+from worker.pipeline.stage import Stage
 from worker.pipeline.task import Task
-from worker.pipeline.threads import Stage
 
 
 @pytest.mark.parametrize("failing", ["fetch", "decode", "normalize"])

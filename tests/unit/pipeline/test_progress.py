@@ -14,7 +14,7 @@ from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.audio.room import Spool
 from worker.pipeline.budget import ByteBudget
 from worker.pipeline.progress import Progress
-from worker.pipeline.threads import Stage
+from worker.pipeline.stage import Stage
 from worker.telemetry.liveness import Liveness
 
 PATIENCE = 90.0

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.support.pipeline_bench import Bench, MakeBench
 from tests.support.polling import TIMEOUT_SECONDS, until
-from worker.pipeline.threads import Stage
+from worker.pipeline.stage import Stage
 
 
 def test_a_full_queue_ends_up_on_one_tape(bench: MakeBench) -> None:

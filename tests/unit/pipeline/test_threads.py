@@ -8,7 +8,8 @@ import pytest
 from storage.errors import InvalidJob
 from tests.support.pipeline_bench import Bench, Clock, MakeBench
 from tests.support.polling import TIMEOUT_SECONDS, until
-from worker.pipeline.threads import SETTLE_BATCH, Stage
+from worker.pipeline.stage import Stage
+from worker.pipeline.threads import SETTLE_BATCH
 
 
 def test_stages_come_in_order(bench: MakeBench) -> None:

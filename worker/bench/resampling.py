@@ -1,0 +1,73 @@
+"""What decode processes spend on a file with its resampling, and without: in turns, in one run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from storage.objects.blob import Blob
+from worker.audio.limits import AudioLimits
+from worker.audio.processes import DecodeProcesses
+from worker.bench.audio import convert, prolong
+from worker.bench.report import ResamplingReport
+from worker.bench.timing import repeat
+from worker.clip import Fetched, Pcm, Samples
+from worker.stages.decode import Decode
+
+MP3_SECONDS = 8.5
+_TURNS = 4
+
+
+class _Nobody:
+    """Stands in for the device: how long that takes is not asked here."""
+
+    def stream(self, sample_rate_hz: int) -> "_Nobody":
+        return self
+
+    def push(self, samples: Pcm, *, last: bool) -> Samples:
+        return np.zeros(len(samples), np.float32)
+
+
+def write_stereo_mp3(sample: Path, target: Path, directory: Path) -> None:
+    """Speech of 8.5 s as stereo MP3 of 44.1 kHz; what lies between is put into `directory`."""
+    long = directory / f"long{sample.suffix}"
+    prolong(sample, long, times=3)
+    options = ("-t", str(MP3_SECONDS), "-ac", "2", "-ar", "44100", "-b:a", "128k")
+    convert(long, target, *options)
+
+
+def measure_resampling(
+    processes: DecodeProcesses, limits: AudioLimits, files: Sequence[Path], *, seconds: float
+) -> tuple[ResamplingReport, ...]:
+    """Decode each file for `seconds`, by turns for a device that resamples and for none."""
+    with_it, without = Decode(processes, limits), Decode(processes, limits, resampler=_Nobody())
+    return tuple(
+        ResamplingReport(file.name, *_in_turns(processes, (with_it, without), file, seconds))
+        for file in files
+    )
+
+
+def _in_turns(
+    processes: DecodeProcesses, ways: tuple[Decode, Decode], file: Path, seconds: float
+) -> tuple[float, float]:
+    """CPU milliseconds of the decode processes for the file, each way."""
+    spent, decoded = [0.0, 0.0], [0, 0]
+    for turn in range(_TURNS):
+        for number in (0, 1) if turn % 2 else (1, 0):
+            before = _cpu_seconds(processes)
+            decode = ways[number]
+            times = repeat(
+                lambda decode=decode: decode(Fetched(Blob.open(file))),  # type: ignore[misc]  # bound now
+                seconds=seconds / _TURNS / 2,
+            )
+            decoded[number] += len(times)
+            spent[number] += _cpu_seconds(processes) - before
+    with_it, without = (1000 * spent[number] / decoded[number] for number in (0, 1))
+    return with_it, without
+
+
+def _cpu_seconds(processes: DecodeProcesses) -> float:
+    """CPU time of the decode processes so far."""
+    times = [psutil.Process(pid).cpu_times() for pid in processes.pids]
+    return sum(each.user + each.system for each in times)
