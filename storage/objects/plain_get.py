@@ -21,10 +21,8 @@ from storage.objects.bounded_http import BoundedResponse
 
 _BUFFER_BYTES = 256 * 1024
 _AGENT = "emostream"
-
-
 _HEAD_END = b"\r\n\r\n"
-# Of the head of an object: nothing but a status and fields in a line each; and what frames the body.
+# Of the head of an object: a status, and fields in a line each; and what frames the body.
 _PLAIN_HEAD = re.compile(rb"HTTP/1\.1 200 [^\r\n]*(?:\r\n[!-9;-~]+:[^\r\n]*)*")
 _FRAMING = re.compile(
     rb"\r\n(?:Content-Length:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n|\Z)"
