@@ -33,8 +33,8 @@ _BACKOFF_SECONDS = (0.1, 5.0)
 _DAY_SECONDS = 86_400.0
 _ROUND_SECONDS = 300.0  # each of its calls to Redis may time out
 _LOOK_SECONDS = 0.1  # between two looks at a pipeline that is full
-# One that is nearly full has enough to do while room for more than a few jobs comes about: to read and
-# to begin one costs as much as to do so with many.
+# One that is nearly full has enough to do while room for more than a few jobs comes about: to read
+# and to begin a few takes as many round trips as a dozen.
 _ROOM_SHARE = 8
 _GATHER_SECONDS = 0.2
 
