@@ -1,7 +1,7 @@
 """GETs of URLs that are signed already: what every job needs, and so without an SDK's layers.
 
 By `http.client`, over connections that are kept, with the bounds of `bounded_http`. Every fault on
-the way is a `Broken`.
+the way is a `Broken`. docs/performance.md says why it is not pycurl.
 """
 
 import http.client
