@@ -113,6 +113,13 @@ class BoundedResponse(http.client.HTTPResponse):
             raise _too_long()
         del self.headers["Content-Encoding"]  # unasked for; it could unpack to a thousand times
 
+    def begin_object(self, length: int) -> None:
+        """The head was read elsewhere: an object of so many bytes, behind which others may come."""
+        self.version, self.code, self.status, self.reason = 11, HTTPStatus.OK, HTTPStatus.OK, ""
+        self.headers = self.msg = http.client.HTTPMessage()
+        self.chunked, self.will_close, self.length = False, False, length
+        self._reader.left_bytes = None
+
 
 def _too_long() -> http.client.HTTPException:
     return http.client.HTTPException(f"an answer of more than {_MOST_BYTES} bytes is no object")

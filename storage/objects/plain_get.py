@@ -1,10 +1,11 @@
 """GETs of URLs that are signed already: what every job needs, and so without an SDK's layers.
 
 By `http.client`, over connections that are kept, with the bounds of `bounded_http`. Every fault on
-the way is a `Broken`.
+the way is a `Broken`. docs/performance.md says why it is not pycurl.
 """
 
 import http.client
+import re
 import select
 import socket
 import ssl
@@ -20,6 +21,38 @@ from storage.objects.bounded_http import BoundedResponse
 
 _BUFFER_BYTES = 256 * 1024
 _AGENT = "emostream"
+_HEAD_END = b"\r\n\r\n"
+# Of the head of an object: a status, and fields in a line each; and what frames the body.
+_PLAIN_HEAD = re.compile(rb"HTTP/1\.1 200 [^\r\n]*(?:\r\n[!-9;-~]+:[^\r\n]*)*")
+_FRAMING = re.compile(
+    rb"\r\n(?:Content-Length:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n|\Z)"
+    rb"|(?:Content-Length|Transfer-Encoding|Connection|Upgrade):)",
+    re.IGNORECASE,
+)
+
+
+class _Response(BoundedResponse):
+    """One whose head is read here, where it is that of nearly all objects."""
+
+    def begin(self) -> None:
+        """Read the head. Raises HTTPException.
+
+        The library has a parser of mails read it, which takes as long as all the rest. So whatever
+        is not what a server says of an object, in one piece, is left to that.
+        """
+        head, end, _ = self.fp.peek().partition(_HEAD_END)
+        length = _length_of(head) if end else None
+        if length is None:
+            super().begin()
+            return
+        self.fp.read(len(head) + len(end))
+        self.begin_object(length)
+
+
+def _length_of(head: bytes) -> int | None:
+    """How long the object behind a head is; None where anything else is to be known of it."""
+    lengths = _FRAMING.findall(head) if _PLAIN_HEAD.fullmatch(head) else []
+    return int(lengths[0]) if len(lengths) == 1 and lengths[0] else None
 
 
 class Broken(Exception):
@@ -125,10 +158,12 @@ class _Connection:
             if context is None
             else http.client.HTTPSConnection(netloc, timeout=timeout_seconds, context=context)
         )
-        self._http.response_class = BoundedResponse
+        self._http.response_class = _Response
         self._http.auto_open = False  # one that was closed is not opened unseen
         self._http.connect()
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._readable = select.poll()
+        self._readable.register(self._socket, select.POLLIN)
 
     def allow(self, seconds: float) -> None:
         """The next request has so much time."""
@@ -137,9 +172,7 @@ class _Connection:
 
     def is_quiet(self) -> bool:
         """Whether the server has neither hung up nor sent what was not asked for."""
-        ready = select.poll()
-        ready.register(self._socket, select.POLLIN)
-        return not ready.poll(0)
+        return not self._readable.poll(0)
 
     def get(self, target: str, host: str) -> http.client.HTTPResponse:
         """Send a GET, and read the head of the answer."""

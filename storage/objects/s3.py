@@ -222,11 +222,10 @@ class S3Store:
     @contextmanager
     def _asked(self, bucket: str, key: str, where: str) -> Iterator[tuple[Answer, int]]:
         """The answer to a GET, its body not read yet, and how long that is."""
-        with translated(where, key):
-            # Arithmetic alone, but for a region that is not known yet.
-            url = self.client.presigned_get_object(bucket, key, expires=_SIGNED_FOR)
         with ExitStack() as asked:
             with translated(where, key):
+                # Arithmetic alone, but for a region that is not known yet.
+                url = self.client.presigned_get_object(bucket, key, expires=_SIGNED_FOR)
                 answer = asked.enter_context(self._gets.ask(url))
                 if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
                     raise verdict(where, answer_of(answer.status, answer.text()), key)

@@ -9,7 +9,14 @@ and a client that takes it has it in memory several times over.
 
 from typing import Any
 
-from redis._parsers import _AsyncRESP2Parser, _AsyncRESP3Parser, _RESP2Parser, _RESP3Parser
+from redis._parsers import (
+    _AsyncHiredisParser,
+    _AsyncRESP2Parser,
+    _AsyncRESP3Parser,
+    _HiredisParser,
+    _RESP2Parser,
+    _RESP3Parser,
+)
 from redis._parsers.socket import SocketBuffer
 from redis.exceptions import RedisError
 
@@ -18,6 +25,7 @@ MAX_REPLY_BYTES = 32 * 1024**2
 MAX_REPLY_PARTS = 150_000
 _LINE_END = b"\r\n"
 _LIST = ord("*")
+_NEWER = 3
 
 
 class ReplyTooLarge(RedisError):
@@ -107,9 +115,13 @@ class BoundedParser3(_Bounded, _RESP3Parser):
 class BoundedReplies:
     """A connection whose replies are bounded, whichever parser redis-py would take."""
 
+    protocol: int
+
     def set_parser(self, parser_class: type) -> None:
-        """Ours for it; that of `hiredis` hands nothing over before it has all."""
+        """Ours for it; that of `hiredis`, of both protocols, hands nothing over in parts."""
         newer = issubclass(parser_class, _RESP3Parser)
+        if issubclass(parser_class, _HiredisParser):
+            newer = self.protocol == _NEWER
         super().set_parser(BoundedParser3 if newer else BoundedParser2)  # type: ignore[misc]
 
 
@@ -156,7 +168,11 @@ class AsyncBoundedParser3(_AsyncBounded, _AsyncRESP3Parser):
 class AsyncBoundedReplies:
     """A connection of an event loop whose replies are bounded."""
 
+    protocol: int
+
     def set_parser(self, parser_class: type) -> None:
         """Ours for it."""
         newer = issubclass(parser_class, _AsyncRESP3Parser)
+        if issubclass(parser_class, _AsyncHiredisParser):
+            newer = self.protocol == _NEWER
         super().set_parser(AsyncBoundedParser3 if newer else AsyncBoundedParser2)  # type: ignore[misc]

@@ -42,6 +42,7 @@ class Room:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.tasks: list[Task] = []
+        self.waited_for: list[int] = []
 
     def room(self) -> int:
         """Free places."""
@@ -53,7 +54,8 @@ class Room:
         return len(self.tasks)
 
     def wait_for_room(self, tasks: int, timeout_seconds: float) -> None:
-        """Nothing leaves while a test looks on."""
+        """Nothing leaves while a test looks on: note what for."""
+        self.waited_for.append(tasks)
 
     def join(self, timeout_seconds: float) -> bool:
         """Whether it is empty."""

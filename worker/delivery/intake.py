@@ -33,6 +33,10 @@ _BACKOFF_SECONDS = (0.1, 5.0)
 _DAY_SECONDS = 86_400.0
 _ROUND_SECONDS = 300.0  # each of its calls to Redis may time out
 _LOOK_SECONDS = 0.1  # between two looks at a pipeline that is full
+# One that is nearly full has enough to do while room for more than a few jobs comes about: to read
+# and to begin a few takes as many round trips as a dozen.
+_ROOM_SHARE = 8
+_GATHER_SECONDS = 0.2
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +72,7 @@ class Intake:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._delivered: list[Delivery] = []  # held, and not yet begun
+        self._worth_reading = max(len(Lane), pipeline.capacity // _ROOM_SHARE)
         self._suspects = Suspects(streams, pipeline, leases, metrics=metrics, clock=clock)
         self._outages = Outages(metrics=metrics, clock=clock)
         self._upkeep = Upkeep(
@@ -117,13 +122,12 @@ class Intake:
                 self._upkeep.put_off()
                 self._more_abandoned = False
             return
-        room = self._pipeline.room() - len(self._delivered)
         if self._breaker.open and not self._delivered:
             self._breaker.wait_until_closed(_LOOK_SECONDS)
-        elif not self._delivered and room >= len(Lane):
-            self._read(room)
         elif not self._delivered:
-            self._pipeline.wait_for_room(len(Lane), timeout_seconds=_LOOK_SECONDS)
+            self._pipeline.wait_for_room(self._worth_reading, timeout_seconds=_GATHER_SECONDS)
+            if (room := self._pipeline.room()) >= len(Lane):
+                self._read(room)
         self._begin()
 
     def _run(self) -> None:

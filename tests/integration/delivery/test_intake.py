@@ -107,6 +107,24 @@ def test_a_full_pipeline_reads_nothing(host: MakeHost) -> None:
     assert running.client.xpending("emo:jobs", "workers")["pending"] == 3
 
 
+def test_a_nearly_full_pipeline_is_read_for_many_jobs_at_once(host: MakeHost) -> None:
+    """It waits for room for an eighth; where none comes, it takes what there is room for."""
+    running = host(capacity=80)
+    running.add(*map(str, range(100)))
+    assert len(running.steps(8)) == 80
+    del running.room.tasks[75:]
+    running.room.waited_for.clear()
+    assert running.steps(1)[75:] == [str(number) for number in range(80, 85)]
+    assert running.room.waited_for == [10]
+
+
+def test_a_small_pipeline_waits_for_room_for_each_lane(host: MakeHost) -> None:
+    """An eighth of it would be no job at all."""
+    running = host(capacity=8)
+    running.steps(1)
+    assert running.room.waited_for == [len(Lane)]
+
+
 def test_a_blocking_read_minds_the_room(host: MakeHost) -> None:
     """Jobs that arrive in all lanes at once do not overfill the pipeline."""
     running = host(capacity=4)
