@@ -8,7 +8,7 @@ import pytest
 from tests.support.pipeline_bench import Bench, Clock, MakeBench
 from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.pipeline.progress import Progress
-from worker.pipeline.threads import Stage
+from worker.pipeline.stage import Stage
 
 
 def test_warming_up_is_not_stuck(clock: Clock, progress: Progress) -> None:
