@@ -30,7 +30,7 @@ from tests.support.worker_process import SAMPLES, worker_process
 IMAGES = Path(__file__).with_name("images")
 DESKTOP, PHONE = {"width": 1180, "height": 860}, {"width": 390, "height": 844}
 SPEAKERS = ("agent", "customer")
-CALL_SECONDS, LOOKS = 56, 12
+CALL_SECONDS, LOOKS = 56, 90
 KEYS = Keys("emo")
 GPU: dict[str, Value] = {
     **{"gpu_name": "NVIDIA A10", "gpu_uuid": "GPU-1", "gpu_utilization": 0.87, "gpu_w": 141.5},
@@ -175,7 +175,7 @@ def _be_busy(url: str, client: Any) -> None:
 
 def _speak(client: Any, look: int) -> None:
     """What two workers say."""
-    wave = (1.0, 1.02, 0.97, 1.04, 0.99)[look % 5]
+    wave = (0.97, 0.8, 0.58, 0.71, 0.88, 0.95)[look // 7 % 6] + 0.02 * (look % 3)
     gpu: dict[str, Value] = {
         **{"host": "gpu-1", "dtype": "float16", "device": "cuda:0", "in_flight": 27},
         **{"clips_per_s": 210.0 * wave, "audio_s_per_s": 1021.0 * wave, "latency_ms": 412},

@@ -86,6 +86,7 @@ class _Seat:
         self._keyboard, self._live, self._console = keyboard, live, console
         self._desk = desk
         self._found: Snapshot | RedisError
+        self._typed: list[str] = []  # and not obeyed yet
 
     def show(self, found: Snapshot | RedisError) -> None:
         """A look, from now on."""
@@ -97,8 +98,9 @@ class _Seat:
         """Obey keys for so long, or until one has changed something that is to be looked at."""
         ends_at = time.monotonic() + seconds
         while (left := ends_at - time.monotonic()) > 0:
-            for key in self._keyboard.wait(left):
-                changed = self._desk.press(key)
+            self._typed = self._typed or [*self._keyboard.wait(left)]
+            while self._typed:
+                changed = self._desk.press(self._typed.pop(0))
                 if self._desk.ended:
                     raise typer.Exit
                 self._redraw()

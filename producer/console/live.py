@@ -57,7 +57,7 @@ class Live:
             "healed": len(overview.healed),
             "rate": rate(ends),
             "causes": causes(ends, self._retries.causes()),
-            "workers": [asdict(each) for each in fleet.workers],
+            "workers": [asdict(each) for each in sorted(fleet.workers, key=lambda one: one.name)],
             "workers_total": fleet.total,
             "every_seconds": EVERY_SECONDS,
         }

@@ -21,13 +21,15 @@ _NAMES = {
 }
 _BEGUN = re.compile(rb"\x1b(?:[\[O][0-9;]*)?\Z")
 _PATIENCE_SECONDS = 0.05  # for the rest of a key's bytes, which a network may bring apart
+_SPECIAL, _NO_KEY = 6, b"\0"  # where termios has the keys that are signals
 _ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Keyboard:
     """Reads keys while it is entered; the terminal is put back whatever ends the program.
 
-    Ctrl-C stays an interrupt.
+    Ctrl-C stays an interrupt. Ctrl-Z is a key like others: a shell that goes on with a program
+    that was stopped gives it back a terminal which echoes, and holds keys back until Enter.
     """
 
     def __init__(
@@ -42,6 +44,9 @@ class Keyboard:
     def __enter__(self) -> Self:
         self._before = termios.tcgetattr(self._fd)
         tty.setcbreak(self._fd)
+        mode = termios.tcgetattr(self._fd)
+        mode[_SPECIAL][termios.VSUSP] = _NO_KEY
+        termios.tcsetattr(self._fd, termios.TCSANOW, mode)
         for number in _ENDS:
             signal.signal(number, _end)
         return self

@@ -87,6 +87,9 @@ def test_keys_pause_replay_and_cancel(redis_server: EmbeddedRedis, client: Any) 
         sees("Cancel job dies?")
         terminal.press("y")
         sees("job dies: cancelled; it was queued")
+        terminal.press(f"\x1b{'k' * 9}pjjp")  # at once, as over a slow line
+        sees("bulk (paused)")
+        assert not client.hexists(KEYS.paused, "high")
         assert not terminal.echoes()
         terminal.press("q")
         assert terminal.wait() == 0

@@ -210,15 +210,21 @@ class Torch:
         else:
             fault = self._report().fault
             why = found.get("error") or fault or "it said nothing"
+            built = self._report().of("imported")
             complain = fail if setting == "device" else warn
             yield complain(
                 f"{asked}: torchaudio cannot be imported: {why}"
                 + ("" if setting == "device" else "; decode processes resample, on the CPU"),
-                "`pip install '.[gpu]'`, or set EMO_RESAMPLE=ffmpeg",
+                _INSTALL if built.get("cuda") or built.get("hip") else _NO_INSTALL,
                 "gpu.md#torchaudio",
             )
 
 
+_INSTALL = "`pip install '.[gpu]'`, or set EMO_RESAMPLE=ffmpeg"
+_NO_INSTALL = (
+    "set EMO_RESAMPLE=ffmpeg; wheels of torchaudio do not import beside a torch without CUDA, "
+    "until their libraries are gone"
+)
 # Each makes a worker slow, or grow, without a word. By variable: what is wrong with it.
 _SLOW = {
     "CUDA_LAUNCH_BLOCKING": "each kernel is waited for",

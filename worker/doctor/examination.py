@@ -48,7 +48,11 @@ def without_settings(problems: Sequence[str]) -> Iterator[Finding]:
 
     def wrong() -> Iterable[Line]:
         for problem in problems:
-            yield fail(problem, "no program starts with it; all else was not looked at", _SEE)
+            yield fail(
+                problem,
+                "correct it: no program starts with it, and nothing else was looked at",
+                _SEE,
+            )
 
     return examine([Category("settings", (Check("settings", wrong),)), python()])
 

@@ -47,7 +47,7 @@ def _files(settings: WorkerSettings) -> Iterable[Line]:
                 return
         config = ModelConfig.from_directory(directory)
     except (ModelUnavailable, ModelError) as error:
-        yield fail(str(error), "no worker starts with it", _SEE)
+        yield fail(str(error), "correct it: no worker starts with it", _SEE)
         return
     if (directory / manifest.UNTRAINED_FILE).exists():
         yield warn(
@@ -64,7 +64,11 @@ def _not_downloaded(name: str, directory: Path) -> Iterable[Line]:
     try:
         probe(hub.default_endpoint(), name, _HUB_SECONDS)
     except ModelUnavailable as error:
-        yield fail(f"{name} is not in {directory}, and: {error}", "or copy it there", _SEE)
+        yield fail(
+            f"{name} is not in {directory}, and: {error}",
+            "copy it there, or let this machine reach a hub",
+            _SEE,
+        )
     else:
         yield warn(
             f"{name} is not in {directory} yet: the first worker that starts downloads it",

@@ -34,7 +34,7 @@ def _checks(name: str, settings: WorkerSettings, url: str) -> Iterator[Check]:
             done=f"{name} can be read",
             failed=f"{name}: ",
             complain=fail,
-            todo="no worker starts without",
+            todo="correct that: no worker starts without",
         )
 
     def listed() -> Iterable[Line]:

@@ -94,7 +94,8 @@ def between(first: Look, second: Look) -> Work:
     run = grown.get("emostream_tape_slots_run_total", 0.0)
     return Work(
         seconds=seconds,
-        device_share=rate("emostream_device_seconds_total"),
+        # A tape counts when it ends, and may have begun before the first look.
+        device_share=min(1.0, rate("emostream_device_seconds_total")),
         tape_fill=grown["emostream_tape_slots_used_total"] / run if run else None,
         clips_a_tape=grown.get("emostream_batch_clips_count", 0.0) / tapes if tapes else None,
         audio_seconds_a_second=rate("emostream_audio_seconds_total"),

@@ -72,8 +72,9 @@ export function lanes(found, pause) {
 }
 
 export function workers(found) {
+  const alone = (one) => one.host && found.workers.filter(({ host }) => host === one.host).length === 1;
   const rows = found.workers.map((one) => h("tr", { "data-worker": one.name },
-    h("th", { scope: "row", title: one.name }, h("span", { class: "name" }, one.host || one.name),
+    h("th", { scope: "row", title: one.name }, h("span", { class: "name" }, alone(one) ? one.host : one.name),
       h("span", { class: "muted" }, [one.model.split("/").at(-1), one.dtype].filter(Boolean).join(" · "))),
     h("td", {}, h("span", { class: `chip ${one.state}` }, stateName(one.state)),
       one.sickness ? h("span", { class: "sick" }, one.sickness) : null,

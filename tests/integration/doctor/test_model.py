@@ -117,6 +117,7 @@ def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:9")
     worst, text = look(hub.DEFAULT_MODEL)
     assert (worst["files"], "cannot be used" in text) == (State.FAIL, True)
+    assert "| copy it there, or " in text
     with StubHub({}) as stub:
         monkeypatch.setenv("MODELSCOPE_ENDPOINT", stub.endpoint)
         worst, text = look(hub.DEFAULT_MODEL)

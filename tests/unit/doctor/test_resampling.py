@@ -19,9 +19,14 @@ MISSING = {"error": "No module named 'torchaudio'"}
 THERE = {"version": "2.11.0+cu130"}
 
 
-def said(setting: Setting, device: dict[str, Any], resampling: dict[str, Any]) -> tuple[State, str]:
+def said(
+    setting: Setting,
+    device: dict[str, Any],
+    resampling: dict[str, Any],
+    imported: dict[str, Any] = IMPORTED,
+) -> tuple[State, str]:
     """What is said where torch reported that."""
-    report = {"imported": IMPORTED, "device": device, "resampling": resampling}
+    report = {"imported": imported, "device": device, "resampling": resampling}
     report |= {"computed": {"total": 1000.0}, "kernels": {}} if "capability" in device else {}
     settings = WorkerSettings(device="auto", resample=setting)
     return one(Torch(settings, lambda *_: TorchReport(report)).category(), "resampling")
@@ -49,6 +54,14 @@ def test_who_resamples(
     assert found[0] is state
     assert text in found[1]
     assert ("pip install '.[gpu]'" in found[1]) == (state is not State.OK)
+
+
+def test_beside_a_torch_without_cuda_its_wheel_is_no_advice() -> None:
+    """It does not import there either: another way is named."""
+    state, text = said("device", ON_CPU, MISSING, imported={**IMPORTED, "cuda": None})
+    assert state is State.FAIL
+    assert "do not import beside a torch without CUDA" in text
+    assert "pip install" not in text
 
 
 def test_torchaudio_is_really_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,3 +201,19 @@ def test_a_key_that_comes_in_parts_is_one_key() -> None:
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def test_nothing_typed_stops_it() -> None:
+    """A shell that goes on with it would leave it a terminal that echoes and holds keys back."""
+    ours, theirs = pty.openpty()
+    try:
+        with Keyboard(theirs) as keyboard:
+            os.write(ours, b"\x1aq")
+            assert keyboard.wait(60)[-1] == "q"
+            mode, special = (termios.tcgetattr(theirs)[each] for each in (3, 6))
+            assert mode & termios.ISIG  # Ctrl-C stays
+            assert special[termios.VINTR] == b"\x03"
+            assert special[termios.VSUSP] == b"\0"
+    finally:
+        os.close(ours)
+        os.close(theirs)

@@ -278,6 +278,8 @@ def test_what_a_worker_did_between_two_looks(card: Card, metrics_server: Serve) 
         stage_shares={"fetch": 0.0, "decode": 2.0, "normalize": 0.0, "infer": 0.7},
         sick=False,
     )
+    within = between(first._replace(at=0.0), second._replace(at=1.0))
+    assert within.device_share == 1.0  # most of a tape's time was before the first look
     with pytest.raises(NoWorker, match="started again"):
         between(second, first)
 
