@@ -1,5 +1,6 @@
 """`console`: the web console."""
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -37,4 +38,5 @@ def console(
         try:
             serve(chosen, client)
         except OSError as error:
-            fail(f"EMO_CONSOLE_ADDRESS={chosen.console_address}: {error.strerror or error}")
+            why = os.strerror(error.errno) if error.errno else error
+            fail(f"EMO_CONSOLE_ADDRESS={chosen.console_address}: {why}; choose another")
