@@ -168,13 +168,13 @@ def test_times() -> None:
 def test_many_rows_are_not_in_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, written: Format
 ) -> None:
-    """The tenfold of row groups takes no more than one."""
+    """Twelve groups of rows take no more than three."""
     monkeypatch.setattr("producer.export.writers._GROUP_ROWS", 500)
     event = {"job": "j", "status": "done", "run": "1", "finished_at_ms": "1795737600000"}
     result = {"label": "happy", "scores": json.dumps({str(n): 0.1 for n in range(9)}), "run": "1"}
     write(rows_of([Ended("1-1", event, result)]), tmp_path / "first", written)  # imports
     peaks = []
-    for count in (600, 6_000):
+    for count in (1_500, 6_000):
         ends = (Ended("1-1", event, {**result, "key": f"{n}.wav"}) for n in range(count))
         tracemalloc.start()
         assert write(rows_of(ends), tmp_path / "out", written) == count

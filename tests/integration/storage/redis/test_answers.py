@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 import redis
 import redis.exceptions
+import torch
 
 from storage.queue.entries import Delivery
 from storage.redis.connection import (
@@ -110,7 +111,10 @@ def test_a_heartbeat_waits_for_a_quarter_of_the_lease(
         WorkerSettings, options={**options, "lease_seconds": 0.4, "decode_processes": 1}
     )
     config = SimpleNamespace(embed_dim=8)
-    model = SimpleNamespace(described={"model": "tiny"}, untrained=True, config=config)
+    described = {"model": "tiny"}
+    model = SimpleNamespace(
+        described=described, untrained=True, config=config, device=torch.device("cpu")
+    )
     worker = Worker(
         settings, cast(Engine, SimpleNamespace(model=model, tape_slots=1509, gpu_uuid=None))
     )
