@@ -4,6 +4,7 @@ No worker runs: what one would write is written here.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from producer.client import Client, new_job
+from storage.objects.transfers import PART_BYTES
 from storage.queue.entries import Ending
 from storage.queue.streams import JobStreams
 from storage.queue.workers import Value, Words
@@ -158,6 +160,7 @@ def test_a_link_that_cannot_be_copied_is_not_said_to_be(
     opened = page("/", url=console.url.replace("127.0.0.1", "desk.test"))
     (place / "a.wav").write_bytes(b"sound")
     opened.set_input_files("#files", [str(place / "a.wav")])
+    opened.locator(".card[data-state=queued]").wait_for()
     assert opened.evaluate("() => typeof navigator.clipboard") == "undefined"
     opened.get_by_role("button", name="Copy link").click()
     opened.get_by_role("button", name="Selected: copy it by hand").wait_for()
@@ -196,3 +199,25 @@ def test_a_user_without_rights_is_no_outage(
         opened.locator("[data-lane=bulk] button").click()
         opened.locator("#live [role=status]", has_text="emo-operator").wait_for()
         opened.close()
+
+
+def test_another_file_of_that_name_and_size_is_another_recording(page: Open, place: Path) -> None:
+    """It does not go on with the one that was cut off: half of each would be heard as one."""
+    files = [place / each / "call.wav" for each in ("one", "two")]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        file.write_bytes(bytes([number]) * (PART_BYTES + 1))
+        os.utime(file, (1e9 + number, 1e9 + number))
+    opened = page("/")
+    opened.route("**/api/uploads/*/*/1", lambda route: route.abort())
+    opened.set_input_files("#files", [str(files[0])])
+    opened.get_by_text("waiting to go on").wait_for()
+    anew = page(f"/?{opened.url.partition('/?')[2]}")
+    opened.close()
+    anew.get_by_text("Choose the file again").wait_for()
+    for file in reversed(files):
+        anew.set_input_files("#files", [str(file)])
+        anew.locator(".card[data-state=queued]").nth(files[::-1].index(file)).wait_for()
+    assert anew.locator(".card").count() == 2
+    stored = [file.read_bytes() for file in (place / "store").rglob("call.wav")]
+    assert sorted(stored) == [file.read_bytes() for file in files]

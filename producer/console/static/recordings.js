@@ -70,7 +70,8 @@ export class Recordings {
         continue;
       }
       const known = this.items.find((item) => item.state === "interrupted"
-        && item.name === file.name && item.size === file.size);
+        && item.name === file.name && item.size === file.size
+        && item.modified === file.lastModified);
       const item = known || this.insert({
         job: newId(), name: file.name, size: file.size, state: "waiting", sent: 0,
       });
