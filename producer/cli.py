@@ -1,6 +1,7 @@
 """The producers' command line: send audio, see what came of it, and look after the queue."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,10 +31,15 @@ def demo(
     model: Annotated[str, typer.Option(help="`tiny`: do not ask the model hub at all.")] = "",
     keep: Annotated[bool, typer.Option(help="Leave Redis and the worker running.")] = False,
     stop: Annotated[bool, typer.Option(help="Stop what --keep left running.")] = False,
+    directory: Annotated[
+        Path | None, typer.Option(help="Where it keeps what it makes, one demo in each: .demo")
+    ] = None,
 ) -> None:
     """Send the sample clips through an embedded Redis and a worker, and show the results."""
     from producer import demo as demonstration  # noqa: PLC0415 (only here)
 
+    if directory is not None:
+        demonstration.STATE = directory.resolve()
     try:
         raise typer.Exit(demonstration.stop() if stop else demonstration.run(model, keep=keep))
     except demonstration.DemoFailed as error:

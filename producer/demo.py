@@ -37,7 +37,7 @@ TURNS = (  # as a recognizer would tell them
     SegmentAsked(2.4, 5.5, speaker="customer", channel=1),
 )
 BUNDLED_MODEL = ROOT / "tests" / "data" / "parity" / "tiny"
-STATE = ROOT / ".demo"
+STATE = USUAL = ROOT / ".demo"
 HUB_SECONDS = 3.0
 LIMIT_SECONDS = 240.0
 
@@ -280,6 +280,8 @@ def _console(url: str) -> tuple[str, ...]:
 
 def _explain(console: Console, url: str, job_id: str, *, keep: bool) -> None:
     port = url.partition("127.0.0.1:")[2].partition("/")[0]
+    elsewhere = f".venv/bin/python -m producer demo --directory {STATE} --stop"
+    end = "make demo-stop" if STATE == USUAL else elsewhere
     lines = [
         "",
         "Look up a result:" if keep else "Look up a result, while the server runs:",
@@ -287,7 +289,7 @@ def _explain(console: Console, url: str, job_id: str, *, keep: bool) -> None:
         f"  EMO_REDIS_URL={url} .venv/bin/python -m producer status {job_id}",
         "",
         *(_console(url) if keep else ()),
-        "Redis and the worker go on running; `make demo-stop` ends them."
+        f"Redis and the worker go on running; `{end}` ends them."
         if keep
         else "Redis and the worker end with the demo; `make demo KEEP=1` leaves them running.",
     ]

@@ -21,6 +21,7 @@ from storage.objects.store import ObjectStore, open_store
 from storage.objects.transfers import Transfers, transfers_of
 from storage.queue.dead import DeadLetters
 from storage.queue.files import BatchFiles
+from storage.queue.rights import is_refused
 from storage.redis.url import Kind, parse_redis_url
 
 _MOST_BODY_BYTES = 3 * 1024**2  # of what is no part of a file: a list of 10,000 segments
@@ -135,6 +136,8 @@ def _status(error: Exception) -> HTTPStatus:
             return HTTPStatus.GONE
         case AccessDenied():
             return HTTPStatus.BAD_GATEWAY
+        case RedisError() if is_refused(error):
+            return HTTPStatus.FORBIDDEN
         case BacklogFull() | RedisError():
             return HTTPStatus.SERVICE_UNAVAILABLE
         case JobError() if error.retryable:
@@ -150,7 +153,7 @@ def _code(error: Exception) -> str:
         case BacklogFull():
             return "backlog_full"
         case RedisError():
-            return "redis_away"
+            return "redis_denied" if is_refused(error) else "redis_away"
         case _:
             return "invalid"
 

@@ -41,7 +41,7 @@ def batch_of(request: Request) -> Response:
     state = backend.client.batch(batch).state()
     rows = [
         {
-            **{name: known.get(name) for name in ("name", "size", "key", "state")},
+            **{name: known.get(name) for name in ("name", "size", "modified", "key", "state")},
             **summary(job, results.get(job, {})),
         }
         for job, known in files.items()

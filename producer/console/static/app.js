@@ -6,7 +6,7 @@ import { byId, bytes } from "./dom.js";
 import { Live } from "./live.js";
 import { Microphone, whyNot } from "./microphone.js";
 import { Recordings } from "./recordings.js";
-import { onLanguage, switchLanguage, t } from "./text.js";
+import { onLanguage, reason, switchLanguage, t } from "./text.js";
 import { newId } from "./uploader.js";
 
 const VIEWS = ["recordings", "live"];
@@ -27,7 +27,8 @@ let isDown = false;
 function down(error) {
   isDown = true;
   const key = { redis_away: "redisAway", storage_unavailable: "storeAway", login: "loginAgain" };
-  say(t(key[error.code] || "noAnswer"), true);
+  const refused = error.passing === false && !key[error.code];
+  say(refused ? reason(error) : t(key[error.code] || "noAnswer"), true);
 }
 
 function up() {
@@ -156,7 +157,7 @@ async function patiently(act) {
       return found;
     } catch (error) {
       if (!error.passing) {
-        say(error.message, true);
+        say(reason(error), true);
         return null;
       }
       down(error);

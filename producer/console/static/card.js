@@ -183,7 +183,9 @@ export class Card {
     } catch (error) {
       said = t("notSaved", { why: error.message });
     }
-    box.replaceChildren(h("span", { role: "status" }, said));
+    const told_ = h("span", { role: "status", tabindex: "-1" }, said);
+    box.replaceChildren(told_);
+    told_.focus(); // where the button was
   }
 }
 

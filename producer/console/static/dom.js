@@ -64,17 +64,23 @@ export function age(seconds) {
   return `${Math.floor(seconds / 86400)} d ${Math.floor(seconds / 3600) % 24} h`;
 }
 
+/** Copy a text, or select it in the element that shows it; what was done, in words. */
+export async function copied(text, shown) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return t("copied");
+  } catch { // a page that came over plain HTTP has no clipboard
+    shown.hidden = false;
+    getSelection().selectAllChildren(shown);
+    return t("selected");
+  }
+}
+
 /** A line of code that can be copied. */
 export function code(text) {
   const said = h("span", { class: "said", role: "status" });
   const copy = button("copy", async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      said.textContent = t("copied");
-    } catch {
-      getSelection().selectAllChildren(shown);
-      said.textContent = t("selected");
-    }
+    said.textContent = await copied(text, shown);
   }, { class: "small" });
   const shown = h("code", {}, text);
   return h("span", { class: "code" }, shown, copy, said);

@@ -48,7 +48,7 @@ export function tiles(found, past) {
 function table(caption, columns, rows, empty = "") {
   const heads = columns.map(([name, kind]) => h("th", { scope: "col", class: kind }, name));
   return h("div", { class: "panel" }, h("h2", {}, caption),
-    rows.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    rows.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption, "data-key": "table" },
       h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows)))
       : h("p", { class: "muted" }, empty));
 }
@@ -106,22 +106,21 @@ function gpu({ gpu: told }) {
 /** `acts` has what each button does, by what the button says; null where nothing may be changed. */
 export function failures(found, acts) {
   const rows = found.causes.map((cause) => {
-    const said = h("span", { role: "status", class: "muted" });
     const act = (name, count) => {
       if (!acts || !count) return null;
-      const made = button(name, () => acts[name](cause.code, (text) => { said.textContent = text; }),
+      const made = button(name, () => acts[name](cause.code),
         { class: "small", "data-key": `${name}-${cause.code}` });
       made.textContent = t(name, { count: number(count) });
       return made;
     };
     const newest = cause.newest.slice(0, 3).map((one) => h("a", {
-      href: `?job=${encodeURIComponent(one.job)}`, title: one.job,
+      href: `?job=${encodeURIComponent(one.job)}`, title: one.job, "data-key": `job-${one.job}`,
     }, one.job.length > 14 ? `${one.job.slice(0, 13)}…` : one.job));
     return h("tr", { "data-cause": cause.code }, h("th", { scope: "row" }, h("code", {}, cause.code),
       h("span", { class: "muted" }, advice(cause.code))),
       ...[cause.jobs, cause.waiting].map((count) => h("td", { class: "number" }, number(count))),
       h("td", { class: "links" }, newest),
-      h("td", { class: "end" }, act("replayDead", cause.dead), act("cancelWaiting", cause.waiting), said));
+      h("td", { class: "end" }, act("replayDead", cause.dead), act("cancelWaiting", cause.waiting)));
   });
   return table(t("failures"), [[t("cause"), ""], [t("jobs"), "number"], [t("delayed"), "number"],
     [t("newest"), ""], ["", ""]], rows, t("noFailures"));

@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { age, button, h } from "./dom.js";
 import { failures, lanes, tiles, workers } from "./live-parts.js";
-import { t } from "./text.js";
+import { reason, t } from "./text.js";
 
 const EVERY_MS = 1000;
 const KEPT = 120; // points of a curve
@@ -21,7 +21,8 @@ export class Live {
     const names = ["tiles", "lanes", "workers", "failures", "job"];
     for (const name of names) this.parts[name] = h("div", { class: `live-${name}` });
     this.stale = h("p", { class: "muted stale" });
-    this.host.replaceChildren(this.stale, ...names.map((name) => this.parts[name]));
+    this.said = h("p", { class: "note said", role: "status" }); // outlives the next look
+    this.host.replaceChildren(this.stale, this.said, ...names.map((name) => this.parts[name]));
     this.parts.job.replaceChildren(this.jobForm());
     this.told = {};
   }
@@ -75,20 +76,28 @@ export class Live {
     this.put("lanes", lanes(this.found, this.write && ((lane, paused) => this.pause(lane, paused))));
     this.put("workers", workers(this.found));
     this.put("failures", failures(this.found, this.write && {
-      replayDead: (code, said) => this.act("/api/dead/replay", "replayed", code, said),
-      cancelWaiting: (code, said) => this.act("/api/retries/cancel", "cancelledWaiting", code, said),
+      replayDead: (code) => this.act("/api/dead/replay", "replayed", code),
+      cancelWaiting: (code) => this.act("/api/retries/cancel", "cancelledWaiting", code),
     }));
   }
 
-  /** Only what has changed is replaced: a button that is pressed stays, and so does the focus. */
+  /**
+   * Only what has changed is replaced: a button that is pressed stays. What is scrolled stays where
+   * it is, and so does the focus, or it goes to the table where what had it is gone.
+   */
   put(name, made) {
     const text = made.outerHTML;
     if (this.told[name] === text) return;
-    const focused = this.parts[name].contains(document.activeElement)
-      ? document.activeElement.dataset.key : null;
+    const part = this.parts[name];
+    const focused = part.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    const left = part.querySelector(".scroll")?.scrollLeft ?? 0;
     this.told[name] = text;
-    this.parts[name].replaceChildren(made);
-    if (focused) this.parts[name].querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+    part.replaceChildren(made);
+    const table = part.querySelector(".scroll");
+    if (table) table.scrollLeft = left;
+    if (!focused) return;
+    const again = part.querySelector(`[data-key="${CSS.escape(focused)}"]`) ?? table;
+    again?.focus({ preventScroll: true });
   }
 
   translate() {
@@ -99,18 +108,19 @@ export class Live {
   async pause(lane, paused) {
     try {
       await ask(`/api/lanes/${lane}`, { method: "POST", json: { paused } });
+      this.said.textContent = "";
     } catch (error) {
-      this.down(error);
+      this.said.textContent = reason(error);
     }
     await this.look();
   }
 
   /** All jobs of one cause; `told` is the text that says what became of them. */
-  async act(path, told, reason, said) {
+  async act(path, told, cause) {
     try {
-      said(t(told, await ask(path, { method: "POST", json: { reason } })));
+      this.said.textContent = t(told, await ask(path, { method: "POST", json: { reason: cause } }));
     } catch (error) {
-      said(error.message);
+      this.said.textContent = reason(error);
     }
   }
 
@@ -126,7 +136,7 @@ export class Live {
           : verdict === "ENDED" ? t("notCancelled", { was: t(`state_${was}`) })
           : t(what === "cancel" ? "cancelled" : "state_queued");
       } catch (error) {
-        said.textContent = error.message;
+        said.textContent = reason(error);
       }
       return null;
     };

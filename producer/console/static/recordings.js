@@ -2,8 +2,8 @@
 
 import { ask } from "./api.js";
 import { Card, hasEnded, stateOf } from "./card.js";
-import { button, byId, bytes, h, number } from "./dom.js";
-import { labelName, t } from "./text.js";
+import { button, byId, bytes, copied, h, number } from "./dom.js";
+import { labelName, reason, t } from "./text.js";
 import { newId, Uploader } from "./uploader.js";
 
 const EVERY_MS = 1000;
@@ -70,7 +70,8 @@ export class Recordings {
         continue;
       }
       const known = this.items.find((item) => item.state === "interrupted"
-        && item.name === file.name && item.size === file.size);
+        && item.name === file.name && item.size === file.size
+        && item.modified === file.lastModified);
       const item = known || this.insert({
         job: newId(), name: file.name, size: file.size, state: "waiting", sent: 0,
       });
@@ -116,7 +117,7 @@ export class Recordings {
     try {
       return await doIt();
     } catch (error) {
-      this.say(error.message, true);
+      this.say(reason(error), true);
       return null;
     }
   }
@@ -207,12 +208,12 @@ export class Recordings {
       ended.length > done ? t("failedCount", { count: number(ended.length - done) }) : "",
       open ? t("openCount", { count: number(open) }) : ""].filter(Boolean).join(" · ");
     const link = new URL(`?batch=${encodeURIComponent(this.batch)}`, location).href;
+    const shown = h("code", { hidden: true }, link);
     const copy = button("copyLink", async () => {
-      await navigator.clipboard?.writeText(link).catch(() => {});
-      copy.textContent = t("copied");
+      copy.textContent = await copied(link, shown);
     });
     box.replaceChildren(h("p", {}, counts), h("div", { class: "actions" },
       open && this.write ? button("cancelAll", () => this.cancelAll()) : null,
-      copy, button("newBatch", () => location.assign(location.pathname))));
+      copy, button("newBatch", () => location.assign(location.pathname))), shown);
   }
 }

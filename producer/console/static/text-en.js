@@ -96,6 +96,7 @@ export const advice = {
   internal: "A fault of ours: the worker's log has the traceback. Try again.",
   backlog_full: "The lanes are full: it goes on as soon as there is room.",
   redis_away: "Redis does not answer: it goes on as soon as it does.",
+  redis_denied: "Redis does not let the console do that: give it the user emo-operator in EMO_REDIS_URL.",
   no_answer: "The console does not answer: it goes on as soon as it does.",
   abandoned: "Its upload was left alone for too long: send it again.",
   lost: "The store no longer has what was sent: send it again.",

@@ -91,6 +91,7 @@ export const advice = {
   internal: "这是我们的错误，详情在工作进程的日志中。请重试。",
   backlog_full: "队列已满，有空位后会自动继续。",
   redis_away: "Redis 没有响应，恢复后会自动继续。",
+  redis_denied: "Redis 不允许控制台这样做：请在 EMO_REDIS_URL 中使用用户 emo-operator。",
   no_answer: "控制台没有响应，恢复后会自动继续。",
   abandoned: "上传中断太久，请重新发送。",
   lost: "存储中已没有发送过的部分，请重新发送。",

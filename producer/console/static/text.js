@@ -41,6 +41,10 @@ export const stateName = (state) => t(`worker_${state}`) === `worker_${state}` ?
 /** What to do about an error code, or "". */
 export const advice = (code) => (Object.hasOwn(ADVICE[current], code) ? ADVICE[current][code] : "");
 
+/** Why a request was refused: by what it says, and by what to do where that alone does not tell. */
+export const reason = ({ code, message }) => (
+  code === "redis_denied" ? `${message}. ${advice(code)}` : message);
+
 /** Call it now, and whenever another language was chosen. */
 export function onLanguage(listener) {
   listeners.push(listener);

@@ -97,7 +97,8 @@ export class Uploader {
 
   async once(item, signal) {
     const { file, options } = item;
-    const told = { batch: this.batch, job: item.job, name: item.name, size: file.size, ...options };
+    const told = { batch: this.batch, job: item.job, name: item.name, ...options };
+    Object.assign(told, { size: file.size, modified: file.lastModified });
     const known = await ask("/api/uploads", { method: "POST", json: told, signal });
     if (known.state === "sent") return;
     const size = known.part_bytes;

@@ -38,7 +38,8 @@ def test_every_error_code_has_its_heading_and_advice(language: str) -> None:
     assert {name for name in said if name.startswith("fault_")} == {
         f"fault_{code}" for code in codes
     }
-    assert codes | {"backlog_full", "redis_away", "no_answer", "abandoned"} <= advised.keys()
+    of_pages = {"backlog_full", "redis_away", "redis_denied", "no_answer", "abandoned"}
+    assert codes | of_pages <= advised.keys()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

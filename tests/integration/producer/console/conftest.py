@@ -32,8 +32,9 @@ def console(redis_server: EmbeddedRedis, client: Any, store: Path) -> Iterator[O
 
     def make(*, base_url: str = "http://127.0.0.1:8642", **settings: Any) -> TestClient:
         given: dict[str, Any] = {"console_write": True, "_env_file": None, **settings}
-        chosen = ConsoleSettings(redis_url=redis_server.url, store=store.as_uri(), **given)
-        queues.append(Client(redis_server.url, Contract.of(chosen)))
+        given = {"redis_url": redis_server.url, **given}
+        chosen = ConsoleSettings(store=store.as_uri(), **given)
+        queues.append(Client(chosen.redis_url, Contract.of(chosen)))
         opened.append(TestClient(application(chosen, queues[-1]), base_url, headers=OURS))
         opened[-1].__enter__()
         return opened[-1]

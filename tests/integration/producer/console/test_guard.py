@@ -9,8 +9,10 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from producer.client import Client, new_job
 from producer.console.sessions import Attempts, Sessions
 from producer.console.settings import ConsoleSettings
+from storage.redis.embedded import EmbeddedRedis
 from tests.integration.producer.console.conftest import OURS, Open
 
 PASSWORD = "a long enough one"
@@ -197,3 +199,19 @@ def test_passwords_that_come_together_are_counted(console: Open) -> None:
 
     answers = asyncio.run(ask_together())
     assert Counter(answer.status_code for answer in answers) == {403: 5, 429: TOGETHER - 5}
+
+
+def test_rights_that_are_missing_are_no_outage(
+    console: Open, client: Any, redis_server: EmbeddedRedis
+) -> None:
+    """A page that is told so does not ask again, whether a command or a script needs them."""
+    rights = "~* -@all +@read +@connection +@scripting +info +time +select"
+    client.execute_command("ACL", "SETUSER", "looks", "on", ">hush", *rights.split())
+    with Client(redis_server.url) as queue:
+        queue.submit(new_job("a.wav", job="waits"))
+    page = console(redis_url=redis_server.url.replace("redis://", "redis://looks:hush@"))
+    assert page.get("/api/live").status_code == 200
+    for path, asked in (("/api/lanes/bulk", {"paused": True}), ("/api/jobs/waits/cancel", {})):
+        answer = page.post(path, json=asked)
+        assert (answer.status_code, answer.json()["error"]) == (403, "redis_denied"), path
+    client.execute_command("ACL", "DELUSER", "looks")

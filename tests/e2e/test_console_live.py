@@ -1,0 +1,223 @@
+"""What a page does with the eye, the focus and the words of whoever works with it, in a browser.
+
+No worker runs: what one would write is written here.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.client import Client, new_job
+from storage.objects.transfers import PART_BYTES
+from storage.queue.entries import Ending
+from storage.queue.streams import JobStreams
+from storage.queue.workers import Value, Words
+from storage.redis.connection import connect
+from storage.redis.embedded import EmbeddedRedis
+from storage.wire.messages import Keys, Status
+from tests.support.console import ConsoleProcess, browser, console_process
+from tests.support.stream_workers import DEAD, begin_one, new_streams
+
+KEYS = Keys("emo")
+PHONE = {"width": 390, "height": 844}
+WORKER: dict[str, Value] = {
+    **{"state": "ready", "model": "tiny", "dtype": "float32", "device": "cpu", "pid": 17}
+}
+SCORES = json.dumps({"happy": 0.9, "sad": 0.1})
+DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9", "scores": SCORES})
+FOCUSED = "() => document.activeElement === document.body ? '' : document.activeElement.outerHTML"
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """One browser for all of them."""
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A store, and room for logs."""
+    (tmp_path / "store").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def server(place: Path) -> Iterator[EmbeddedRedis]:
+    """A server of the test's own."""
+    with EmbeddedRedis(place / "redis") as started:
+        yield started
+
+
+@pytest.fixture
+def client(server: EmbeddedRedis) -> Iterator[Any]:
+    """A connection to it."""
+    with connect(server.url, name="test") as connected:
+        yield connected
+
+
+@pytest.fixture
+def console(server: EmbeddedRedis, place: Path) -> Iterator[ConsoleProcess]:
+    """One that may be called `desk.test`."""
+    names = {"EMO_CONSOLE_HOSTS": "desk.test"}
+    with console_process(place, server.url, place / "store", **names) as served:
+        yield served
+
+
+@pytest.fixture
+def page(chromium: Any, console: ConsoleProcess) -> Iterator[Open]:
+    """Open a page of it."""
+    contexts: list[Any] = []
+
+    def make(path: str, *, url: str = console.url, **options: Any) -> Any:
+        contexts.append(chromium.new_context(**options))
+        opened = contexts[-1].new_page()
+        opened.set_default_timeout(60_000)
+        opened.goto(url.rstrip("/") + path)
+        opened.wait_for_selector("body[data-ready]")
+        return opened
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def end(url: str, client: Any, job: str, ending: Ending) -> None:
+    """Submit a job, and end it so."""
+    with Client(url) as queue:
+        queue.submit(new_job("a.wav", job=job))
+    end_next(client, ending)
+
+
+def end_next(client: Any, ending: Ending) -> None:
+    """End the job that is queued so."""
+    streams = new_streams(JobStreams, client, KEYS, "test", 30)
+    streams.finish([(begin_one(streams), ending)])
+
+
+def test_what_is_looked_at_stays_where_it_is(page: Open, client: Any) -> None:
+    """New figures neither scroll a wide table back, nor take the focus out of it."""
+    words = Words(client, KEYS, "one", lease_seconds=600)
+    words.tell({**WORKER, "host": "office", "in_flight": 1})
+    opened = page("/#live", viewport=PHONE)
+    table = opened.locator(".live-workers .scroll")
+    table.focus()
+    assert table.evaluate("table => (table.scrollLeft = 150, table.scrollLeft)") == 150
+    words.tell({**WORKER, "host": "office", "in_flight": 2})
+    opened.locator("[data-worker] td.number", has_text="2").first.wait_for()
+    assert table.evaluate("table => table.scrollLeft") == 150
+    assert table.evaluate("table => table === document.activeElement")
+
+
+def test_a_link_keeps_the_focus_while_failures_come(
+    page: Open, client: Any, server: EmbeddedRedis
+) -> None:
+    """As long as it is shown."""
+    end(server.url, client, "first", DEAD)
+    opened = page("/#live")
+    link = opened.locator(".live-failures a")
+    link.wait_for()
+    link.focus()
+    end(server.url, client, "second", DEAD)
+    opened.locator(".live-failures a", has_text="second").wait_for()
+    assert "job=first" in opened.evaluate(FOCUSED)
+
+
+def test_what_became_of_a_replay_can_be_read(
+    page: Open, client: Any, server: EmbeddedRedis
+) -> None:
+    """Also when the next look has other figures."""
+    end(server.url, client, "first", DEAD)
+    opened = page("/#live")
+    opened.get_by_role("button", name="Replay 1 dead").click()
+    said = opened.get_by_text("1 replayed, 0 not")
+    said.wait_for()
+    end_next(client, DEAD)
+    opened.get_by_role("button", name="Replay 2 dead").wait_for()
+    assert said.is_visible()
+
+
+def test_workers_of_one_machine_are_told_apart(page: Open, client: Any) -> None:
+    """By their names, where the machine's would be the same."""
+    for name in ("office-17-a", "office-18-b", "attic-9-c"):
+        told = {**WORKER, "host": name.partition("-")[0]}
+        Words(client, KEYS, name, lease_seconds=600).tell(told)
+    opened = page("/#live")
+    opened.locator("[data-worker]").nth(2).wait_for()
+    names = opened.locator("[data-worker] .name").all_inner_texts()
+    assert sorted(names) == ["attic", "office-17-a", "office-18-b"]
+
+
+def test_a_link_that_cannot_be_copied_is_not_said_to_be(
+    page: Open, console: ConsoleProcess, place: Path
+) -> None:
+    """Browsers give a page that came over plain HTTP no clipboard: it shows the link, selected."""
+    opened = page("/", url=console.url.replace("127.0.0.1", "desk.test"))
+    (place / "a.wav").write_bytes(b"sound")
+    opened.set_input_files("#files", [str(place / "a.wav")])
+    opened.locator(".card[data-state=queued]").wait_for()
+    assert opened.evaluate("() => typeof navigator.clipboard") == "undefined"
+    opened.get_by_role("button", name="Copy link").click()
+    opened.get_by_role("button", name="Selected: copy it by hand").wait_for()
+    assert opened.evaluate("() => getSelection().toString()").startswith("http://desk.test")
+
+
+def test_a_correction_keeps_the_focus(page: Open, client: Any, server: EmbeddedRedis) -> None:
+    """On what it says, which is read aloud, instead of at the top of the page."""
+    end(server.url, client, "done", DONE)
+    opened = page("/?job=done")
+    opened.get_by_role("button", name="Wrong label?").click()
+    opened.get_by_label("It should be").select_option("sad")
+    opened.get_by_role("button", name="Save").click()
+    opened.get_by_text("Kept as a correction").wait_for()
+    assert "Kept as a correction" in opened.evaluate(FOCUSED)
+
+
+def test_a_user_without_rights_is_no_outage(
+    chromium: Any, client: Any, server: EmbeddedRedis, place: Path
+) -> None:
+    """The page says whose rights are missing, and does not wait for Redis to come back."""
+    rights = "~emo:* -@all +@read +@connection +@scripting +info +time +select"
+    client.execute_command("ACL", "SETUSER", "looks", "on", ">hush", *rights.split())
+    url = server.url.replace("redis://", "redis://looks:hush@")
+    with console_process(place, url, place / "store", "poor") as poor:
+        opened = chromium.new_page()
+        opened.set_default_timeout(60_000)
+        opened.goto(poor.url)
+        opened.wait_for_selector("body[data-ready]")
+        (place / "a.wav").write_bytes(b"sound")
+        opened.set_input_files("#files", [str(place / "a.wav")])
+        card = opened.locator(".card[data-state=refused]")
+        assert "emo-operator" in card.locator(".advice").inner_text()
+        assert "'hset'" in card.locator(".error").inner_text()
+        opened.click("#tab-live")
+        opened.locator("[data-lane=bulk] button").click()
+        opened.locator("#live [role=status]", has_text="emo-operator").wait_for()
+        opened.close()
+
+
+def test_another_file_of_that_name_and_size_is_another_recording(page: Open, place: Path) -> None:
+    """It does not go on with the one that was cut off: half of each would be heard as one."""
+    files = [place / each / "call.wav" for each in ("one", "two")]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        file.write_bytes(bytes([number]) * (PART_BYTES + 1))
+        os.utime(file, (1e9 + number, 1e9 + number))
+    opened = page("/")
+    opened.route("**/api/uploads/*/*/1", lambda route: route.abort())
+    opened.set_input_files("#files", [str(files[0])])
+    opened.get_by_text("waiting to go on").wait_for()
+    anew = page(f"/?{opened.url.partition('/?')[2]}")
+    opened.close()
+    anew.get_by_text("Choose the file again").wait_for()
+    for file in reversed(files):
+        anew.set_input_files("#files", [str(file)])
+        anew.locator(".card[data-state=queued]").nth(files[::-1].index(file)).wait_for()
+    assert anew.locator(".card").count() == 2
+    stored = [file.read_bytes() for file in (place / "store").rglob("call.wav")]
+    assert sorted(stored) == [file.read_bytes() for file in files]
