@@ -121,6 +121,20 @@ def test_a_crowd_fits_the_terminal(width: int, height: int) -> None:
     assert any("more causes" in line for line in lines)
 
 
+@pytest.mark.parametrize("width", [60, 80, 119, 120, 160])
+@pytest.mark.parametrize("letters", [32, 36, 128])
+def test_a_cause_is_told_however_long_the_ids_of_its_jobs_are(width: int, letters: int) -> None:
+    """Keys act on it: ids give way, and neither its name nor a figure does."""
+    ends = [end(f"{number:0{letters}}", "dead", "not_audio") for number in range(1234)]
+    hostile = "no code of ours " * 99
+    ends.append(end("x", "failed", hostile))
+    lines = shown(snapshot([], ends, {"not_audio": ["y"] * 567}), width)
+    (row,) = (line for line in lines if line.startswith("not_audio "))
+    assert "1,234 1,234 567 1s ago 0" in " ".join(row.split())
+    (other,) = (line for line in lines if line.startswith(hostile[:9]))
+    assert "1 0 0 1s ago x" in " ".join(other.split())
+
+
 def test_lanes_are_told_with_what_ails_them() -> None:
     """Paused lanes are marked without colour, estimates too, and streams that were put right."""
     healed = [Healed("emo:jobs", "begun anew", 1)]
