@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError
 from rich.console import Console
 
 from producer.client import Fleet, Gpu, Worker
-from producer.commands.top import _follow, _looks
+from producer.commands.top import _follow, _looks, _watch
 from producer.top.look import Looking, Snapshot, causes, disagreements, together
 from producer.top.screen import away, screen
 from storage.queue.healing import Healed
@@ -259,3 +259,13 @@ def test_where_it_is_no_terminal_an_outage_is_said_once(
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2
     assert err.splitlines() == ["EMO_REDIS_URL: gone; it is asked again every 2 s"] * 2
+
+
+def test_without_a_stdin_it_shows_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a shell has closed it: there are no keys."""
+    monkeypatch.setattr("sys.stdin", None)
+    monkeypatch.setattr("producer.commands.top.time.sleep", lambda seconds: None)
+    console = Console(width=80, height=24, file=io.StringIO(), force_terminal=True)
+    with pytest.raises(KeyboardInterrupt):
+        _watch(looking(snapshot([])), console, 2.0, None)
+    assert "no worker has said anything lately" in cast(io.StringIO, console.file).getvalue()
