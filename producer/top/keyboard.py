@@ -44,10 +44,11 @@ class Keyboard:
         tty.setcbreak(self._fd)
         for number in _ENDS:
             signal.signal(number, _end)
+        signal.signal(signal.SIGCONT, self._continue)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in _ENDS:
+        for number in (*_ENDS, signal.SIGCONT):
             signal.signal(number, signal.SIG_DFL)
         termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
 
@@ -63,6 +64,11 @@ class Keyboard:
         while _BEGUN.search(data) and (more := self._read(self._patience_seconds)):
             data += more
         return keys_in(data)
+
+    def _continue(self, *_: object) -> None:
+        """After Ctrl-Z and `fg`: the shell has the terminal as it was before."""
+        with suppress(termios.error):
+            tty.setcbreak(self._fd)
 
     def _read(self, seconds: float) -> bytes:
         """What comes within that time; nothing where nothing does, or ever will."""

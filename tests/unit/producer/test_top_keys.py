@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import termios
 import threading
 from typing import Any, cast
@@ -201,3 +202,18 @@ def test_a_key_that_comes_in_parts_is_one_key() -> None:
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def test_keys_are_obeyed_after_a_stop() -> None:
+    """A shell puts its terminal back at Ctrl-Z, and leaves it so at `fg`."""
+    ours, theirs = pty.openpty()
+    with Keyboard(theirs) as keyboard:
+        attributes = termios.tcgetattr(theirs)
+        attributes[3] |= termios.ECHO | termios.ICANON
+        termios.tcsetattr(theirs, termios.TCSANOW, attributes)
+        signal.raise_signal(signal.SIGCONT)
+        os.write(ours, b"q")
+        assert keyboard.wait(60) == ["q"]
+    assert termios.tcgetattr(theirs)[3] & termios.ECHO
+    os.close(ours)
+    os.close(theirs)
