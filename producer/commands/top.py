@@ -69,7 +69,7 @@ def _follow(looking: Looking, console: Console, every: float, *, as_json: bool) 
 
 def _watch(looking: Looking, console: Console, every: float, acts: Acts | None) -> None:
     """The whole terminal, as large as it is at each look; with keys, where somebody can type."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # None where it is closed
         with Live(console=console, screen=True, auto_refresh=False) as live:
             for found in _looks(looking, every):
                 live.update(_shown(found, console), refresh=True)

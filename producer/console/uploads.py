@@ -30,7 +30,8 @@ PREFIX = f"{UPLOAD_PREFIX}console/"
 AT_ONCE = 16  # parts in memory, of all pages together
 _PART_SECONDS = 300.0
 # While others wait for its place, a part comes at so many bytes a second, looked at so often.
-_LEAST_RATE, _PATIENCE_SECONDS = 64 * 1024, 10.0
+# Slower, it would not come in its time; of many who share a line, all may be hardly faster.
+_LEAST_RATE, _PATIENCE_SECONDS = PART_BYTES / _PART_SECONDS, 10.0
 _LONGEST_NAME = 200  # bytes
 _JOB = re.compile(r"[0-9a-f]{32}")
 _PATH = "/api/uploads/{batch}/{job}"

@@ -43,16 +43,14 @@ class Keyboard:
 
     def __enter__(self) -> Self:
         self._before = termios.tcgetattr(self._fd)
-        tty.setcbreak(self._fd)
-        mode = termios.tcgetattr(self._fd)
-        mode[_SPECIAL][termios.VSUSP] = _NO_KEY
-        termios.tcsetattr(self._fd, termios.TCSANOW, mode)
+        self._take()
         for number in _ENDS:
             signal.signal(number, _end)
+        signal.signal(signal.SIGCONT, self._take)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in _ENDS:
+        for number in (*_ENDS, signal.SIGCONT):
             signal.signal(number, signal.SIG_DFL)
         termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
 
@@ -68,6 +66,14 @@ class Keyboard:
         while _BEGUN.search(data) and (more := self._read(self._patience_seconds)):
             data += more
         return keys_in(data)
+
+    def _take(self, *_: object) -> None:
+        """Have keys one at a time; once more where somebody stopped it, and a shell goes on with it."""
+        with suppress(termios.error):  # it was closed
+            tty.setcbreak(self._fd)
+            mode = termios.tcgetattr(self._fd)
+            mode[_SPECIAL][termios.VSUSP] = _NO_KEY
+            termios.tcsetattr(self._fd, termios.TCSANOW, mode)
 
     def _read(self, seconds: float) -> bytes:
         """What comes within that time; nothing where nothing does, or ever will."""

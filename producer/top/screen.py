@@ -114,18 +114,25 @@ def _failures(
     if not snapshot.causes:
         return [Text(f"no failures in {since}" if snapshot.ends else "nothing has ended lately")]
     table = _table("cause", "jobs", "dead", "waiting", "newest", narrow=narrow)
-    table.add_column("such as", no_wrap=True, overflow="ellipsis")
+    table.add_column("such as")
     rows = [Row("cause", cause.code) for cause in snapshot.causes]
     last = max(most, rows.index(chosen) + 1 if chosen in rows else 0)
     for row, cause in list(zip(rows, snapshot.causes, strict=True))[last - most : last]:
-        jobs = cell(" ".join(cause.newest[:1] if narrow else cause.newest))
+        jobs = " ".join(cause.newest[:1] if narrow else cause.newest)
         newest = "-" if cause.ago_seconds is None else f"{age(cause.ago_seconds)} ago"
         counts = (f"{count:,}" for count in (cause.jobs, cause.dead, cause.waiting))
         style = _CHOSEN if row == chosen else ""
-        table.add_row(cell(cause.code), *counts, newest, jobs, style=style)
+        table.add_row(_cut(cause.code), *counts, newest, _cut(jobs), style=style)
     failed = sum(cause.jobs for cause in snapshot.causes)
     rest = _more(len(snapshot.causes) - most, "causes")
     return [Text(f"{failed:,} failed of {since}"), table, *rest]
+
+
+def _cut(text: str) -> Text:
+    """In one line, and shortened where there is no room: of figures, nothing is."""
+    made = cell(text)
+    made.no_wrap, made.overflow = True, "ellipsis"
+    return made
 
 
 def _more(count: int, what: str) -> Sequence[Text]:

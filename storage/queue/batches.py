@@ -133,7 +133,7 @@ class Batching:
         seconds, _ = yield Command(("TIME",))
         living = (f"({int(seconds) * 1000}", "+inf")
         words = ("ZREVRANGEBYSCORE", index, *reversed(living), "LIMIT", 0, most)
-        ids = [batch.decode() for batch in (yield Command(words))]
+        ids = [batch.decode("utf-8", "replace") for batch in (yield Command(words))]
         count = len(ids) if len(ids) < most else int((yield Command(("ZCOUNT", index, *living))))
         opened = sealed = jobs = 0
         for first in range(0, len(ids), _AT_ONCE):

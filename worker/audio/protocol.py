@@ -142,7 +142,7 @@ def decode(packet: bytes) -> Message:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Misbehaved(f"it sent what is no message: {error!r:.100}") from error
     for name, its_type in _FIELDS[type(message)]:
-        value = given[name]
+        value = given.get(name)  # all are sent, those with a default too
         if type(value) is not its_type or (its_type is int and value < 0):
             raise Misbehaved(f"it sent a {kind} with {name} = {value!r:.100}")
     return message

@@ -18,7 +18,8 @@ from worker.clip import SAMPLE_RATE_HZ, Pcm, Samples, unit
 from worker.model.device import DeviceError
 
 _MOST_RATES = 16  # whose filters are kept: 1.2 MB each at most
-_MOST_BATCH_SAMPLES = 8 * 1024**2  # silence behind the shorter ones counts: 32 MB as float32
+# Of what goes there, or comes back; silence behind the shorter ones counts: 32 MB as float32.
+_MOST_BATCH_SAMPLES = 8 * 1024**2
 
 # Of samples that are mapped or part of an object: nothing here writes to them.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -50,7 +51,8 @@ class Resampler:
     def __call__(self, sample_rate_hz: int, clips: Sequence[Pcm]) -> list[Samples]:
         """Of each int16 or float32 (num_samples,): float32 (ceil(num_samples * 16000 / rate),)."""
         made: dict[int, Samples] = {}
-        for numbers in _batches(clips) if self._together else ([n] for n in range(len(clips))):
+        alone = ([number] for number in range(len(clips)))
+        for numbers in _batches(sample_rate_hz, clips) if self._together else alone:
             batch = [clips[number] for number in numbers]
             made.update(zip(numbers, self._resampled(sample_rate_hz, batch), strict=True))
         return [made[number] for number in range(len(clips))]
@@ -166,12 +168,13 @@ def _on_cpu(filters: Callable[..., Filters], rate_hz: int, clips: Sequence[Pcm])
     return _cut(_apply(filters(rate_hz, torch.device("cpu")), _filled(clips)), rate_hz, clips)
 
 
-def _batches(clips: Sequence[Pcm]) -> Iterator[list[int]]:
+def _batches(rate_hz: int, clips: Sequence[Pcm]) -> Iterator[list[int]]:
     """Numbers of clips of one kind of samples and of like lengths, so many as may go together."""
     batch: list[int] = []
     for number in sorted(range(len(clips)), key=lambda n: (clips[n].dtype.str, len(clips[n]))):
         clip = clips[number]
-        too_large = (len(batch) + 1) * len(clip) > _MOST_BATCH_SAMPLES
+        num_samples = max(len(clip), num_resampled(len(clip), rate_hz, SAMPLE_RATE_HZ))
+        too_large = (len(batch) + 1) * num_samples > _MOST_BATCH_SAMPLES
         if batch and (too_large or clip.dtype != clips[batch[0]].dtype):
             yield batch
             batch = []

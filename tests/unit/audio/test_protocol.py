@@ -59,6 +59,8 @@ def test_messages_arrive_as_they_were_sent(message: Message) -> None:
         b'["Done", []]',
         b'["Done", {}]',
         b'["GoOn", {"more": 1}]',
+        b'["Part", {"expected_samples": 1}]',
+        b'["Done", {"num_samples": 1, "lanes": 1, "warnings": "", "damaged_packets": 0}]',
         b'["Part", {"expected_samples": NaN}]',
         b'["Part", {"expected_samples": 1e300}]',
         b'["Part", {"expected_samples": -1}]',

@@ -78,13 +78,14 @@ def test_nothing_of_a_batch_gets_into_a_clip(rate_hz: int) -> None:
         np.testing.assert_allclose(made, expected, atol=TOLERANCE * max(1, np.abs(clip).max()))
 
 
-def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fills up the shorter ones counts; each clip is in one batch, with its own kind."""
-    monkeypatch.setattr(resampling, "_MOST_BATCH_SAMPLES", 100)
+@pytest.mark.parametrize("rate_hz", [1_000, 8_000, 16_000, 48_000])
+def test_a_batch_is_bounded(rate_hz: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fills up the shorter ones counts, and what a low rate becomes; each clip is in one."""
+    monkeypatch.setattr(resampling, "_MOST_BATCH_SAMPLES", 100 * max(1, 16_000 // rate_hz))
     lengths = [90, 10, 10, 200, 40, 50, 10]
     clips: list[Any] = [np.zeros(each, np.float32) for each in lengths]
     clips[6] = np.zeros(10, np.int16)
-    batches = list(resampling._batches(clips))
+    batches = list(resampling._batches(rate_hz, clips))
     assert sorted(number for batch in batches for number in batch) == list(range(7))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[each] for each in batch) <= 100

@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError
 from rich.console import Console
 
 from producer.client import Fleet, Gpu, Worker
-from producer.commands.top import _follow, _looks
+from producer.commands.top import _follow, _looks, _watch
 from producer.top.look import Looking, Snapshot, causes, disagreements, together
 from producer.top.screen import away, screen
 from storage.queue.healing import Healed
@@ -119,6 +119,20 @@ def test_a_crowd_fits_the_terminal(width: int, height: int) -> None:
     assert any(line.startswith("host-007") for line in lines)
     assert any("more workers: --json has all" in line for line in lines)
     assert any("more causes" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [60, 80, 119, 120, 160])
+@pytest.mark.parametrize("letters", [32, 36, 128])
+def test_a_cause_is_told_however_long_the_ids_of_its_jobs_are(width: int, letters: int) -> None:
+    """Keys act on it: ids give way, and neither its name nor a figure does."""
+    ends = [end(f"{number:0{letters}}", "dead", "not_audio") for number in range(1234)]
+    hostile = "no code of ours " * 99
+    ends.append(end("x", "failed", hostile))
+    lines = shown(snapshot([], ends, {"not_audio": ["y"] * 567}), width)
+    (row,) = (line for line in lines if line.startswith("not_audio "))
+    assert "1,234 1,234 567 1s ago 0" in " ".join(row.split())
+    (other,) = (line for line in lines if line.startswith(hostile[:9]))
+    assert "1 0 0 1s ago x" in " ".join(other.split())
 
 
 def test_lanes_are_told_with_what_ails_them() -> None:
@@ -245,3 +259,13 @@ def test_where_it_is_no_terminal_an_outage_is_said_once(
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2
     assert err.splitlines() == ["EMO_REDIS_URL: gone; it is asked again every 2 s"] * 2
+
+
+def test_without_a_stdin_it_shows_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a shell has closed it: there are no keys."""
+    monkeypatch.setattr("sys.stdin", None)
+    monkeypatch.setattr("producer.commands.top.time.sleep", lambda seconds: None)
+    console = Console(width=80, height=24, file=io.StringIO(), force_terminal=True)
+    with pytest.raises(KeyboardInterrupt):
+        _watch(looking(snapshot([])), console, 2.0, None)
+    assert "no worker has said anything lately" in cast(io.StringIO, console.file).getvalue()

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import termios
 import threading
 from typing import Any, cast
@@ -217,3 +218,18 @@ def test_nothing_typed_stops_it() -> None:
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def test_keys_are_obeyed_after_a_stop() -> None:
+    """A shell puts its terminal back when it is stopped, by whomever, and leaves it so at `fg`."""
+    ours, theirs = pty.openpty()
+    with Keyboard(theirs) as keyboard:
+        attributes = termios.tcgetattr(theirs)
+        attributes[3] |= termios.ECHO | termios.ICANON
+        termios.tcsetattr(theirs, termios.TCSANOW, attributes)
+        signal.raise_signal(signal.SIGCONT)
+        os.write(ours, b"q")
+        assert keyboard.wait(60) == ["q"]
+    assert termios.tcgetattr(theirs)[3] & termios.ECHO
+    os.close(ours)
+    os.close(theirs)

@@ -21,6 +21,7 @@ from producer.console.backend import FAULTS, Backend, answer_fault
 from producer.console.serve import config_of
 from producer.console.settings import ConsoleSettings
 from producer.console.uploads import Parts
+from storage.objects.transfers import PART_BYTES
 from storage.redis.embedded import EmbeddedRedis
 from tests.support.polling import until
 
@@ -113,3 +114,8 @@ def test_who_is_slow_is_waited_for_where_nobody_else_waits(server: Uploads) -> N
         time.sleep(5 * PATIENCE_SECONDS)  # it is the slow client
         client.sendall(WHOLE[10:])
         assert b" 200 " in client.recv(4096)
+
+
+def test_who_would_come_in_time_is_not_sent_away() -> None:
+    """Else many who share a line, with more parts than places, would begin anew for ever."""
+    assert uploads._LEAST_RATE * uploads._PART_SECONDS <= PART_BYTES

@@ -86,6 +86,13 @@ def test_what_stands_in_the_place_of_the_index_stops_nothing(side: Side, client:
     assert side.unfinished() == (1, 0, 1)
 
 
+def test_what_is_no_id_is_no_batch(side: Side, client: Any) -> None:
+    """Who may write to the index can put anything in it: all else is counted nevertheless."""
+    side.submit("x")
+    client.zadd(side.keys.open_batches, {b"\xff": float("inf"), b"": 9e12, b"a\0b": 9e12})
+    assert side.unfinished() == (1, 0, 1)
+
+
 def test_only_so_many_batches_are_looked_at(side: Side) -> None:
     """And it is said how many are not."""
     for batch in ("a", "b", "c"):
