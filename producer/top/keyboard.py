@@ -68,7 +68,7 @@ class Keyboard:
         return keys_in(data)
 
     def _take(self, *_: object) -> None:
-        """Have keys one at a time; once more where somebody stopped it, and a shell goes on with it."""
+        """Have keys one at a time; again after a stop, where a shell has put the terminal back."""
         with suppress(termios.error):  # it was closed
             tty.setcbreak(self._fd)
             mode = termios.tcgetattr(self._fd)
