@@ -86,9 +86,7 @@ def _begin(backend: Backend, asked: dict[str, Any], began_ms: float) -> Response
         known["modified"] = asked.get("modified")  # by which the page knows the file again
         backend.files.begun(batch, job)
         backend.files.note(batch, job, known)
-    parts = 0
-    if known["state"] == "uploading":
-        parts = backend.uploads.parts(known["key"], known["upload"])
+    parts = _parts(backend, known) if known["state"] == "uploading" else 0
     return told({"job": job, "state": known["state"], "parts": parts, "part_bytes": PART_BYTES})
 
 
@@ -114,10 +112,18 @@ async def look(request: Request) -> Response:
 
 def _look(backend: Backend, batch: str, job: str) -> Response:
     known = _known(backend, batch, job)
-    parts = 0
-    if known["state"] == "uploading":
-        parts = backend.uploads.parts(known["key"], known["upload"])
+    parts = _parts(backend, known) if known["state"] == "uploading" else 0
     return told({"state": known["state"], "parts": parts, "part_bytes": PART_BYTES})
+
+
+def _parts(backend: Backend, known: Mapping[str, Any]) -> int:
+    """How many have come. All, where a console died between the object's end and its note."""
+    try:
+        return backend.uploads.parts(known["key"], known["upload"])
+    except ObjectNotFound:
+        if backend.uploads.size(known["key"]) != known["size"]:
+            raise
+        return -(-known["size"] // PART_BYTES)
 
 
 class Parts:

@@ -21,7 +21,7 @@ export const english = {
   options: "Options", channels: "Channels", channelMix: "mixed", channelEach: "each by itself",
   turns: "Turns", turnsNone: "none", turnsSpeech: "found by voice activity",
   turnsFile: "from a JSON file…", waveform: "Waveform and playback",
-  turnsRead: "{name}: {count} turns.",
+  turnsRead: "{name}: list of turns read ({count}).",
   turnsWrong: "{name} is no list of turns: {why}",
   tooLarge: "{name}: {size}, and {most} are allowed.", empty: "{name} is empty.",
   notAudio: "{name}: its name does not say that it is audio.",

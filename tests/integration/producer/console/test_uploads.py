@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from redis.exceptions import RedisError
 from starlette.testclient import TestClient
 
 from producer.console.uploads import safe_name
@@ -61,6 +62,29 @@ def test_a_file_becomes_an_object_and_a_job(
     }
     assert fields[b"segments"] == b"speech"
     assert not client.hgetall(keys.uploads)
+
+
+def test_an_object_whose_end_was_not_noted_is_gone_on_with(
+    console: Open, client: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis, or the console, went between the object and its job: it is the same recording."""
+    page = console()
+    begin(page)
+    put(page, 0, WHOLE[:PART_BYTES])
+    put(page, 1, WHOLE[PART_BYTES:])
+
+    def away(*_: object) -> None:
+        raise RedisError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("producer.console.uploads.submit", away)
+        assert page.post(f"/api/uploads/{BATCH}/{JOB}/finish").status_code == 503
+    anew = console()
+    assert anew.get(f"/api/uploads/{BATCH}/{JOB}").json()["parts"] == 2
+    told = begin(anew).json()
+    assert (told["state"], told["parts"]) == ("uploading", 2)
+    assert anew.post(f"/api/uploads/{BATCH}/{JOB}/finish").json()["state"] == "sent"
+    assert [fields[b"job"] for _, fields in client.xrange(keys.lanes[1])] == [JOB.encode()]
 
 
 def test_a_batch_is_found_again(console: Open) -> None:
