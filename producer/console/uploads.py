@@ -121,9 +121,10 @@ def _parts(backend: Backend, known: Mapping[str, Any]) -> int:
     try:
         return backend.uploads.parts(known["key"], known["upload"])
     except ObjectNotFound:
-        if backend.uploads.size(known["key"]) != known["size"]:
+        size: int = known["size"]
+        if backend.uploads.size(known["key"]) != size:
             raise
-        return -(-known["size"] // PART_BYTES)
+        return -(-size // PART_BYTES)
 
 
 class Parts:
