@@ -10,6 +10,7 @@ import pytest
 from redis.exceptions import RedisError
 from starlette.testclient import TestClient
 
+from producer.console import uploads
 from producer.console.uploads import safe_name
 from storage.objects.transfers import PART_BYTES
 from storage.wire.messages import Keys
@@ -77,7 +78,7 @@ def test_an_object_whose_end_was_not_noted_is_gone_on_with(
         raise RedisError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("producer.console.uploads.submit", away)
+        patch.setattr(uploads, "submit", away)
         assert page.post(f"/api/uploads/{BATCH}/{JOB}/finish").status_code == 503
     anew = console()
     assert anew.get(f"/api/uploads/{BATCH}/{JOB}").json()["parts"] == 2
