@@ -38,10 +38,9 @@ def demo(
     """Send the sample clips through an embedded Redis and a worker, and show the results."""
     from producer import demo as demonstration  # noqa: PLC0415 (only here)
 
-    if directory is not None:
-        demonstration.STATE = directory.resolve()
+    shown = demonstration.Demo(directory.resolve() if directory else demonstration.USUAL)
     try:
-        raise typer.Exit(demonstration.stop() if stop else demonstration.run(model, keep=keep))
+        raise typer.Exit(shown.stop() if stop else shown.run(model, keep=keep))
     except demonstration.DemoFailed as error:
         fail(*str(error).splitlines())
 

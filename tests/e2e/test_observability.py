@@ -80,14 +80,14 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     program("prometheus")
     place = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        patch.setattr(demo, "STATE", place)
         patch.setenv("EMO_METRICS_ADDRESS", "127.0.0.1:0")
-        url = stack.enter_context(demo._redis(keep=False))
-        worker = demo._start_worker(url, str(demo.BUNDLED_MODEL), keep=False)
+        shown = demo.Demo(place)
+        url = stack.enter_context(shown.redis(keep=False))
+        worker = shown.start_worker(url, str(demo.BUNDLED_MODEL), keep=False)
         stack.callback(_end, worker)
         command = [sys.executable, "-m", "producer", "exporter"]
         variables = {"EMO_REDIS_URL": url, "EMO_EXPORTER_ADDRESS": "127.0.0.1:0"}
-        environment = {**demo._environment(), **variables}
+        environment = {**demo.environment(), **variables}
         exporter = subprocess.Popen(command, cwd=place, env=environment)
         stack.callback(_end, exporter)
         client = stack.enter_context(connect(url, name="test"))
@@ -99,7 +99,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         running = stack.enter_context(prometheus(place, targets, RULES))
         # Before its jobs, so that there is a rate of them.
         until(lambda: len(running.ask("query", query="up == 1")["result"]) == 3, 120)
-        demo._classify(url, worker)
+        shown.classify(url, worker)
         (place / "store" / "page.wav").write_text("<p>no audio</p>")
         client.xadd(KEYS.lane(Lane.NORMAL), {"key": "page.wav", "job": "page", "batch": "b"})
         until(lambda: client.hget(KEYS.result("page"), "status") == b"failed", 120)

@@ -1,4 +1,4 @@
-"""Here the four stages stand in order, each with its limits by the settings."""
+"""Here the stages stand in order, each with its limits by the settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

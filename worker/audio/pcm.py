@@ -91,7 +91,10 @@ class Memory:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close it; a map of it goes on."""
+        self.close()
+
+    def close(self) -> None:
+        """Give it back; a map of it goes on."""
         os.close(self.fd)
 
 

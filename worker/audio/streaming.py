@@ -71,7 +71,7 @@ class Resampled:
 
     def close(self) -> None:
         """Give the memory back; a map of it goes on."""
-        self._memory.__exit__(None, None, None)
+        self._memory.close()
 
     def _hand_over(self) -> int:
         """Put a full memory into the spool. Raises _NoPlace."""

@@ -21,13 +21,13 @@ def read_plain(blob: Blob, max_samples: int, *, own_rate: bool = False) -> Wavef
     header = read_header(blob.fd, blob.size)
     if header is None or header.channels != 1:
         return None
+    if (header.format, header.bits) not in ((FORMAT_PCM, 16), (FORMAT_FLOAT, 32)):
+        return None
     sample_bytes, rate_hz = header.bits // 8, header.sample_rate_hz
     if rate_hz != SAMPLE_RATE_HZ:
         if not (own_rate and is_left_to_device(rate_hz, SAMPLE_RATE_HZ)):
             return None
-        max_samples = Form(rate_hz, sample_bytes or 1).part_samples(max_samples, SAMPLE_RATE_HZ)
-    if (header.format, header.bits) not in ((FORMAT_PCM, 16), (FORMAT_FLOAT, 32)):
-        return None
+        max_samples = Form(rate_hz, sample_bytes).part_samples(max_samples, SAMPLE_RATE_HZ)
     num_samples = header.data_bytes // sample_bytes
     if not 0 < num_samples <= max_samples:
         return None

@@ -9,13 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from producer.cli import app
-from storage.queue.entries import Ending
 from storage.queue.streams import JobStreams
 from storage.redis.embedded import EmbeddedRedis
-from storage.wire.messages import Keys, Status
-from tests.support.stream_workers import DONE, new_streams
+from tests.support.stream_workers import DONE, FAILED, end
 
-FAILED = Ending(Status.FAILED, {"error_code": "not_audio", "error": "no audio in it"})
 Commands = Callable[..., Result]
 
 
@@ -27,17 +24,6 @@ def producer(
     monkeypatch.chdir(tmp_path)
     environment = {"EMO_REDIS_URL": redis_server.url}
     return lambda *arguments: CliRunner().invoke(app, arguments, env=environment)
-
-
-@pytest.fixture
-def streams(client: Any, keys: Keys) -> JobStreams:
-    """A worker's side."""
-    return new_streams(JobStreams, client, keys, "one", 30)
-
-
-def end(streams: JobStreams, ending: Ending, most: int) -> None:
-    """End what is next."""
-    streams.finish([(begun, ending) for begun in streams.begin(streams.read(most))])
 
 
 def test_a_batch_by_commands(producer: Commands, streams: JobStreams) -> None:

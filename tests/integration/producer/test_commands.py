@@ -19,7 +19,7 @@ from storage.queue.submission import Submitted
 from storage.queue.workers import Words
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Lane, Status
-from tests.support.stream_workers import begin_one, new_streams
+from tests.support.stream_workers import begin_one
 
 Commands = Callable[..., Result]
 
@@ -36,12 +36,6 @@ def producer(
         return CliRunner().invoke(app, arguments, env=environment)
 
     return run
-
-
-@pytest.fixture
-def streams(client: Any, keys: Keys) -> JobStreams:
-    """A worker's side, to let jobs be running, or die."""
-    return new_streams(JobStreams, client, keys, "one", 30)
 
 
 def die(client: Any, streams: JobStreams, job: str, reason: str, **fields: Any) -> None:

@@ -16,11 +16,9 @@ from storage.queue.streams import JobStreams
 from storage.queue.workers import Words
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
-from storage.wire.messages import Keys, Lane, Status
+from storage.wire.messages import Keys, Lane
 from tests.support.ports import own_port
-from tests.support.stream_workers import DONE, begin_one, new_streams
-
-DEAD = Ending(Status.DEAD, {"error_code": "internal", "error": "x"}, dead_reason="internal")
+from tests.support.stream_workers import DEAD, DONE, begin_one, new_streams
 
 
 class Scrapes:

@@ -12,18 +12,11 @@ from storage.queue.streams import JobStreams
 from storage.wire.messages import Keys, Status
 from tests.integration.producer.console.conftest import Open
 from tests.integration.producer.console.test_uploads import BATCH, JOB, send
-from tests.support.stream_workers import new_streams
 
 SCORES = {"happy": 0.9, "sad": 0.1}
 DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9", "scores": json.dumps(SCORES)})
 FAILED = Ending(Status.FAILED, {"error_code": "not_audio", "error": "is no audio: <b>send</b> WAV"})
 DEAD = Ending(Status.DEAD, {"error_code": "storage_unavailable"}, "storage_unavailable")
-
-
-@pytest.fixture
-def streams(client: Any, keys: Keys) -> JobStreams:
-    """A worker's side."""
-    return new_streams(JobStreams, client, keys, "one", 30)
 
 
 def end(streams: JobStreams, ending: Ending) -> None:

@@ -12,6 +12,7 @@ from storage.queue.streams import JobStreams
 from storage.queue.submission import BacklogFull, Submissions, Submitted
 from storage.wire.messages import Job, Keys, Lane, Status, Want, parse_job
 from tests.support.polling import until
+from tests.support.stream_workers import new_streams
 
 DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9"})
 FAILED = Ending(Status.FAILED, {"error_code": "not_audio", "error": "no audio in it"})
@@ -39,18 +40,7 @@ def submissions(client: Any, keys: Keys) -> Submissions:
 @pytest.fixture
 def worker(client: Any, keys: Keys) -> JobStreams:
     """A worker."""
-    streams = JobStreams(
-        client,
-        owner="one",
-        keys=keys,
-        lease_seconds=30,
-        result_ttl_seconds=60,
-        results_maxlen=1000,
-        max_crashes=2,
-        max_job_bytes=32 * 1024,
-    )
-    streams.create_group()
-    return streams
+    return new_streams(JobStreams, client, keys, "one", 30)
 
 
 Settle = Callable[[Ending], None]

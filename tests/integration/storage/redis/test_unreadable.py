@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from producer import demo
+from producer.demo import Demo
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis, NoServer
 
@@ -27,9 +27,8 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     assert "manifest" in message
 
 
-def test_a_demo_starts_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_demo_starts_fresh(tmp_path: Path) -> None:
     """After `apt install redis`, say: what an earlier demo left with Valkey is not read."""
-    monkeypatch.setattr(demo, "STATE", tmp_path)
     spoiled(tmp_path / "redis")
-    with demo._redis(keep=False) as url, connect(url, name="test") as client:
+    with Demo(tmp_path).redis(keep=False) as url, connect(url, name="test") as client:
         assert client.ping()
