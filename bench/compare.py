@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.result import Comparison, SideResult, Spread, Workload
+from bench.result import Comparison, SideResult, Workload
 from bench.side import REFERENCE_PYTHON, Side, Turn
 from bench.workload import write_checkpoint, write_clips
 from worker.bench.clips import Lengths, draw
 from worker.bench.machine import LoadWatch, describe_machine
-from worker.bench.report import Latency
+from worker.bench.report import Latency, Spread
 from worker.clip import SAMPLE_RATE_HZ
 from worker.model.device import half_dtypes, resolve_device
 
@@ -109,7 +109,7 @@ def summary(
         cpu_seconds_per_audio_second=cpu_seconds / audio_seconds,
         latency=Latency.of([seconds for turn in ours for seconds in turn.alone_seconds]),
         tape_fill=side.tape_fill.get(lengths),
-        ratio=None if is_reference else Spread(statistics.median(ratios), min(ratios), max(ratios)),
+        ratio=None if is_reference else Spread.of(ratios),
         largest_score_difference=None
         if is_reference
         else float(np.abs(scores - reference.scores(lengths)).max()),

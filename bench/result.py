@@ -2,22 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
 from worker.bench.machine import Machine
-from worker.bench.report import Latency, Report
+from worker.bench.report import Latency, Report, Spread
 
 RESULTS = Path(__file__).resolve().parent / "results"
-
-
-class Spread(NamedTuple):
-    """Of the rounds: the median, the least and the most."""
-
-    median: float
-    least: float
-    most: float
 
 
 @dataclass(frozen=True, slots=True)

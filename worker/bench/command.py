@@ -73,7 +73,7 @@ def measure(
                 )
             case Part.END_TO_END:
                 result = measure_end_to_end(
-                    settings, lengths=lengths, directory=directory, seconds=seconds
+                    settings, load, lengths=lengths, directory=directory, seconds=seconds
                 )
                 dtype = result.dtype
     return Report(

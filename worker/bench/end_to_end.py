@@ -2,26 +2,44 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from worker.bench.clips import Lengths
-from worker.bench.report import STAGES, EndToEndReport, Latency, LoadReport
-from worker.bench.service import Done, Service, running_service, write_objects
+from worker.bench.clips import Lengths, draw
+from worker.bench.report import STAGES, EndToEndReport, Latency, LoadReport, Spread
+from worker.bench.service import (
+    DIFFERENT_CLIPS,
+    Done,
+    Service,
+    running_service,
+    write_objects,
+)
 from worker.bench.timing import LEAST_RUNS
 from worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from worker.engine.engine import Engine
 
 _FIRST_JOBS = 8
 _MOST_GROWTH = 8.0
 _HALF = 0.5
+_TURNS = 3
 
 
 def measure_end_to_end(
-    settings: WorkerSettings, *, lengths: Lengths, directory: Path, seconds: float
+    settings: WorkerSettings,
+    load: Callable[[], "Engine"],
+    *,
+    lengths: Lengths,
+    directory: Path,
+    seconds: float,
 ) -> EndToEndReport:
     """Keep a real worker busy for about `seconds` under each load.
 
-    Raises NoServer, ServiceFailed.
+    `load` gives an engine like the worker's, to take turns with it. Raises NoServer, ServiceFailed.
     """
     store = directory / "store"
     store.mkdir()
@@ -36,10 +54,35 @@ def measure_end_to_end(
                 break
             # A short run says little of a long one: go there in steps.
             jobs = math.ceil(jobs * min(_MOST_GROWTH, 1.2 * seconds / took_seconds))
+        alone = _Alone(load(), lengths, jobs)
+        shares = []
+        for _ in range(_TURNS):
+            alone_seconds = alone.seconds()
+            done, at_once = _load(service, jobs)
+            shares.append(alone_seconds * at_once.clips_per_second / jobs)
         rate = _HALF * at_once.clips_per_second
         _, half_load = _load(service, max(LEAST_RUNS, round(rate * seconds)), per_second=rate)
     result = done[0].fields
-    return EndToEndReport(result["device"], result["dtype"], at_once, half_load)
+    return EndToEndReport(result["device"], result["dtype"], at_once, half_load, Spread.of(shares))
+
+
+class _Alone:
+    """The engine, with the clips of so many jobs of the service in memory."""
+
+    def __init__(self, engine: "Engine", lengths: Lengths, jobs: int) -> None:
+        # Not above: it imports torch, and other parts go without.
+        from worker.bench.engine import predict, segments_of  # noqa: PLC0415
+
+        engine.warm_up()
+        clips = segments_of(draw(lengths, DIFFERENT_CLIPS))
+        work = [clips[number % len(clips)] for number in range(jobs)]
+        self._run = partial(predict, engine, work)
+
+    def seconds(self) -> float:
+        """What it takes for them."""
+        started = time.monotonic()
+        self._run()
+        return time.monotonic() - started
 
 
 def _load(

@@ -1,8 +1,10 @@
 """What was measured, as values: printed by `show`, kept as JSON in `bench/results/`."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from storage.percentiles import LEAST_RESULTS, MEDIAN, P90, P99, percentile
 from worker.bench.machine import Machine
@@ -21,6 +23,19 @@ class Part(StrEnum):
     SPEECH = "speech"
     END_TO_END = "end-to-end"
     FEED = "feed"
+
+
+class Spread(NamedTuple):
+    """Of the rounds, or turns: the median, the least and the most."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """That of some values; at least one."""
+        return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +197,16 @@ class LoadReport:
 class EndToEndReport:
     """All jobs submitted at once, and as many in a second as half of what that gave.
 
-    `device` and `dtype` are what the worker says in its results.
+    `device` and `dtype` are what the worker says in its results. `against_engine` is the speed all
+    at once, as a share of what the engine does alone with the same clips in memory, in turns;
+    results that are older have none.
     """
 
     device: str
     dtype: str
     at_once: LoadReport
     half_load: LoadReport
+    against_engine: Spread | None = None
 
 
 @dataclass(frozen=True, slots=True)

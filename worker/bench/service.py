@@ -29,7 +29,7 @@ FORMATS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (".mp3", ("-c:a", "libmp3lame", "-b:a", "64k", "-ar", "44100")),
     (".opus", ("-c:a", "libopus", "-b:a", "32k")),
 )
-_DIFFERENT_CLIPS = 32
+DIFFERENT_CLIPS = 32
 _PIPELINED = 1_000
 _PREFIX = "emo"
 _LOOK_SECONDS = 0.02
@@ -220,7 +220,7 @@ def write_objects(
     store: Path, lengths: Lengths, formats: Sequence[tuple[str, tuple[str, ...]]] = FORMATS
 ) -> Iterator[str]:
     """Write the clips, in turn in each of the formats; gives their keys."""
-    for number, samples in enumerate(draw(lengths, _DIFFERENT_CLIPS)):
+    for number, samples in enumerate(draw(lengths, DIFFERENT_CLIPS)):
         suffix, options = formats[number % len(formats)]
         drawn, target = store / "drawn.wav", store / f"{number}{suffix}"
         write_wav(drawn, samples)

@@ -194,6 +194,9 @@ def _end_to_end(report: EndToEndReport) -> Sheet:
         ("clips on a tape", *(number(load.clips_per_tape) for load in loads)),
         ("tapes under way, mean", *(number(load.tapes_under_way) for load in loads)),
     ]
+    if share := report.against_engine:
+        spread = f"{share.median:.1%} ({share.least:.1%} to {share.most:.1%})"
+        rows.append(("speed against the engine alone, in turns", spread, ""))
     return Sheet("The whole service", ("what", "all at once", "at half that rate"), tuple(rows))
 
 
