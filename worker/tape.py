@@ -18,10 +18,19 @@ from numpy.typing import NDArray
 
 from worker.clip import FRAME_SAMPLES, FRAME_STRIDE, Clip, Window
 
-# More slots than this bring no more speed, only latency: about 40 s of audio on a CPU, 5 min on a
-# GPU. Small enough, on both, that memory seldom decides.
-MAX_TAPE_SLOTS_CPU = 2_048
+# More slots than this bring no more speed, only latency: 5 min of audio on a GPU; on a CPU 20 s for
+# each thread, in as much time however many there are, and 40 s for one. Small enough, on both, that
+# memory seldom decides.
 MAX_TAPE_SLOTS_GPU = 16_384
+_LEAST_MAX_SLOTS_CPU, _SLOTS_A_THREAD = 2_048, 1_024
+
+
+def max_tape_slots_cpu(threads: int) -> int:
+    """The longest tape that is of use to so many threads.
+
+    They share it out by whole clips: of few clips a thread, most would wait for the longest.
+    """
+    return max(_LEAST_MAX_SLOTS_CPU, _SLOTS_A_THREAD * threads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from worker.doctor.findings import Category, Check, Line, fail, ok, warn
 from worker.fitness.self_test import spare_descriptors
 from worker.pipeline.capacity import affordable_jobs, descriptors_of, jobs_for, raise_limit
 from worker.settings import WorkerSettings, is_gpu_here, memory_bytes
-from worker.tape import MAX_TAPE_SLOTS_CPU, MAX_TAPE_SLOTS_GPU
+from worker.tape import MAX_TAPE_SLOTS_GPU, max_tape_slots_cpu
 
 _OLDEST_PYTHON = (3, 11)
 _GB = 1e9
@@ -84,7 +84,8 @@ def _open_files(settings: WorkerSettings) -> Iterable[Line]:
         return
     raise_limit()  # as a worker does
     gpu = settings.device.startswith("cuda") or (settings.device == "auto" and is_gpu_here())
-    slots = settings.tape_slots or (MAX_TAPE_SLOTS_GPU if gpu else MAX_TAPE_SLOTS_CPU)
+    most = MAX_TAPE_SLOTS_GPU if gpu else max_tape_slots_cpu(settings.compute_threads)
+    slots = settings.tape_slots or most
     wanted = settings.jobs_in_flight or jobs_for(slots)
     beside = MOST_CONNECTIONS + descriptors_of(settings.fetch_threads, settings.decode_processes)
     jobs = affordable_jobs(wanted, beside=beside)

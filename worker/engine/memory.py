@@ -4,7 +4,7 @@ import psutil
 import torch
 
 from worker.model.model import Model
-from worker.tape import MAX_TAPE_SLOTS_CPU, MAX_TAPE_SLOTS_GPU
+from worker.tape import MAX_TAPE_SLOTS_GPU, max_tape_slots_cpu
 
 # Of the memory that is free once the weights are in place.
 TAPE_SHARE_OF_FREE_MEMORY = 0.5
@@ -27,7 +27,8 @@ def affordable_slots(model: Model, longest_slots: int) -> int:
     if model.device.type == "cuda":
         free_bytes, most = torch.cuda.mem_get_info(model.device)[0], MAX_TAPE_SLOTS_GPU
     else:
-        free_bytes, most = psutil.virtual_memory().available, MAX_TAPE_SLOTS_CPU
+        free_bytes = psutil.virtual_memory().available
+        most = max_tape_slots_cpu(torch.get_num_threads())
     # The attention bias of the longest window: in float32, and a copy in the model's dtype.
     bias_bytes = model.config.num_heads * longest_slots**2 * (4 + model.dtype.itemsize)
     free_bytes = max(0, free_bytes - bias_bytes)

@@ -21,7 +21,7 @@ from worker.model.convolutions import FrontEndConv
 from worker.model.model import Model
 from worker.model.network import FRONT_END_FRAMES_CPU, Network
 from worker.model.operations import TorchOperations
-from worker.tape import MAX_TAPE_SLOTS_CPU, Segment, TapeLayout
+from worker.tape import Segment, TapeLayout, max_tape_slots_cpu
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_any_other_fault_fails_only_its_cause(model: Model) -> None:
 
 def test_a_tape_has_room_for_a_window(model: Model) -> None:
     """By default a tape takes at least one window; a smaller one is refused by its setting."""
-    assert 1_509 <= Engine(model).tape_slots <= MAX_TAPE_SLOTS_CPU
+    assert 1_509 <= Engine(model).tape_slots <= max_tape_slots_cpu(torch.get_num_threads())
     assert Engine(model, window_seconds=60.0).tape_slots == 10 + 2_999
     with pytest.raises(ValueError, match="EMO_TAPE_SLOTS=1000: a window of 30"):
         Engine(model, tape_slots=1_000)

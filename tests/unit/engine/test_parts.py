@@ -26,6 +26,7 @@ from worker.engine.parts import (
     shares_of,
 )
 from worker.model.model import Model
+from worker.tape import max_tape_slots_cpu
 
 HALVES = {1: 1.2, 2: 1.0}
 
@@ -79,6 +80,18 @@ def test_one_long_segment_has_all_threads() -> None:
     assert cheapest_shares([1500], HALVES) == [[0]]
     assert cheapest_shares([1500, 50], {3: 1.0}) == [[0], [1]]  # no more parts than segments
     assert cheapest_shares([600, 300, 200, 100], HALVES) == [[0], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("threads", [2, 4, 8, 16, 64])
+def test_a_tape_has_clips_enough_for_all_threads(threads: int) -> None:
+    """As long as it may be, it leaves threads idle for a tenth of its time at most, on average."""
+    random, idle, tape_slots = np.random.default_rng(0), [], max_tape_slots_cpu(threads)
+    for _ in range(50):
+        slots = np.cumsum(random.integers(75, 600, 64 * threads))  # clips of 1.5 to 12 s
+        fitting = np.diff(slots[slots <= tape_slots], prepend=0).tolist()
+        longest = max(sum(fitting[n] for n in share) for share in shares_of(fitting, threads))
+        idle.append(1 - sum(fitting) / threads / longest)
+    assert np.mean(idle) < 0.1
 
 
 def test_parts_are_tried_in_powers_of_two() -> None:
