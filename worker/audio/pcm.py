@@ -6,6 +6,7 @@ user together, and one that left many lying would keep all others from sending t
 Free of numpy: decode processes import it.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from worker.audio.protocol import Misbehaved
 
 SAMPLE_BYTES = 4  # float32
 _PENDING_BYTES = 256 * 1024
+# The system holds a page for a moment where it moves it elsewhere: it waits for that, but not long.
+# Each try is 0.15 s then, and none where somebody has a map to write by.
+_SEAL_TRIES = 8
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
@@ -104,10 +108,13 @@ def seal(fd: int, num_bytes: int) -> None:
     Reading past the end of a map kills who reads: what is mapped must not be cut short later.
     Raises Misbehaved where that cannot be had.
     """
-    try:
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    except OSError as error:  # it has a map to write by, or it is no such memory
-        raise Misbehaved("what it sent is in memory that cannot be sealed") from error
+    for tries_left in reversed(range(_SEAL_TRIES)):
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+            break
+        except OSError as error:  # it has a map to write by, or it is no such memory
+            if error.errno != errno.EBUSY or not tries_left:
+                raise Misbehaved("what it sent is in memory that cannot be sealed") from error
     if os.fstat(fd).st_size != num_bytes:
         raise Misbehaved(f"its memory does not hold the {num_bytes} bytes it tells of")
 

@@ -54,6 +54,34 @@ def test_sealed_memory_stays_as_it_is() -> None:
     os.close(fd)
 
 
+@pytest.mark.parametrize("refusals", [1, 3])
+def test_a_page_that_the_system_holds_for_a_moment_is_waited_for(
+    refusals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of the file: the page is let go, as here out of a pipe, and all is well."""
+    fd, (end, pipe), refused = memory(8), os.pipe(), 0
+    add = fcntl.fcntl
+    assert os.splice(fd, pipe, 8, offset_src=0) == 8  # not copied: the page itself is in the pipe
+
+    def watched(fd: int, command: int, argument: int) -> int:
+        nonlocal refused
+        try:
+            return add(fd, command, argument)
+        except OSError:
+            refused += 1
+            if refused == refusals:
+                os.read(end, 8)
+            raise
+
+    monkeypatch.setattr(fcntl, "fcntl", watched)
+    seal(fd, 8)
+    assert refused == refusals
+    with pytest.raises(PermissionError):
+        os.pwrite(fd, b"x", 0)
+    for each in (fd, end, pipe):
+        os.close(each)
+
+
 def memory(num_bytes: int) -> int:
     """Memory that can be sealed."""
     fd = os.memfd_create("pcm", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
