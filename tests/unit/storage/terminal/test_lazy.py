@@ -74,7 +74,7 @@ STEPS: dict[str, list[tuple[list[str], list[str]]]] = {
         (["--help"], ["torch", "worker", "av", "rq", "pyarrow", "starlette"]),
     ],
     "worker": [
-        ([], ["prometheus_client", "urllib3", "rich.table"]),
+        ([], ["prometheus_client", "urllib3"]),
         (["doctor", "--help"], ["pynvml", "worker.bench", "worker.doctor"]),
         (["--help"], ["torch", "av", "ffmpeg", "worker.bench.clips", "worker.doctor.model"]),
     ],
