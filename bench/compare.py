@@ -13,7 +13,8 @@ import numpy as np
 from bench.result import Comparison, SideResult, Workload
 from bench.side import REFERENCE_PYTHON, Side, Turn
 from bench.workload import write_checkpoint, write_clips
-from worker.bench.clips import Lengths, draw
+from worker.bench.choices import Lengths
+from worker.bench.clips import draw
 from worker.bench.machine import LoadWatch, describe_machine
 from worker.bench.report import Latency, Spread
 from worker.clip import SAMPLE_RATE_HZ

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pydantic import TypeAdapter
 
 from bench.side import ROOT
-from worker.bench.report import Part, Report
+from worker.bench.choices import Part
+from worker.bench.report import Report
 
 _REPORT = TypeAdapter(Report)
 

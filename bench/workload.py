@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.unit.model.directories import LARGE, save, write_directory
 from tests.unit.model.parity import DATA
-from worker.bench.clips import Lengths
+from worker.bench.choices import Lengths
 from worker.clip import Samples
 from worker.model.config import ModelConfig
 from worker.model.synthetic import random_tensor

@@ -13,7 +13,8 @@ import torch
 from bench.gpu.device import device, event, facts, model, watched
 from bench.gpu.found import Found
 from storage.percentiles import P99, percentile
-from worker.bench.clips import Lengths, draw
+from worker.bench.choices import Lengths
+from worker.bench.clips import draw
 from worker.bench.engine import fill, predict, segments_of
 from worker.bench.timing import repeat
 from worker.clip import SAMPLE_RATE_HZ

@@ -23,7 +23,8 @@ from storage.redis.connection import Client, connect
 from storage.redis.embedded import EmbeddedRedis, free_port
 from storage.wire.messages import Job, Keys, Lane
 from worker.bench.audio import write_wav
-from worker.bench.clips import Lengths, draw
+from worker.bench.choices import Lengths
+from worker.bench.clips import draw
 from worker.bench.command import SAMPLES
 
 _FILES = 32

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from bench.gpu.device import device, model
 from bench.gpu.found import Found
 from tests.unit.model.directories import LARGE, write_directory
-from worker.bench.clips import Lengths, draw
+from worker.bench.choices import Lengths
+from worker.bench.clips import draw
 from worker.bench.engine import predict, segments_of
 from worker.clip import Samples
 from worker.engine.engine import Engine

@@ -1,8 +1,8 @@
 """Clips to send: noise, of the lengths that docs/performance.md states."""
 
-import array
 import io
 import random
+import sys
 import wave
 from collections.abc import Iterator
 from enum import StrEnum
@@ -11,6 +11,10 @@ SHORTEST_SECONDS, LONGEST_SECONDS = 1.5, 12.0
 FIVE_SECONDS = 5.0
 _SAMPLE_RATE_HZ = 16_000
 _AMPLITUDE = 32  # of a byte of noise: peaks are at an eighth of full scale
+# Both bytes of the sample, int16, that each byte of noise, int8, becomes.
+_SIGNED = [*range(128), *range(-128, 0)]
+_SAMPLES = [(_AMPLITUDE * value).to_bytes(2, sys.byteorder, signed=True) for value in _SIGNED]
+_FIRST, _SECOND = (bytes(sample[at] for sample in _SAMPLES) for at in range(2))
 
 
 class Lengths(StrEnum):
@@ -32,11 +36,12 @@ def draw_clips(lengths: Lengths, count: int, seed: int) -> Iterator[tuple[str, b
 
 def _wav(noise: bytes) -> bytes:
     """A file of as many samples as there are bytes of noise."""
-    samples = array.array("h", (_AMPLITUDE * value for value in array.array("b", noise)))
+    samples = bytearray(2 * len(noise))
+    samples[::2], samples[1::2] = noise.translate(_FIRST), noise.translate(_SECOND)
     with io.BytesIO() as file:
         with wave.open(file, "wb") as target:
             target.setnchannels(1)
-            target.setsampwidth(samples.itemsize)
+            target.setsampwidth(2)
             target.setframerate(_SAMPLE_RATE_HZ)
-            target.writeframes(samples.tobytes())
+            target.writeframes(samples)
         return file.getvalue()

@@ -22,11 +22,11 @@ from storage.objects.blob import Blob
 from storage.wire.channels import MIX
 from storage.wire.messages import Job
 from tests.chaos.kinds import KILL_DECODER_MARK
-from worker import cli
 from worker.audio.process import DecodeProcess
 from worker.audio.room import Spool
 from worker.audio.streaming import StartStream
 from worker.clip import Fetched, Renditions, Views, Waveform
+from worker.commands.run import run as run_worker
 from worker.stages.fetch import Fetch
 from worker.stages.infer import Infer
 from worker.tape import Segment
@@ -91,7 +91,7 @@ def run(settings: Mapping[str, str], log: Path) -> NoReturn:
         with ExitStack() as patches:
             for module, name, value in _patches():
                 patches.enter_context(patch.object(module, name, value))
-            cli.run()
+            run_worker()
     except typer.Exit as ended:
         status = ended.exit_code
     except BaseException:

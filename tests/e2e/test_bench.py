@@ -12,13 +12,13 @@ from pydantic import TypeAdapter
 from bench.side import Side
 from bench.workload import write_checkpoint, write_clips
 from tests.support.worker_process import ROOT
-from worker.bench.clips import Lengths, draw
+from worker.bench.choices import Lengths, Part
+from worker.bench.clips import draw
 from worker.bench.report import (
     DecodeReport,
     EndToEndReport,
     EngineReport,
     FeedReport,
-    Part,
     Report,
     SpeechReport,
 )

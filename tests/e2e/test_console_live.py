@@ -40,28 +40,30 @@ def chromium() -> Iterator[Any]:
         yield started
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store, and room for logs."""
-    (tmp_path / "store").mkdir()
-    return tmp_path
+    made = tmp_path_factory.mktemp("console")
+    (made / "store").mkdir()
+    return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[EmbeddedRedis]:
-    """A server of the test's own."""
+    """A server of these tests' own."""
     with EmbeddedRedis(place / "redis") as started:
         yield started
 
 
 @pytest.fixture
 def client(server: EmbeddedRedis) -> Iterator[Any]:
-    """A connection to it."""
+    """A connection to it, emptied."""
     with connect(server.url, name="test") as connected:
+        connected.flushall()
         yield connected
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def console(server: EmbeddedRedis, place: Path) -> Iterator[ConsoleProcess]:
     """One that may be called `desk.test`."""
     names = {"EMO_CONSOLE_HOSTS": "desk.test"}
@@ -70,8 +72,8 @@ def console(server: EmbeddedRedis, place: Path) -> Iterator[ConsoleProcess]:
 
 
 @pytest.fixture
-def page(chromium: Any, console: ConsoleProcess) -> Iterator[Open]:
-    """Open a page of it."""
+def page(chromium: Any, console: ConsoleProcess, client: Any) -> Iterator[Open]:
+    """Open a page of it, while its server is empty."""
     contexts: list[Any] = []
 
     def make(path: str, *, url: str = console.url, **options: Any) -> Any:

@@ -1,27 +1,9 @@
 """Clips to measure with: noise, in one of two stated distributions of length."""
 
-from enum import StrEnum
-
 import numpy as np
 
+from worker.bench.choices import FIVE_SECONDS, LONGEST_SECONDS, SHORTEST_SECONDS, Lengths
 from worker.clip import SAMPLE_RATE_HZ, Samples
-
-SHORTEST_SECONDS, LONGEST_SECONDS = 1.5, 12.0
-FIVE_SECONDS = 5.0
-
-
-class Lengths(StrEnum):
-    """How long the clips are: utterances of 1.5 to 12 s, uniformly drawn, or 5 s each."""
-
-    SHORT = "short"
-    FIVE = "five"
-
-    @property
-    def meaning(self) -> str:
-        """The distribution in words."""
-        if self is Lengths.FIVE:
-            return f"{FIVE_SECONDS:g} s each"
-        return f"{SHORTEST_SECONDS:g} to {LONGEST_SECONDS:g} s, uniformly drawn"
 
 
 def draw(lengths: Lengths, count: int, seed: int = 0) -> list[Samples]:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from storage.objects.local_files import is_audio
 from storage.settings import InvalidSettings
-from worker.bench.clips import LONGEST_SECONDS, Lengths
+from worker.bench.choices import LONGEST_SECONDS, Format, Lengths, Part, Store
 from worker.bench.decode import measure_decode
 from worker.bench.end_to_end import measure_end_to_end
 from worker.bench.feed import measure_feed
 from worker.bench.machine import LoadWatch, describe_machine
-from worker.bench.report import Part, Report, Result
+from worker.bench.report import Report, Result
 from worker.bench.speech import measure_speech
-from worker.bench.stores import Format, Store
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.bench.clips import Lengths, draw
+from worker.bench.choices import Lengths
+from worker.bench.clips import draw
 from worker.bench.report import STAGES, EndToEndReport, Latency, LoadReport, Spread
 from worker.bench.service import (
     DIFFERENT_CLIPS,

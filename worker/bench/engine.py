@@ -8,7 +8,8 @@ from itertools import cycle
 import numpy as np
 import torch
 
-from worker.bench.clips import FIVE_SECONDS, Lengths, draw, noise
+from worker.bench.choices import FIVE_SECONDS, Lengths
+from worker.bench.clips import draw, noise
 from worker.bench.cost import products, slot_bytes, slot_flop, weight_bytes
 from worker.bench.rates import Device
 from worker.bench.report import EngineReport, Latency, Limits, Rung

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import psutil
 
+from worker.bench.choices import Format, Store
 from worker.bench.report import FeedReport
 from worker.bench.service import Service, running_service
-from worker.bench.stores import Format, Store, served, write_files
+from worker.bench.stores import served, write_files
 from worker.settings import WorkerSettings
 
 _FIRST_JOBS = 200

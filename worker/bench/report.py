@@ -3,26 +3,13 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple
 
 from storage.percentiles import LEAST_RESULTS, MEDIAN, P90, P99, percentile
+from worker.bench.choices import Part
 from worker.bench.machine import Machine
 
 STAGES = ("queue", "fetch", "decode", "normalize", "infer")
-
-
-class Part(StrEnum):
-    """The network and its tapes; files to waveforms; speech in them; all, submission to result.
-
-    And all but the network.
-    """
-
-    ENGINE = "engine"
-    DECODE = "decode"
-    SPEECH = "speech"
-    END_TO_END = "end-to-end"
-    FEED = "feed"
 
 
 class Spread(NamedTuple):

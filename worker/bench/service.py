@@ -19,7 +19,8 @@ from storage.redis.embedded import EmbeddedRedis, free_port
 from storage.settings import variable
 from storage.wire.messages import Job, Keys, Lane, Status
 from worker.bench.audio import convert, write_wav
-from worker.bench.clips import Lengths, draw
+from worker.bench.choices import Lengths
+from worker.bench.clips import draw
 from worker.settings import WorkerSettings
 
 # Formats take turns, as an upstream service's do: one that needs no decoder, and three that do.

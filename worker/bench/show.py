@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from storage.terminal.text import cell
+from worker.bench.choices import Part
 from worker.bench.report import (
     STAGES,
     DecodeReport,
@@ -13,7 +14,6 @@ from worker.bench.report import (
     FeedReport,
     Latency,
     Limits,
-    Part,
     Report,
     SpeechReport,
 )

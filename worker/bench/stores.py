@@ -8,32 +8,17 @@ import sysconfig
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 
 import psutil
 
 from worker.bench.audio import write_wav
-from worker.bench.clips import Lengths, draw
+from worker.bench.choices import Format, Lengths, Store
+from worker.bench.clips import draw
 from worker.bench.resampling import write_stereo_mp3
 from worker.bench.service import FORMATS, ServiceFailed, write_objects
 
 _FILES = 32
-
-
-class Store(StrEnum):
-    """Where objects lie: a directory, or S3 as rclone serves it."""
-
-    DIR = "dir"
-    S3 = "s3"
-
-
-class Format(StrEnum):
-    """Noise of 5 s as WAV; speech of 8.5 s as stereo MP3 of 44.1 kHz; or four formats in turn."""
-
-    WAV = "wav"
-    MP3 = "mp3"
-    MIXED = "mixed"
 
 
 def write_files(store: Path, form: Format, samples: Path) -> Iterator[str]:

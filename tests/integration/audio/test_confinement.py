@@ -22,7 +22,6 @@ from storage.objects.blob import Blob
 from tests.support.audio_files import ample_limits, mp3
 from tests.support.hidden_worker import attempts
 from tests.support.hostile_child import MISDEEDS
-from worker import cli
 from worker.audio import process
 from worker.audio.commandline import decode_isolated
 from worker.audio.limits import AudioLimits
@@ -31,6 +30,7 @@ from worker.audio.processes import DecodeProcesses
 from worker.audio.room import Spool
 from worker.commands.classify import classify
 from worker.commands.doctor import doctor
+from worker.commands.run import run
 
 ROOT = Path(__file__).parents[3]
 HOSTILE, UNFILTERED = "tests.support.hostile_child", "tests.support.unfiltered_child"
@@ -165,7 +165,7 @@ class Hidden(Exception):
     """Raised in place of hiding."""
 
 
-@pytest.mark.parametrize("command", [cli.run, partial(classify, ["a.mp3"]), doctor])
+@pytest.mark.parametrize("command", [run, partial(classify, ["a.mp3"]), doctor])
 def test_programs_that_decode_hide_before_all_else(
     command: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +174,7 @@ def test_programs_that_decode_hide_before_all_else(
     def hide() -> None:
         raise Hidden
 
-    for module in ("worker.cli", "worker.commands.classify", "worker.commands.doctor"):
+    for module in ("worker.commands.run", "worker.commands.classify", "worker.commands.doctor"):
         monkeypatch.setattr(f"{module}.hide_memory", hide)
     with pytest.raises(Hidden):
         command()

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from worker.bench.clips import Lengths, draw
+from worker.bench.choices import Lengths
+from worker.bench.clips import draw
 
 
 def test_short_clips_are_of_1_5_to_12_seconds() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from storage.errors import JobError
-from worker.bench.clips import Lengths, draw
+from worker.bench.choices import Lengths
+from worker.bench.clips import draw
 from worker.bench.engine import measure_engine, predict, segments_of
 from worker.bench.report import EngineReport
 from worker.engine.engine import Engine

@@ -14,7 +14,7 @@ from bench.report import markdown, sheet
 from bench.result import Comparison, Workload, read_results, write_result
 from bench.side import Side, Turn
 from docs.generate import between
-from worker.bench.clips import Lengths
+from worker.bench.choices import Lengths
 from worker.bench.machine import Machine
 from worker.bench.show import Sheet, number
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from worker.bench.choices import Part
 from worker.bench.machine import Machine
-from worker.bench.report import Latency, Part, Report, SpeechReport
+from worker.bench.report import Latency, Report, SpeechReport
 from worker.bench.show import figures
 from worker.bench.timing import repeat
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import BrowserContext, Page
 
 from tests.support.chromium import chromium
 from tests.support.timeline_page import Open
@@ -23,20 +23,23 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """One for all tests here."""
-    with chromium() as started:
-        yield started
+def browser() -> Iterator[BrowserContext]:
+    """One for all tests here, and of one user: the pages keep nothing."""
+    with chromium("--process-per-site") as started:
+        user = started.new_context()
+        user.new_page()  # so that the process of the last page lives on for the next
+        yield user
 
 
 @pytest.fixture
-def show(site: str, browser: Browser) -> Iterator[Open]:
+def show(site: str, browser: BrowserContext) -> Iterator[Open]:
     """Opens a case; afterwards nothing may have gone wrong, or been asked of another host."""
     opened: list[Page] = []
     wrong: list[str] = []
 
     def opens(case: str = "call", *, width: int = 1_180, **query: str) -> Page:
-        page = browser.new_page(viewport={"width": width, "height": 900})
+        page = browser.new_page()
+        page.set_viewport_size({"width": width, "height": 900})
         opened.append(page)
         page.on("pageerror", lambda error: wrong.append(f"{error}"))
         page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
@@ -51,5 +54,6 @@ def show(site: str, browser: Browser) -> Iterator[Open]:
     yield opens
     for page in opened:
         page.close()
+    assert browser.storage_state() == {"cookies": [], "origins": []}
     assert wrong == []
     assert hosts <= {urlsplit(site).netloc}

@@ -9,7 +9,7 @@ import pytest
 
 from producer.stress.clips import Lengths, draw_clips
 from producer.stress.schedule import Arrivals, draw
-from worker.bench import clips as bench
+from worker.bench import choices as bench
 
 
 def drawn(arrivals: Arrivals = Arrivals.POISSON, **more: float) -> list[tuple[float, int]]:
