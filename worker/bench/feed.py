@@ -16,7 +16,9 @@ _FIRST_JOBS = 200
 _MOST_GROWTH = 8.0
 _LEAST_MS = 0.001
 _BUCKET = "bench"
-_IN_FLIGHT, _IN_FLIGHT_OF_A_LOOK = 256, 32  # the latter where no time is to be taken
+# The latter where no time is to be taken.
+_IN_FLIGHT, _IN_FLIGHT_OF_A_LOOK = 256, 32
+_FILES, _FILES_OF_A_LOOK = 32, 8
 _WATCH = "watch"  # threads of the stand-in that measure, and are no part of a worker
 
 
@@ -47,8 +49,9 @@ def measure_feed(
     """
     bucket = directory / "store" / _BUCKET
     bucket.mkdir(parents=True)
-    objects = list(write_files(bucket, form, samples))
     in_flight = _IN_FLIGHT if seconds else _IN_FLIGHT_OF_A_LOOK
+    files = _FILES if seconds else _FILES_OF_A_LOOK
+    objects = list(write_files(bucket, form, samples, files=files))
     with ExitStack() as running:
         server, ours = running.enter_context(served(store, bucket))
         ours = {"jobs_in_flight": str(in_flight), **ours}
