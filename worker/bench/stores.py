@@ -19,7 +19,6 @@ from worker.bench.resampling import write_stereo_mp3
 from worker.bench.service import FORMATS, ServiceFailed, write_objects
 
 
-
 class Store(StrEnum):
     """Where objects lie: a directory, or S3 as rclone serves it."""
 
