@@ -1,9 +1,7 @@
-"""Triton's interpreter, without what it finds out again at each call."""
+"""Triton's interpreter, without what it does over and over."""
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import pytest
@@ -11,22 +9,19 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_interpreter() -> Iterator[None]:
-    """It looks through the whole language whenever one function calls another: once will do."""
+    """It replaces the whole language whenever one function calls another: for a kernel, once."""
     # Imported no sooner: tests/conftest.py has to say first that there is to be an interpreter.
     interpreter = pytest.importorskip("triton.runtime.interpreter", reason="NO TRITON")
-    is_builtin = interpreter.tl.core.is_builtin
+    tl, patch_language = interpreter.tl, interpreter._patch_lang
 
-    @cache
-    def builtins(package: Any) -> list[tuple[str, Any]]:
-        return [(name, each) for name, each in inspect.getmembers(package) if is_builtin(each)]
-
-    def patch_builtin(package: Any, builder: object, scope: Any) -> None:
-        for name, member in builtins(package):
-            if is_builtin(getattr(package, name)):
-                interpreter._patch_attr(package, name, member, builder, scope)
+    def patch_once(function: Any) -> Any:
+        names = [each for each in function.__globals__.values() if each is tl or each is tl.core]
+        if any(tl.core.is_builtin(each.load) for each in names):
+            return patch_language(function)
+        return interpreter._LangPatchScope()  # whoever called it has done it, and puts it back
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(interpreter, "_patch_builtin", patch_builtin)
+        patch.setattr(interpreter, "_patch_lang", patch_once)
         yield
 
 
