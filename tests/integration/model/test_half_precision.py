@@ -1,8 +1,5 @@
 """Half precision on a model of full size."""
 
-from collections.abc import Iterator
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
@@ -11,17 +8,8 @@ from numpy.typing import NDArray
 from tests.unit.engine.test_parity import HALF_TOLERANCE, assert_agreement
 from tests.unit.model.parity import CPU, clip_of, noise, segments_of
 from worker.engine.engine import Engine
-from worker.model import synthetic as synthetic_model
 from worker.model.synthetic import synthetic
 from worker.tape import Segment
-
-
-@pytest.fixture(scope="module", autouse=True)
-def drawn_once() -> Iterator[None]:
-    """The random weights, before they are rounded: 650 MB for as long as these tests run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic_model, "random_tensor", cache(synthetic_model.random_tensor))
-        yield
 
 
 @pytest.fixture(scope="module")
