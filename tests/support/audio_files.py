@@ -73,6 +73,7 @@ def encode(
         return path.read_bytes()
 
 
+@functools.cache
 def mp3(seconds: float, sample_rate_hz: int = 44_100, *, layout: str = "mono") -> bytes:
     """A tone as an MP3 file whose first frame states its length."""
     channels = 2 if layout == "stereo" else 1
@@ -80,6 +81,7 @@ def mp3(seconds: float, sample_rate_hz: int = 44_100, *, layout: str = "mono") -
     return encode(samples, sample_rate_hz, container="mp3", codec="libmp3lame", layout=layout)
 
 
+@functools.cache
 def m4a(seconds: float, sample_rate_hz: int = 44_100, *, index_first: bool = False) -> bytes:
     """A tone as an M4A file, its index at the end as encoders write it, or moved to the front."""
     return encode(
@@ -133,17 +135,20 @@ def video_only() -> bytes:
         return path.read_bytes()
 
 
+@functools.cache
 def wma(seconds: float, sample_rate_hz: int = 44_100) -> bytes:
     """A tone as a WMA file."""
     samples = tone(seconds, sample_rate_hz)
     return encode(samples, sample_rate_hz, container="asf", codec="wmav2", bit_rate=64_000)
 
 
+@functools.cache
 def vorbis(seconds: float, sample_rate_hz: int = 16_000, *, channels: int = 1) -> bytes:
     """A tone as an Ogg file with Vorbis, which the wheels of PyAV cannot encode well."""
     return _by_program(seconds, sample_rate_hz, channels, "-c:a", "libvorbis", "-f", "ogg")
 
 
+@functools.cache
 def dts(seconds: float, sample_rate_hz: int = 44_100, *, channels: int = 2) -> bytes:
     """A tone in frames of DTS as they lie on a disc, 1.4 Mbit/s; PyAV has no encoder for it."""
     options = ("-c:a", "dca", "-strict", "-2", "-b:a", "1411200", "-f", "dts")

@@ -17,7 +17,9 @@ _FIRST_JOBS = 200
 _MOST_GROWTH = 8.0
 _LEAST_MS = 0.001
 _BUCKET = "bench"
-_IN_FLIGHT = 256
+# The latter where no time is to be taken.
+_IN_FLIGHT, _IN_FLIGHT_OF_A_LOOK = 256, 32
+_FILES, _FILES_OF_A_LOOK = 32, 8
 _WATCH = "watch"  # threads of the stand-in that measure, and are no part of a worker
 
 
@@ -48,10 +50,12 @@ def measure_feed(
     """
     bucket = directory / "store" / _BUCKET
     bucket.mkdir(parents=True)
-    objects = list(write_files(bucket, form, samples))
+    in_flight = _IN_FLIGHT if seconds else _IN_FLIGHT_OF_A_LOOK
+    files = _FILES if seconds else _FILES_OF_A_LOOK
+    objects = list(write_files(bucket, form, samples, files=files))
     with ExitStack() as running:
         server, ours = running.enter_context(served(store, bucket))
-        ours = {"jobs_in_flight": str(_IN_FLIGHT), **ours}
+        ours = {"jobs_in_flight": str(in_flight), **ours}
         service = running.enter_context(
             running_service(
                 settings, directory, objects, ours=ours, program="worker.commands.stand_in"
@@ -60,7 +64,7 @@ def measure_feed(
         model = service.run(1)[0].fields["model"]
         jobs = _FIRST_JOBS
         while True:
-            first, last = _load(service, server, jobs)
+            first, last = _load(service, server, jobs, in_flight)
             took_seconds = last.wall_seconds - first.wall_seconds
             if took_seconds >= seconds / 2:
                 break
@@ -70,14 +74,16 @@ def measure_feed(
     return _report(settings, first, last, what=f"{store}, {form}", resident=resident, model=model)
 
 
-def _load(service: Service, server: psutil.Process | None, jobs: int) -> tuple[_Seen, _Seen]:
+def _load(
+    service: Service, server: psutil.Process | None, jobs: int, in_flight: int
+) -> tuple[_Seen, _Seen]:
     """So many jobs, while as many as the worker holds are before them and behind them."""
-    begun = service.submit_all(jobs + 2 * _IN_FLIGHT)
+    begun = service.submit_all(jobs + 2 * in_flight)
     marks = []
-    for done in (_IN_FLIGHT, _IN_FLIGHT + jobs):
+    for done in (in_flight, in_flight + jobs):
         wall_seconds, done_by_now = service.wait_for(begun, done)
         marks.append(_seen(service, server, wall_seconds, done_by_now))
-    service.wait_for(begun, jobs + 2 * _IN_FLIGHT)
+    service.wait_for(begun, jobs + 2 * in_flight)
     return marks[0], marks[1]
 
 

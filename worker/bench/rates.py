@@ -12,6 +12,7 @@ from worker.bench.timing import median_seconds
 from worker.model.linear import pack, packed_linear
 
 _SIZE_CPU, _SIZE_GPU = 2_048, 8_192
+_SIZE_OF_A_LOOK = 512  # where no time is to be taken
 _COPY_BYTES_CPU, _COPY_BYTES_GPU = 2**28, 2**30
 
 
@@ -31,6 +32,7 @@ class Device:
     def matrix_rate(self) -> float:
         """Operations a second of one big square product."""
         size = _SIZE_CPU if self.on_cpu else _SIZE_GPU
+        size = size if self.seconds else _SIZE_OF_A_LOOK
         return 2 * size**3 / self._linear_seconds(rows=size, inner=size, outer=size)
 
     def product_seconds(self, product: Product, slots: int) -> float:

@@ -218,10 +218,14 @@ def running_service(
 
 
 def write_objects(
-    store: Path, lengths: Lengths, formats: Sequence[tuple[str, tuple[str, ...]]] = FORMATS
+    store: Path,
+    lengths: Lengths,
+    formats: Sequence[tuple[str, tuple[str, ...]]] = FORMATS,
+    *,
+    clips: int = DIFFERENT_CLIPS,
 ) -> Iterator[str]:
-    """Write the clips, in turn in each of the formats; gives their keys."""
-    for number, samples in enumerate(draw(lengths, DIFFERENT_CLIPS)):
+    """Write so many clips, in turn in each of the formats; gives their keys."""
+    for number, samples in enumerate(draw(lengths, clips)):
         suffix, options = formats[number % len(formats)]
         drawn, target = store / "drawn.wav", store / f"{number}{suffix}"
         write_wav(drawn, samples)

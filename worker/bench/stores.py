@@ -18,19 +18,17 @@ from worker.bench.clips import draw
 from worker.bench.resampling import write_stereo_mp3
 from worker.bench.service import FORMATS, ServiceFailed, write_objects
 
-_FILES = 32
 
-
-def write_files(store: Path, form: Format, samples: Path) -> Iterator[str]:
-    """Write the files; gives their keys."""
+def write_files(store: Path, form: Format, samples: Path, *, files: int) -> Iterator[str]:
+    """Write so many files; gives their keys."""
     if form is Format.MIXED:
-        yield from write_objects(store, Lengths.FIVE, FORMATS)
+        yield from write_objects(store, Lengths.FIVE, FORMATS, clips=files)
     elif form is Format.WAV:
-        for number, clip in enumerate(draw(Lengths.FIVE, _FILES)):
+        for number, clip in enumerate(draw(Lengths.FIVE, files)):
             write_wav(store / f"{number}.wav", clip)
             yield f"{number}.wav"
     else:
-        for number in range(_FILES):
+        for number in range(files):
             write_stereo_mp3(samples / "excited_en.mp3", store / f"{number}.mp3", store.parent)
             yield f"{number}.mp3"
 

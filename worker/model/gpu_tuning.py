@@ -105,7 +105,6 @@ def _name(what: str, ways: Ways) -> str:
 def _captured(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
     """The same as a CUDA graph: what is chosen runs as part of one, without Python between."""
     if device.type != "cuda":
-        run()
         return run
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types
     stream.wait_stream(torch.cuda.current_stream())

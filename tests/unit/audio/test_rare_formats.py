@@ -1,7 +1,7 @@
 """Formats that few have, cut, damaged and joined: what their own headers let one tell."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,14 @@ RARE: dict[str, Callable[[], bytes]] = {
     "voc": partial(made, "voc", "pcm_u8", 8_000),
     "mpc": lambda: mpc7(153),
 }
+
+
+@cache
+def whole(name: str) -> bytes:
+    """One of these files, made once."""
+    return RARE[name]()
+
+
 # What a hole costs: nothing, for noise is sound there or goes unseen; what follows; or itself.
 HOLES = {
     **dict.fromkeys(("nistsphere", "dsf"), ()),
@@ -51,7 +59,7 @@ SECOND_IS_PASSED_OVER = ("mpc", "shorten in nistsphere")  # no header tells wher
 @pytest.mark.parametrize("name", RARE)
 def test_a_whole_file_is_not_doubted(name: str) -> None:
     """What an encoder wrote has all its samples, and no warning."""
-    seconds, warnings = decode(RARE[name]())
+    seconds, warnings = decode(whole(name))
     assert seconds == pytest.approx(SECONDS, abs=0.1)
     assert warnings == ()
 
@@ -60,7 +68,7 @@ def test_a_whole_file_is_not_doubted(name: str) -> None:
 @pytest.mark.parametrize("part", [0.5, 0.75, 0.89])
 def test_a_cut_file_is_truncated(name: str, part: float) -> None:
     """By the count of samples in its header, or the length of what holds them."""
-    data = RARE[name]()
+    data = whole(name)
     seconds, warnings = decode(data[: int(part * len(data))])
     assert warnings == (TRUNCATED,)
     assert 0 < seconds < SECONDS - 0.1
@@ -69,7 +77,7 @@ def test_a_cut_file_is_truncated(name: str, part: float) -> None:
 @pytest.mark.parametrize("name", RARE)
 def test_a_hole_in_the_middle(name: str) -> None:
     """Noise over a tenth of a file."""
-    data = bytearray(RARE[name]())
+    data = bytearray(whole(name))
     middle, length = len(data) // 2, len(data) // 10
     data[middle : middle + length] = np.random.default_rng(0).bytes(length)
     seconds, warnings = decode(bytes(data))
@@ -80,7 +88,7 @@ def test_a_hole_in_the_middle(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(RARE.keys() - set(SECOND_IS_PASSED_OVER)))
 def test_of_two_files_in_one_all_is_decoded_or_the_second_is_told_of(name: str) -> None:
     """Also where tags stand between them."""
-    data = RARE[name]()
+    data = whole(name)
     seconds, warnings = decode(data + data)
     if warnings == (TRAILING_DATA,):
         assert seconds == pytest.approx(SECONDS, abs=0.1)

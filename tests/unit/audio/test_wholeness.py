@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +95,16 @@ ALL = {**STATE_THEIR_END, **STATE_NOTHING}
 NOISE_IS_SOUND = ("wav", "w64", "aiff", "au", "caf")  # what they hold is never wrong
 
 
+@cache
+def whole(name: str) -> bytes:
+    """One of these files, made once."""
+    return ALL[name]()
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_whole_file_is_not_doubted(name: str) -> None:
     """What an encoder wrote has all its samples, and no warning."""
-    seconds, warnings = decode(ALL[name]())
+    seconds, warnings = decode(whole(name))
     assert seconds == pytest.approx(4.0, abs=0.1)
     assert warnings == ()
 
@@ -107,7 +113,7 @@ def test_a_whole_file_is_not_doubted(name: str) -> None:
 @pytest.mark.parametrize("part", [0.5, 0.75, 0.89])
 def test_a_cut_file_is_truncated(name: str, part: float) -> None:
     """What was decoded is given, with the one warning that its end is missing."""
-    data = STATE_THEIR_END[name]()
+    data = whole(name)
     seconds, warnings = decode(data[: int(part * len(data))])
     assert warnings == (TRUNCATED,)
     assert 0 < seconds < 3.9
@@ -116,7 +122,7 @@ def test_a_cut_file_is_truncated(name: str, part: float) -> None:
 @pytest.mark.parametrize("name", sorted(ALL.keys() - set(NOISE_IS_SOUND)))
 def test_a_hole_in_the_middle_is_damage(name: str) -> None:
     """Noise over a tenth of a file costs what it hits, and at most its page or fragment."""
-    data = bytearray(ALL[name]())
+    data = bytearray(whole(name))
     middle, length = len(data) // 2, len(data) // 10
     data[middle : middle + length] = np.random.default_rng(0).bytes(length)
     seconds, warnings = decode(bytes(data))
@@ -127,7 +133,7 @@ def test_a_hole_in_the_middle_is_damage(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_of_two_files_in_one_all_is_decoded_or_the_second_is_told_of(name: str) -> None:
     """A joint is no damage, whatever it costs a decoder."""
-    data = ALL[name]()
+    data = whole(name)
     seconds, warnings = decode(data + data)
     if warnings == (TRAILING_DATA,):
         assert seconds == pytest.approx(4.0, abs=0.1)
