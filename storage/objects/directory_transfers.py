@@ -1,7 +1,7 @@
 """Transfers to and from a directory: a hidden file beside the object's, renamed at the end."""
 
+import hashlib
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +20,10 @@ class DirectoryTransfers:
         self._store = store
 
     def begin(self, key: str) -> str:
-        """See `Transfers.begin`."""
-        upload = secrets.token_hex(16)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        """See `Transfers.begin`. Of a key there is one: begun anew, it goes on."""
+        # Whoever began it may have died before the id was noted: then this must find it again.
+        upload = hashlib.sha256(os.fsencode(key)).hexdigest()[:32]
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with self._store.place(key) as (directory, _):
             os.close(os.open(_temporary(upload), flags, 0o666, dir_fd=directory))
         return upload

@@ -21,7 +21,11 @@ class Transfers(Protocol):
     """
 
     def begin(self, key: str) -> str:
-        """Begin an upload to that key; returns its id. Nobody sees an object until `finish`."""
+        """Begin an upload to that key; returns its id. Nobody sees an object until `finish`.
+
+        One that is begun again is the same in a directory; in S3 the former is left to the bucket's
+        rule for incomplete uploads.
+        """
 
     def parts(self, key: str, upload: str) -> int:
         """How many whole parts have come, from the first on. Raises ObjectNotFound."""

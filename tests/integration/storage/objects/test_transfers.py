@@ -103,3 +103,15 @@ def test_a_gap_is_refused_in_a_directory(tmp_path: Path) -> None:
     upload = transfers.begin("a.wav")
     with pytest.raises(InvalidJob, match="in front"):
         transfers.append("a.wav", upload, 2, b"late")
+
+
+def test_an_upload_whose_id_was_lost_is_found_again_in_a_directory(tmp_path: Path) -> None:
+    """Whoever began it died before the id was noted: nothing of it is left beside the object."""
+    transfers = transfers_of(open_store(tmp_path.as_uri()))
+    transfers.begin("a/b.wav")
+    upload = transfers.begin("a/b.wav")
+    other = transfers.begin("a/c.wav")
+    transfers.append("a/b.wav", upload, 0, b"all")
+    transfers.finish("a/b.wav", upload, 3)
+    transfers.abort("a/c.wav", other)
+    assert [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()] == [b"all"]
