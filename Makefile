@@ -3,8 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Two more than there are cores: tests wait for two fifths of their time.
-JOBS ?= $(shell expr $$(nproc) + 2)
+# One more than there are cores: there is always a test that waits.
+JOBS ?= $(shell expr $$(nproc) + 1)
 # Tests start hundreds of Pythons: without bytecode, each compiles anew all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
