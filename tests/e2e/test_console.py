@@ -8,7 +8,7 @@ import pytest
 
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
-from tests.support.console import ConsoleProcess, browser, console_process, large_wav
+from tests.support.console import ConsoleProcess, console_process, large_wav
 from tests.support.worker_process import SAMPLES, worker_process
 
 LARGE_SECONDS = 8  # 20 MiB at the highest rate that WAV files have in earnest
@@ -19,25 +19,10 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """One browser for all of them."""
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     """One server."""
     with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Logs, and the stores."""
-    made = tmp_path_factory.mktemp("console")
-    (made / "store").mkdir()
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from storage.queue.workers import Value, Words
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys, Status
-from tests.support.console import ConsoleProcess, browser, console_process
+from tests.support.console import ConsoleProcess, console_process
 from tests.support.stream_workers import DEAD, begin_one, new_streams
 
 KEYS = Keys("emo")
@@ -31,21 +31,6 @@ SCORES = json.dumps({"happy": 0.9, "sad": 0.1})
 DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9", "scores": SCORES})
 FOCUSED = "() => document.activeElement === document.body ? '' : document.activeElement.outerHTML"
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """One browser for all of them."""
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store, and room for logs."""
-    made = tmp_path_factory.mktemp("console")
-    (made / "store").mkdir()
-    return made
 
 
 @pytest.fixture(scope="module")

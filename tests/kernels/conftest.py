@@ -1,7 +1,6 @@
 """Triton's interpreter, without what it does over and over."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,11 +25,3 @@ def quick_interpreter() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpreter, "_patch_lang", patch_once)
         yield
-
-
-@pytest.fixture
-def no_overflow_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the whole network: test_kernels.py has each of its kernels checked, on as many slots."""
-    interpreter = pytest.importorskip("triton.runtime.interpreter")
-    builder = interpreter.interpreter_builder
-    monkeypatch.setattr(builder, "options", replace(builder.options, sanitize_overflow=False))

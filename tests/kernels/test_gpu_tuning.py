@@ -14,8 +14,6 @@ from worker.model import gpu_tuning, tuning
 from worker.model.gpu_tuning import _parts, tune_gpu
 from worker.model.tape_operations import GpuNetwork
 
-pytestmark = pytest.mark.usefixtures("no_overflow_checks")
-
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_gpu_is_left_exact_whatever_is_chosen(

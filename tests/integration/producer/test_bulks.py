@@ -47,8 +47,8 @@ def test_a_bulk_of_nothing_is_complete_at_once(control: Control) -> None:
 def test_bulks_take_turns_and_the_small_one_ends_first(
     control: Control, client: Any, streams: JobStreams, store: Path
 ) -> None:
-    """1,000 keys and then 50 at once: page by page in turn, A1 B1 A2, in the lane too."""
-    files(store / "large", 1000)
+    """5,000 keys and then 50 at once: page by page in turn, A1 B1 A2, in the lane too."""
+    files(store / "large", 5000)
     files(store / "small", 50)
     control.submit("large", "large/")
     control.submit("small", "small/")
