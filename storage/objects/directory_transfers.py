@@ -21,10 +21,10 @@ class DirectoryTransfers:
 
     def begin(self, key: str) -> str:
         """See `Transfers.begin`. Of a key there is one: begun anew, it goes on."""
-        # Whoever began it may have died before the id was noted: then this must find it again.
-        upload = hashlib.sha256(os.fsencode(key)).hexdigest()[:32]
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with self._store.place(key) as (directory, _):
+            # Whoever began it may have died before the id was noted: then this must find it again.
+            upload = hashlib.sha256(os.fsencode(key)).hexdigest()[:32]
             os.close(os.open(_temporary(upload), flags, 0o666, dir_fd=directory))
         return upload
 

@@ -95,6 +95,8 @@ def test_a_directory_is_not_left(tmp_path: Path) -> None:
         transfers.begin("../outside.wav")
     with pytest.raises(InvalidJob, match="no upload"):
         transfers.append("a.wav", "../../etc", 0, b"")
+    with pytest.raises(AccessDenied):
+        transfers.begin("half a pair \ud800.wav")  # no file can be called that
 
 
 def test_a_gap_is_refused_in_a_directory(tmp_path: Path) -> None:
