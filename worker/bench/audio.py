@@ -45,7 +45,8 @@ def decode_by_program(file: Path, listing: Path, *, times: int) -> float:
         *("-threads", "1", "-f", "concat", "-safe", "0", "-i", str(listing), "-map", "0:a:0"),
         *(
             "-af",
-            command_line_filters(SAMPLE_RATE_HZ),
+            # Of packets with odd times it would speak at each.
+            f"{command_line_filters(SAMPLE_RATE_HZ)},asetpts=N/SR/TB",
             "-c:a",
             "pcm_f32le",
             "-f",

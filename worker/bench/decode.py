@@ -11,6 +11,7 @@ import psutil
 from storage.objects.blob import Blob
 from worker.audio.processes import DecodeProcesses
 from worker.bench.audio import decode_by_program, prolong
+from worker.bench.machine import children_cpu_seconds
 from worker.bench.report import DecodeReport, FormatReport, Latency
 from worker.bench.resampling import measure_resampling, write_stereo_mp3
 from worker.bench.timing import repeat
@@ -62,7 +63,7 @@ def _measure(
     audio_seconds = decode(Fetched(Blob.open(file))).whole.duration_seconds
     alone = repeat(lambda: decode(Fetched(Blob.open(file))), seconds=seconds / 2)
     threads = len(processes.pids)
-    cpu_before, started = _cpu_seconds(processes), time.perf_counter()
+    cpu_before, started = _cpu_seconds(), time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         turns = [
             pool.submit(
@@ -72,7 +73,7 @@ def _measure(
         ]
         files = sum(len(turn.result()) for turn in turns)
     wall_seconds = time.perf_counter() - started
-    cpu_ms = 1000 * (_cpu_seconds(processes) - cpu_before) / files
+    cpu_ms = 1000 * (_cpu_seconds() - cpu_before) / files
     program_ms = 1000 * decode_by_program(file, listing, times=files) / files
     return FormatReport(
         file=file.name,
@@ -85,7 +86,6 @@ def _measure(
     )
 
 
-def _cpu_seconds(processes: DecodeProcesses) -> float:
-    """CPU time of this process and of the decode processes so far."""
-    times = [psutil.Process(pid).cpu_times() for pid in processes.pids]
-    return time.process_time() + sum(each.user + each.system for each in times)
+def _cpu_seconds() -> float:
+    """CPU time of this process and of the decode processes so far, those that are worn too."""
+    return time.process_time() + children_cpu_seconds(psutil.Process())

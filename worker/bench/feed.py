@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from worker.bench.choices import Format, Store
+from worker.bench.machine import children_cpu_seconds, cpu_seconds
 from worker.bench.report import FeedReport
 from worker.bench.service import Service, running_service
 from worker.bench.stores import served, write_files
@@ -91,18 +92,13 @@ def _seen(service: Service, server: psutil.Process | None, wall_seconds: float, 
     said = json.loads(service.ask())
     worker = psutil.Process(service.pid)
     processes = {
-        "worker": _cpu_seconds(worker) - said["threads"].pop(_WATCH, 0.0),
-        "decode processes": sum(map(_cpu_seconds, worker.children())),
-        "Redis": _cpu_seconds(psutil.Process(service.redis_pid)),
+        "worker": cpu_seconds(worker) - said["threads"].pop(_WATCH, 0.0),
+        "decode processes": children_cpu_seconds(worker),
+        "Redis": cpu_seconds(psutil.Process(service.redis_pid)),
     }
     if server is not None:
-        processes["S3 server"] = _cpu_seconds(server)
+        processes["S3 server"] = cpu_seconds(server)
     return _Seen(processes, said["threads"], said["looks"], said["held"], wall_seconds, done)
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def _report(

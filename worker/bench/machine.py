@@ -92,15 +92,25 @@ def reasons_to_doubt(*, others: float, steal: float) -> list[str]:
     return found
 
 
-def _our_cpu_seconds() -> float:
-    """CPU time of this process and its descendants, those that have ended counted in."""
-    ours = psutil.Process()
-    total = 0.0
-    for process in (ours, *ours.children(recursive=True)):
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU time of a process so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def children_cpu_seconds(process: psutil.Process) -> float:
+    """The same of its children, and theirs: of those, too, that it has waited for."""
+    times = process.cpu_times()
+    total = float(times.children_user + times.children_system)
+    for child in process.children():
         with contextlib.suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            total += times.user + times.system + times.children_user + times.children_system
+            total += cpu_seconds(child) + children_cpu_seconds(child)
     return total
+
+
+def _our_cpu_seconds() -> float:
+    ours = psutil.Process()
+    return cpu_seconds(ours) + children_cpu_seconds(ours)
 
 
 def _cpu_fields(cpu_info: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from storage.objects.blob import Blob
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
 from worker.bench.audio import convert, prolong
+from worker.bench.machine import children_cpu_seconds
 from worker.bench.report import ResamplingReport
 from worker.bench.timing import repeat
 from worker.clip import Fetched, Pcm, Samples
@@ -43,19 +44,16 @@ def measure_resampling(
     """Decode each file for `seconds`, by turns for a device that resamples and for none."""
     with_it, without = Decode(processes, limits), Decode(processes, limits, resampler=_Nobody())
     return tuple(
-        ResamplingReport(file.name, *_in_turns(processes, (with_it, without), file, seconds))
-        for file in files
+        ResamplingReport(file.name, *_in_turns((with_it, without), file, seconds)) for file in files
     )
 
 
-def _in_turns(
-    processes: DecodeProcesses, ways: tuple[Decode, Decode], file: Path, seconds: float
-) -> tuple[float, float]:
+def _in_turns(ways: tuple[Decode, Decode], file: Path, seconds: float) -> tuple[float, float]:
     """CPU milliseconds of the decode processes for the file, each way."""
     spent, decoded = [0.0, 0.0], [0, 0]
     for turn in range(_TURNS):
         for number in (0, 1) if turn % 2 else (1, 0):
-            before = _cpu_seconds(processes)
+            before = children_cpu_seconds(psutil.Process())
             decode = ways[number]
             # They are added up: it takes no three for a median.
             times = repeat(
@@ -64,12 +62,6 @@ def _in_turns(
                 least_runs=1,
             )
             decoded[number] += len(times)
-            spent[number] += _cpu_seconds(processes) - before
+            spent[number] += children_cpu_seconds(psutil.Process()) - before
     with_it, without = (1000 * spent[number] / decoded[number] for number in (0, 1))
     return with_it, without
-
-
-def _cpu_seconds(processes: DecodeProcesses) -> float:
-    """CPU time of the decode processes so far."""
-    times = [psutil.Process(pid).cpu_times() for pid in processes.pids]
-    return sum(each.user + each.system for each in times)

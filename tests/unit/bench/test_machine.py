@@ -1,11 +1,14 @@
 """The record of a machine, and the reasons to doubt a measurement."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from worker.bench.machine import describe_machine, reasons_to_doubt
+from worker.bench.machine import children_cpu_seconds, describe_machine, reasons_to_doubt
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -67,3 +70,19 @@ def test_a_busy_machine_is_reason_to_doubt(others: float, steal: float, said: li
     assert len(reasons) == len(said)
     for reason, part in zip(reasons, said, strict=True):
         assert part in reason
+
+
+def test_cpu_time_of_a_child_that_has_ended_is_not_lost() -> None:
+    """Given a decode process that is worn and replaced while it is measured, time goes on."""
+    us = psutil.Process()
+    before_seconds = children_cpu_seconds(us)
+    busy = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        alive_seconds = children_cpu_seconds(us)
+        child.communicate(b"\n")
+    assert alive_seconds >= before_seconds + 0.2
+    assert children_cpu_seconds(us) >= alive_seconds
