@@ -63,7 +63,9 @@ def test_each_part_prints_a_report_that_can_be_kept(part: Part, tmp_path: Path) 
             assert all(0 < (each.cpu_against_program or 0) < 100 for each in result.formats)
             assert len(result.resampling) == 9
             assert any(each.with_resampling_ms > 0 for each in result.resampling)
-            assert result.resampling[-1].file == "stereo_44100.mp3"
+            stereo = result.resampling[-1]
+            assert stereo.file == "stereo_44100.mp3"
+            assert 0 <= (stereo.with_resampling_against_program or 0) < 100
         case Part.SPEECH:
             assert isinstance(result, SpeechReport)
             assert result.audio_seconds >= 60

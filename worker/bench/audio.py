@@ -12,6 +12,7 @@ from worker.audio.formats import command_line_filters
 from worker.audio.program import find_ffmpeg
 from worker.clip import SAMPLE_RATE_HZ, Samples
 
+_ENOUGH = 100
 _QUOTED = r"'\''"  # a quotation mark, in a list of ffmpeg's
 
 
@@ -33,11 +34,15 @@ def prolong(source: Path, target: Path, *, times: int) -> None:
     _ffmpeg(*loop, "-map", "0:a", "-c", "copy", str(target))
 
 
-def decode_by_program(file: Path, listing: Path, *, times: int) -> float:
-    """CPU seconds of one ffmpeg that makes of `file`, so often, what a decode process does.
+def decode_by_program(
+    file: Path, listing: Path, *, times: int, sample_rate_hz: int = SAMPLE_RATE_HZ
+) -> float:
+    """CPU seconds a file of one ffmpeg that makes of `file` what a decode process does.
 
-    One after the other; its start counts. `listing` is written for it. Raises Internal.
+    One after the other, so often, though no more than its start counts for little; `listing` is
+    written for it. Raises Internal.
     """
+    times = min(times, _ENOUGH)
     quoted = str(file).replace("'", _QUOTED)
     listing.write_text(f"file '{quoted}'\n" * times, encoding="utf-8")
     before_seconds = _children_seconds()
@@ -46,7 +51,7 @@ def decode_by_program(file: Path, listing: Path, *, times: int) -> float:
         *(
             "-af",
             # Of packets with odd times it would speak at each.
-            f"{command_line_filters(SAMPLE_RATE_HZ)},asetpts=N/SR/TB",
+            f"{command_line_filters(sample_rate_hz)},asetpts=N/SR/TB",
             "-c:a",
             "pcm_f32le",
             "-f",
@@ -54,7 +59,7 @@ def decode_by_program(file: Path, listing: Path, *, times: int) -> float:
             os.devnull,
         ),
     )
-    return _children_seconds() - before_seconds
+    return (_children_seconds() - before_seconds) / times
 
 
 def _children_seconds() -> float:

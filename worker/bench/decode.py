@@ -37,17 +37,18 @@ def measure_decode(
     processes = DecodeProcesses(settings.decode_processes, limits)
     try:
         decode = Decode(processes, limits)
-        reports = []
+        reports, listing = [], directory / "as often"
         for file in files:
             audio_seconds = decode(Fetched(Blob.open(file))).whole.duration_seconds
             long = directory / f"long_{file.name}"
             prolong(file, long, times=math.ceil(long_seconds / audio_seconds))
             for each in (file, long):
-                alike = directory / "as often"
-                reports.append(_measure(decode, processes, each, seconds, listing=alike))
+                reports.append(_measure(decode, processes, each, seconds, listing=listing))
         stereo = directory / "stereo_44100.mp3"
         write_stereo_mp3(next(file for file in files if file.suffix == ".mp3"), stereo, directory)
-        resampling = measure_resampling(processes, limits, [*files, stereo], seconds=seconds)
+        resampling = measure_resampling(
+            processes, limits, [*files, stereo], listing=listing, seconds=seconds
+        )
     finally:
         processes.close()
     return DecodeReport(settings.decode_processes, tuple(reports), resampling)
@@ -74,7 +75,7 @@ def _measure(
         files = sum(len(turn.result()) for turn in turns)
     wall_seconds = time.perf_counter() - started
     cpu_ms = 1000 * (_cpu_seconds() - cpu_before) / files
-    program_ms = 1000 * decode_by_program(file, listing, times=files) / files
+    program_ms = 1000 * decode_by_program(file, listing, times=files)
     return FormatReport(
         file=file.name,
         audio_seconds=audio_seconds,

@@ -130,12 +130,15 @@ class FormatReport:
 class ResamplingReport:
     """CPU of the decode processes for one file: with its resampling, and where a device does that.
 
-    What needs no decode process then takes none of it.
+    What needs no decode process then takes none of it. `…_against_program` is that divided by what
+    one ffmpeg takes for it in the same turns, at that rate. None in a record of before.
     """
 
     file: str
     with_resampling_ms: float
     without_ms: float
+    with_resampling_against_program: float | None = None
+    without_against_program: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import psutil
 from storage.objects.blob import Blob
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
-from worker.bench.audio import convert, prolong
+from worker.bench.audio import convert, decode_by_program, prolong
 from worker.bench.machine import children_cpu_seconds
 from worker.bench.report import ResamplingReport
 from worker.bench.timing import repeat
@@ -39,29 +39,54 @@ def write_stereo_mp3(sample: Path, target: Path, directory: Path) -> None:
 
 
 def measure_resampling(
-    processes: DecodeProcesses, limits: AudioLimits, files: Sequence[Path], *, seconds: float
+    processes: DecodeProcesses,
+    limits: AudioLimits,
+    files: Sequence[Path],
+    *,
+    listing: Path,
+    seconds: float,
 ) -> tuple[ResamplingReport, ...]:
-    """Decode each file for `seconds`, by turns for a device that resamples and for none."""
+    """Decode each file for `seconds`, by turns for a device that resamples and for none.
+
+    After each turn one ffmpeg does the same as often; `listing` is written for it.
+    """
     with_it, without = Decode(processes, limits), Decode(processes, limits, resampler=_Nobody())
-    return tuple(
-        ResamplingReport(file.name, *_in_turns((with_it, without), file, seconds)) for file in files
-    )
+    reports = []
+    for file in files:
+        spent = _in_turns((with_it, without), file, seconds, listing)
+        (with_ms, with_program_ms), (without_ms, without_program_ms) = spent
+        reports.append(
+            ResamplingReport(
+                file.name,
+                with_ms,
+                without_ms,
+                with_resampling_against_program=with_ms / with_program_ms,
+                without_against_program=without_ms / without_program_ms,
+            )
+        )
+    return tuple(reports)
 
 
-def _in_turns(ways: tuple[Decode, Decode], file: Path, seconds: float) -> tuple[float, float]:
-    """CPU milliseconds of the decode processes for the file, each way."""
-    spent, decoded = [0.0, 0.0], [0, 0]
+def _in_turns(
+    ways: tuple[Decode, Decode], file: Path, seconds: float, listing: Path
+) -> list[tuple[float, float]]:
+    """CPU milliseconds for the file, each way: of the decode processes, and of ffmpeg."""
+    rates_hz = [decode(Fetched(Blob.open(file))).whole.sample_rate_hz for decode in ways]
+    spent, by_program, decoded = [0.0, 0.0], [0.0, 0.0], [0, 0]
     for turn in range(_TURNS):
-        for number in (0, 1) if turn % 2 else (1, 0):
+        for way in (0, 1) if turn % 2 else (1, 0):
             before = children_cpu_seconds(psutil.Process())
-            decode = ways[number]
             # They are added up: it takes no three for a median.
             times = repeat(
-                lambda decode=decode: decode(Fetched(Blob.open(file))),  # type: ignore[misc]  # bound now
+                lambda decode=ways[way]: decode(Fetched(Blob.open(file))),  # type: ignore[misc]  # bound now
                 seconds=seconds / _TURNS / 2,
                 least_runs=1,
             )
-            decoded[number] += len(times)
-            spent[number] += children_cpu_seconds(psutil.Process()) - before
-    with_it, without = (1000 * spent[number] / decoded[number] for number in (0, 1))
-    return with_it, without
+            spent[way] += children_cpu_seconds(psutil.Process()) - before
+            by_program[way] += len(times) * decode_by_program(
+                file, listing, times=len(times), sample_rate_hz=rates_hz[way]
+            )
+            decoded[way] += len(times)
+    return [
+        (1000 * spent[way] / decoded[way], 1000 * by_program[way] / decoded[way]) for way in (0, 1)
+    ]

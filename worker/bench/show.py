@@ -160,11 +160,19 @@ def _decode(report: DecodeReport) -> Sheet:
 
 def _resampling(report: DecodeReport) -> Sheet:
     rows = tuple(
-        (each.file, number(each.with_resampling_ms), number(each.without_ms))
+        (
+            each.file,
+            number(each.with_resampling_ms),
+            _told(each.with_resampling_against_program),
+            number(each.without_ms),
+            _told(each.without_against_program),
+        )
         for each in report.resampling
     )
-    columns = ("file", "with its resampling, ms", "left to the device, ms")
-    return Sheet("CPU of the decode processes alone, in turns", columns, rows)
+    columns = ("file", "with its resampling, ms", "against ffmpeg with it")
+    more = ("left to the device, ms", "against ffmpeg without")
+    title = "CPU of the decode processes alone, in turns with the ffmpeg program"
+    return Sheet(title, (*columns, *more), rows)
 
 
 def _speech(report: SpeechReport) -> Sheet:
