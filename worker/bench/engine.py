@@ -84,8 +84,7 @@ def predict(engine: Engine, segments: Sequence[Segment]) -> list[Prediction]:
     rest = segments
     while rest or running:
         if rest:
-            gap, tape_slots = engine.model.config.gap, engine.tape_slots
-            count = num_fitting(rest, gap=gap, tape_slots=tape_slots)
+            count = engine.num_next(rest)
             running.append(engine.start(rest[:count]))
             rest = rest[count:]
         if not rest or len(running) > 1:

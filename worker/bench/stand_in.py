@@ -43,6 +43,9 @@ class _NoTapes:
     def slots_run(self, used_slots: int) -> int:
         return used_slots
 
+    def even(self, slots: Sequence[int]) -> int:
+        return len(slots)
+
     def start(self, segments: Sequence[Segment]) -> FinishedTape:
         layout = layout_of(segments, self._config)
         pack(segments, layout, self._memory)

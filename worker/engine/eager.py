@@ -61,6 +61,12 @@ class Tapes(Protocol):
     def slots_run(self, used_slots: int) -> int:
         """The slots that the device runs for a tape of which so many are used."""
 
+    def even(self, slots: Sequence[int]) -> int:
+        """How many of the first segments, of so many slots each, are best run as one tape.
+
+        They fit one, and more wait behind them.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedTape:
@@ -91,6 +97,10 @@ class EagerTapes:
     def slots_run(self, used_slots: int) -> int:
         """No more than are used."""
         return used_slots
+
+    def even(self, slots: Sequence[int]) -> int:
+        """All of them."""
+        return len(slots)
 
     @torch.inference_mode()
     def start(self, segments: Sequence[Segment]) -> FinishedTape:

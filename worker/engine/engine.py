@@ -109,9 +109,20 @@ class Engine:
         outputs: list[SegmentOutput] = []
         while len(outputs) < len(segments):
             rest = segments[len(outputs) :]
-            count = num_fitting(rest, gap=self.model.config.gap, tape_slots=self.tape_slots)
-            outputs += self.finish(self.start(rest[:count]))
+            outputs += self.finish(self.start(rest[: self.num_next(rest)]))
         return outputs
+
+    def num_next(self, segments: Sequence[Segment]) -> int:
+        """How many of the first segments make the next tape; at least one."""
+        count = num_fitting(segments, gap=self.model.config.gap, tape_slots=self.tape_slots)
+        return self.even(segments[:count]) if count < len(segments) else count
+
+    def even(self, segments: Sequence[Segment]) -> int:
+        """How many of the first segments are best run as one tape, which all of them fit.
+
+        That is for when more wait behind them: on a CPU, threads may have less to wait for.
+        """
+        return self._tapes.even([self.slots(segment.window) for segment in segments])
 
     def start(self, segments: Sequence[Segment]) -> Started:
         """Start one tape of segments that fit `tape_slots`; at most one other may be running.

@@ -156,6 +156,10 @@ class GraphLadder:
             raise ValueError(f"{used_slots} slots on a ladder of up to {max(self._rungs)}")
         return min(fitting)
 
+    def even(self, slots: Sequence[int]) -> int:
+        """All of them: the device shares them out in far smaller parts."""
+        return len(slots)
+
     @torch.inference_mode()
     def start(self, segments: Sequence[Segment]) -> GraphTape:
         """Send a tape on its way; returns at once."""

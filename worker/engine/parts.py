@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
+from itertools import accumulate
+from operator import itemgetter
 from typing import TypeAlias, TypeVar
 
 import structlog
@@ -29,6 +31,7 @@ Result = TypeVar("Result")
 Inbox: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"  # None ends its thread
 
 _MEASURED_SLOTS = 1024  # of all parts together
+_MOST_COUNTS = 16
 
 
 class ComputeThreads:
@@ -114,6 +117,10 @@ class SplitTapes:
         """No more than are used."""
         return used_slots
 
+    def even(self, slots: Sequence[int]) -> int:
+        """As many as leave the threads least to wait for."""
+        return evenest(slots, self._costs)
+
     def start(self, segments: Sequence[Segment]) -> FinishedTape:
         """Run a tape. Raises what the first part that failed has raised, once all have ended."""
         started = time.perf_counter()
@@ -138,13 +145,32 @@ def cheapest_shares(slots: Sequence[int], costs: Mapping[int, float]) -> list[li
     A tape takes as long as its longest part: where one segment outweighs the others, few parts of
     many threads are faster than many parts of few.
     """
-    ways = {parts: shares_of(slots, min(parts, len(slots))) for parts in costs}
+    return _cheapest(slots, costs)[1]
 
-    def cost(parts: int) -> float:
-        longest = max(sum(slots[number] for number in share) for share in ways[parts])
+
+def evenest(slots: Sequence[int], costs: Mapping[int, float]) -> int:
+    """How many of the first segments cost least a slot, in parts; no less than half of a tape.
+
+    Of seven of one length on two threads, one would do three and wait for the other's fourth.
+    """
+    used = list(accumulate(slots))
+    counts = [count for count, sofar in enumerate(used, start=1) if 2 * sofar >= used[-1]]
+    # The longest of those that are alike; on many threads, to look at all would take too long.
+    return min(
+        reversed(counts[-_MOST_COUNTS:]),
+        key=lambda count: _cheapest(slots[:count], costs)[0] / used[count - 1],
+    )
+
+
+def _cheapest(slots: Sequence[int], costs: Mapping[int, float]) -> tuple[float, list[list[int]]]:
+    """What a tape of these costs, in slots times the unit of `costs`, and how it is shared out."""
+
+    def cost(parts: int, shares: list[list[int]]) -> float:
+        longest = max(sum(slots[number] for number in share) for share in shares)
         return costs[parts] * parts * longest
 
-    return ways[min(ways, key=cost)]
+    ways = {parts: shares_of(slots, min(parts, len(slots))) for parts in costs}
+    return min(((cost(parts, shares), shares) for parts, shares in ways.items()), key=itemgetter(0))
 
 
 def shares_of(slots: Sequence[int], parts: int) -> list[list[int]]:

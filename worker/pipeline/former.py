@@ -41,10 +41,12 @@ class TapeFormer(Generic[Segment, Output]):
         *,
         slots: Callable[[Segment], int],
         tape_slots: Callable[[], int],
+        even: Callable[[Sequence[Segment]], int],
         max_wait_seconds: float,
     ) -> None:
         self._slots = slots
         self._tape_slots = tape_slots
+        self._even = even
         self._max_wait_seconds = max_wait_seconds
         self._waiting: deque[_Waiting[Segment, Output]] = deque()
         self._oldest = 0.0  # since when the first of them has waited
@@ -75,7 +77,10 @@ class TapeFormer(Generic[Segment, Output]):
         return self.seconds_left(now, more_coming=more_coming) == 0.0
 
     def take(self) -> list[Piece[Segment, Output]]:
-        """The next tape: a window of each clip in turn while it fits, and always at least one."""
+        """The next tape: a window of each clip in turn while it fits, and always at least one.
+
+        Where more wait, those that would make it uneven wait with them.
+        """
         room = self._tape_slots()
         taken: list[Piece[Segment, Output]] = []
         while self._waiting:
@@ -91,8 +96,21 @@ class TapeFormer(Generic[Segment, Output]):
             taken.append(Piece(segment, owner))
             room -= slots
             self._waiting_slots -= slots
+        if self._waiting:
+            count = self._even([piece.segment for piece in taken])
+            while len(taken) > max(1, count):
+                self._put_back(taken.pop())
         self._oldest = min((owner.since for owner in self._waiting), default=0.0)
         return taken
+
+    def _put_back(self, piece: Piece[Segment, Output]) -> None:
+        """Let the window that was taken last wait again, as before."""
+        owner = piece.owner
+        if owner.sent < len(owner.segments):
+            self._waiting.pop()  # it is the last, for its next window
+        owner.sent -= 1
+        self._waiting.appendleft(owner)
+        self._waiting_slots += self._slots(piece.segment)
 
     def deliver(
         self, pieces: Iterable[Piece[Segment, Output]], outputs: Iterable[Output]

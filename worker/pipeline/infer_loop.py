@@ -50,6 +50,9 @@ class BatchStage(Protocol):
     def slots(self, segment: Any) -> int:
         """Slots that a segment takes."""
 
+    def even(self, segments: Sequence[Any]) -> int:
+        """How many of the first segments make the best tape, where more wait behind them."""
+
     def segments(self, job: Any, clip: Any) -> Sequence[Any]:
         """The windows of a clip. Raises JobError."""
 
@@ -96,6 +99,7 @@ class InferLoop:
         self._former: TapeFormer[Any, Any] = TapeFormer(
             slots=infer.slots,
             tape_slots=lambda: infer.tape_slots,
+            even=infer.even,
             max_wait_seconds=max_wait_seconds,
         )
 

@@ -87,6 +87,10 @@ class Infer:
         """Slots that a segment takes on the tape."""
         return self._engine.slots(segment.window)
 
+    def even(self, segments: Sequence[Segment]) -> int:
+        """How many of the first segments make the best tape, where more wait behind them."""
+        return self._engine.even(segments)
+
     def segments(self, job: Job, views: Views) -> list[Segment]:
         """The windows of all clips. Raises InvalidJob for what this model cannot give."""
         keep_frames = Want.FRAMES in job.want

@@ -1,6 +1,6 @@
 """The former: when a tape is due, and what is on it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,11 +11,16 @@ from worker.pipeline.former import Piece, TapeFormer
 Former = TapeFormer[int, int]
 
 
-def new_former(tape_slots: int = 10, max_wait_seconds: float = 1.0) -> Former:
+def new_former(
+    tape_slots: int = 10,
+    max_wait_seconds: float = 1.0,
+    even: Callable[[Sequence[int]], int] = len,
+) -> Former:
     """A former whose segments are their own sizes in slots."""
     return TapeFormer(
         slots=lambda segment: segment,
         tape_slots=lambda: tape_slots,
+        even=even,
         max_wait_seconds=max_wait_seconds,
     )
 
@@ -105,7 +110,10 @@ def test_a_tape_that_shrank_counts_from_then_on() -> None:
     """The tape's length is asked for each time, since running out of memory lowers it."""
     length = 10
     former: Former = TapeFormer(
-        slots=lambda segment: segment, tape_slots=lambda: length, max_wait_seconds=1.0
+        slots=lambda segment: segment,
+        tape_slots=lambda: length,
+        even=len,
+        max_wait_seconds=1.0,
     )
     former.add("a", [3, 3, 3], now=0.0)
     assert former.seconds_left(0.0, more_coming=True) == 1.0
@@ -136,17 +144,50 @@ def test_a_short_clip_does_not_wait_for_an_hour_of_audio() -> None:
     assert segments(former.take()) == [5, 2]
 
 
+def test_what_would_make_a_tape_uneven_waits_in_its_place() -> None:
+    """A clip's next window is not before the one that was put back, nor anybody's turn lost."""
+    former = new_former(tape_slots=10, even=lambda tape: len(tape) - 1)
+    for number, clip in enumerate([[3], [3], [3, 5], [9]]):
+        former.add(number, clip, now=0.0)
+    first, second, third, fourth = tapes(former)
+    assert list(map(segments, (first, second, third, fourth))) == [[3, 3], [3], [9], [5]]
+    assert former.deliver(first, [30, 31]) == [(0, [30]), (1, [31])]
+    assert former.deliver(second, [32]) == []
+    assert former.deliver(third, [90]) == [(3, [90])]
+    assert former.deliver(fourth, [50]) == [(2, [32, 50])]
+
+
+def test_what_is_put_back_waits_from_its_own_arrival() -> None:
+    """And its slots count again."""
+    former = new_former(tape_slots=10, even=lambda tape: len(tape) - 1)
+    for number in range(4):
+        former.add(number, [3], now=float(number))
+    assert segments(former.take()) == [3, 3]
+    assert former.seconds_left(2.5, more_coming=True) == 0.5
+    former.add("full", [4], now=2.5)
+    assert former.seconds_left(2.5, more_coming=True) == 0.0
+
+
+def test_a_tape_that_takes_all_that_waits_is_not_cut() -> None:
+    """There is nothing to fill the next one with."""
+    former = new_former(tape_slots=10, even=lambda tape: 1)
+    for number in range(3):
+        former.add(number, [3], now=0.0)
+    assert segments(former.take()) == [3, 3, 3]
+
+
 @settings(deadline=None)  # a shared machine may pause for longer than one
 @given(
     clips=st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), max_size=20),
     tape_slots=st.integers(1, 40),
     added_first=st.integers(0, 20),
+    kept=st.floats(0, 1),
 )
 def test_every_piece_is_delivered_exactly_once(
-    clips: list[list[int]], tape_slots: int, added_first: int
+    clips: list[list[int]], tape_slots: int, added_first: int, kept: float
 ) -> None:
     """Whatever comes, and however tapes and arrivals alternate, no piece is lost or repeated."""
-    former = new_former(tape_slots=tape_slots)
+    former = new_former(tape_slots=tape_slots, even=lambda tape: int(kept * len(tape)))
     arriving = list(enumerate(clips))
     delivered: list[Any] = []
     for number, clip in arriving[:added_first]:
