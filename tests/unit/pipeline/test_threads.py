@@ -134,7 +134,10 @@ def test_terminate_abandons_what_is_in_flight(bench: MakeBench) -> None:
     running = bench(stages=[Stage("work", work, threads=1)])
     running.submit("a", "bb", "ccc")
     until(lambda: calls)
-    threading.Timer(0.01, gate.set).start()
+    opened = threading.Thread(
+        target=lambda: until(lambda: running.pipeline._terminated) and gate.set()
+    )
+    opened.start()
     running.pipeline.terminate()
     until(lambda: not running.running_threads())
     assert calls == [[1]]
