@@ -28,6 +28,7 @@ def test_what_differs_is_seen(tmp_path: Path) -> None:
             job = {"job": f"call-of-{number}", "status": "failed", "error_code": "not_audio"}
             client.xadd(KEYS.results, job)
         page = chromium.new_page(viewport=NARROW)
+        page.set_default_timeout(TIMEOUT_SECONDS * 1000)
         page.goto(f"{console.url}/#live")
         page.locator("[data-worker]").nth(2).wait_for()
         assert page.locator("[data-worker] .name").all_inner_texts() == [

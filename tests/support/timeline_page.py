@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.timeline_site import conversation
 
 CALL = conversation(96)
 SECONDS = 96.0
 NAMES = ("Amelie (agent)", "customer")
 Open = Callable[..., Page]
+expect.set_options(timeout=TIMEOUT_SECONDS * 1000)  # of all that is awaited in tests of it
 
 
 def position(page: Page) -> float:
