@@ -10,6 +10,7 @@ from redis.exceptions import ConnectionError
 
 from producer.client import Contract
 from storage.queue.bulks import BulkStatus
+from storage.redis import connection
 from storage.redis.connection import RedisError, UnfitServer, connect, is_outage
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job
@@ -20,6 +21,12 @@ from tests.support.ports import own_port
 from tests.support.redis_servers import NEWEST, Cluster, Sentinel, binary
 
 BOTH = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sentinel that stands still with its machine is not away."""
+    monkeypatch.setattr(connection, "_SENTINEL_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
 
 
 @pytest.fixture(scope="module")
