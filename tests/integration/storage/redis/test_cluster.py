@@ -288,7 +288,7 @@ def end_move(cluster: Cluster, slot: int, source: EmbeddedRedis, target: Embedde
     """Move the keys, and tell all nodes."""
     keys = cluster.ask(source, "CLUSTER GETKEYSINSLOT", slot, 1000)
     if keys:
-        cluster.ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+        cluster.ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 60_000, "KEYS", *keys)
     name = cluster.ask(target, "CLUSTER MYID").decode()
     for node in (target, source, *cluster.nodes):
         cluster.ask(node, "CLUSTER SETSLOT", slot, "NODE", name)
