@@ -14,7 +14,7 @@ from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Status
 from tests.support.audio_files import encode, tone
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.ports import own_port
 from tests.support.stages import float_wav
 from tests.support.worker_process import worker_process
@@ -61,7 +61,7 @@ def run(
 ) -> Iterator[Run]:
     """Enqueue a job by plain XADD, and wait for its hash."""
     outputs = tmp_path_factory.mktemp("outputs")
-    with connect(redis_server.url, name="test") as client:
+    with connect(redis_server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         client.flushall()
         metrics = f"127.0.0.1:{metrics_port}"
         with worker_process(outputs, redis_server.url, store, EMO_METRICS_ADDRESS=metrics):

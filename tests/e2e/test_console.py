@@ -9,6 +9,7 @@ import pytest
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from tests.support.console import ConsoleProcess, console_process, large_wav
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.worker_process import SAMPLES, worker_process
 
 LARGE_SECONDS = 8  # 20 MiB at the highest rate that WAV files have in earnest
@@ -187,7 +188,7 @@ def test_the_live_view_pauses_a_lane(page: Open, redis: EmbeddedRedis) -> None:
 
 def test_the_live_view_cancels_what_waits_by_its_cause(page: Open, redis: EmbeddedRedis) -> None:
     """By a button that says how many; afterwards it is gone."""
-    with connect(redis.url, name="test") as client:
+    with connect(redis.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         fields = {"status": "retrying", "error_code": "storage_unavailable"}
         client.hset("emo:result:waits", mapping=fields)
         client.hset("emo:delayed:waits", mapping={"key": "a.wav", "_lane": "normal"})

@@ -20,6 +20,7 @@ from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys, Status
 from tests.support.console import ConsoleProcess, console_process
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.stream_workers import DEAD, begin_one, new_streams
 
 KEYS = Keys("emo")
@@ -43,7 +44,7 @@ def server(place: Path) -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def client(server: EmbeddedRedis) -> Iterator[Any]:
     """A connection to it, emptied."""
-    with connect(server.url, name="test") as connected:
+    with connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as connected:
         connected.flushall()
         yield connected
 

@@ -15,6 +15,7 @@ import pytest
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from tests.support import nvml
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, s3_server
 from tests.support.torch_stub import torch_of
 from tests.support.worker_process import ROOT, TINY
@@ -115,7 +116,9 @@ def test_where_much_is_wrong(surroundings: dict[str, str], model: Path, tmp_path
     (tmp_path / "no-programs").mkdir()
     port = surroundings["EMO_REDIS_URL"].rpartition(":")[2]
     rights = "~emo:* resetchannels -@all +@all -xclaim -config -acl"
-    with connect(surroundings["EMO_REDIS_URL"], name="test") as client:
+    with connect(
+        surroundings["EMO_REDIS_URL"], name="test", timeout_seconds=TIMEOUT_SECONDS
+    ) as client:
         client.execute_command("ACL", "SETUSER", "poor", "on", ">hush-hush", *rights.split())
         client.config_set("maxmemory-policy", "volatile-lru")
         client.config_set("appendonly", "no")

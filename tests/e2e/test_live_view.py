@@ -7,6 +7,7 @@ from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
 from tests.support.console import browser, console_process
+from tests.support.polling import TIMEOUT_SECONDS
 
 KEYS = Keys("emo")
 WORKERS = {"a-17-0001": "a", "a-18-0002": "a", "b-19-0003": "b"}
@@ -17,7 +18,7 @@ def test_what_differs_is_seen(tmp_path: Path) -> None:
     """Workers of one host by their names, others by their hosts; and an id of a job is one word."""
     with (
         EmbeddedRedis(tmp_path / "redis") as server,
-        connect(server.url, name="test") as client,
+        connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client,
         console_process(tmp_path, server.url, tmp_path) as console,
         browser() as chromium,
     ):
@@ -27,6 +28,7 @@ def test_what_differs_is_seen(tmp_path: Path) -> None:
             job = {"job": f"call-of-{number}", "status": "failed", "error_code": "not_audio"}
             client.xadd(KEYS.results, job)
         page = chromium.new_page(viewport=NARROW)
+        page.set_default_timeout(TIMEOUT_SECONDS * 1000)
         page.goto(f"{console.url}/#live")
         page.locator("[data-worker]").nth(2).wait_for()
         assert page.locator("[data-worker] .name").all_inner_texts() == [

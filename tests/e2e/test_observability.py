@@ -19,7 +19,7 @@ from storage.queue.workers import Words
 from storage.redis.connection import connect
 from storage.wire.messages import Keys, Lane
 from tests.support import nvml
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.prometheus import Prometheus, port_of, program, prometheus
 from tests.unit.test_docs import anchors
 from worker.telemetry.health import HealthServer
@@ -90,7 +90,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         environment = {**demo.environment(), **variables}
         exporter = subprocess.Popen(command, cwd=place, env=environment)
         stack.callback(_end, exporter)
-        client = stack.enter_context(connect(url, name="test"))
+        client = stack.enter_context(connect(url, name="test", timeout_seconds=TIMEOUT_SECONDS))
         trouble = stack.enter_context(_trouble(patch, place, client))
         addresses = [f"127.0.0.1:{port_of(each.pid)}" for each in (exporter, worker)]
         targets = {"emostream-exporter": addresses[:1]}

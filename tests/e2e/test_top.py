@@ -15,6 +15,7 @@ from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys, Lane, Status
 from tests.e2e.conftest import Program
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.ports import own_port
 from tests.support.stream_workers import begin_one, new_streams
 from tests.support.terminal import Terminal
@@ -30,7 +31,10 @@ def test_it_fits_the_terminal_and_outlives_an_outage(width: int, tmp_path: Path)
     command = ("producer", "top", "--every", "0.2")
     variables = {"EMO_REDIS_URL": url}
     with ExitStack() as stack:
-        with EmbeddedRedis(tmp_path, port=port), connect(url, name="test") as client:
+        with (
+            EmbeddedRedis(tmp_path, port=port),
+            connect(url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client,
+        ):
             words = Words(client, KEYS, "one", lease_seconds=3600)
             words.tell({"state": "ready", "clips_per_s": 2.5})
             started = Terminal(*command, width=width, height=30, variables=variables)

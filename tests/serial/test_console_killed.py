@@ -54,6 +54,7 @@ def test_nothing_is_lost(kind: str, tmp_path: Path) -> None:
     with browser() as chromium, redis, store_of(kind, store) as of_store:
         settings |= of_store
         page = chromium.new_page()
+        page.set_default_timeout(WAIT_SECONDS * 1000)
         with (
             worker_process(tmp_path, redis.url, store, **of_store, EMO_LEASE_SECONDS="3"),
             console_process(tmp_path, redis.url, store, **settings) as console,
@@ -87,6 +88,7 @@ def test_nothing_is_lost(kind: str, tmp_path: Path) -> None:
         ):
             until(lambda: states(page) == ["done"] * FILES, WAIT_SECONDS)
             anew = chromium.new_page()
+            anew.set_default_timeout(WAIT_SECONDS * 1000)
             anew.goto(page.url)
             until(lambda: states(anew) == ["done"] * FILES, WAIT_SECONDS)
             assert anew.locator("#toolbar p").inner_text() == f"{FILES} recordings · {FILES} done"

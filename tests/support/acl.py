@@ -7,6 +7,7 @@ from typing import Any
 from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
 from storage.wire.messages import Keys
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.redis_servers import OLDEST, SERVERS
 from tests.support.stream_workers import new_streams
 
@@ -34,7 +35,7 @@ class Users:
         self.clients: dict[str, Any] = {}
         self._port = port
         for user in (*USERS, "admin"):
-            client = connect(self.url(user), name=f"test-{user}")
+            client = connect(self.url(user), name=f"test-{user}", timeout_seconds=TIMEOUT_SECONDS)
             self.clients[user] = running.enter_context(client)
 
     def __getitem__(self, user: str) -> Any:

@@ -14,6 +14,7 @@ from producer.control.worker import ControlWorker
 from storage.queue.bulks import Bulk, BulkStatus
 from storage.redis.connection import connect
 from storage.wire.messages import Lane
+from tests.support.polling import TIMEOUT_SECONDS
 
 
 class Control:
@@ -24,7 +25,9 @@ class Control:
         self.settings = ControlSettings(**given)
         self.client = Client(url, Contract.of(self.settings), name="test-control")
         self.functions: dict[str, Callable[..., Any]] = {}
-        self._rq = connect(self.settings.rq_url, name="test-control")
+        self._rq = connect(
+            self.settings.rq_url, name="test-control", timeout_seconds=TIMEOUT_SECONDS
+        )
         self.queue = ControlQueue(self.settings.prefix, self._rq, job_class=jobs_of(self.functions))
         self.bulks = self.client.operator.bulks
         self.pages = BulkPages(

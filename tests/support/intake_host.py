@@ -12,6 +12,7 @@ from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
 from storage.wire.messages import Keys, Lane
 from tests.support.fitness import Fitness
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.stream_workers import lapse, new_streams
 from worker.delivery.intake import Intake
 from worker.delivery.leases import Leases
@@ -124,7 +125,7 @@ class Host:
         robbed_after_seconds: float = 30,
     ) -> None:
         """`robbed_after_seconds` is the idle time, of the server's clock, that it reclaims at."""
-        self.client: Any = connect(url, name="test-intake")
+        self.client: Any = connect(url, name="test-intake", timeout_seconds=TIMEOUT_SECONDS)
         self.streams = self.worker(owner, robbed_after_seconds)
         self.room = Room(capacity)
         self.leases = Leases()

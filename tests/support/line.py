@@ -13,6 +13,7 @@ from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
 from storage.wire.messages import Keys
 from tests.support.pipeline_bench import Network
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.settle_desk import PREDICTION
 from tests.support.stream_workers import new_streams
 from worker.audio.room import Spool
@@ -48,7 +49,7 @@ class Line:
     """One worker: intake, fetch, settle and the breaker, as `worker.app` puts them together."""
 
     def __init__(self, url: str, owner: str, store: ObjectStore, spool_dir: Path) -> None:
-        self.client: Any = connect(url, name=f"test-{owner}")
+        self.client: Any = connect(url, name=f"test-{owner}", timeout_seconds=TIMEOUT_SECONDS)
         self.metrics = Metrics()
         self._streams = streams = new_streams(JobStreams, self.client, KEYS, owner, 30)
         leases = Leases()

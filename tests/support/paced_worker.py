@@ -13,6 +13,7 @@ from storage.queue.entries import Begun, Ending, Verdict
 from storage.queue.streams import JobStreams
 from storage.redis.connection import connect
 from storage.wire.messages import Keys, Status
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.stream_workers import new_streams
 
 _AT_ONCE = 500
@@ -59,7 +60,7 @@ class PacedWorker:
 
     def __init__(self, url: str, seconds: float = 0.0) -> None:
         self.end: Callable[[Begun], Ending | None] = done
-        self.client: Any = connect(url, name="paced")
+        self.client: Any = connect(url, name="paced", timeout_seconds=TIMEOUT_SECONDS)
         self._seconds = seconds
         self._stalls: deque[float] = deque()
         self._stopped = threading.Event()

@@ -12,7 +12,7 @@ import pytest
 
 from storage.redis.connection import RedisError, connect
 from storage.redis.embedded import EmbeddedRedis, bundled_binary
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.ports import own_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +103,7 @@ class Cluster:
 
     def ask(self, node: EmbeddedRedis, *command: Any) -> Any:
         """A command to that node alone."""
-        with connect(node.url, name="test-node") as client:
+        with connect(node.url, name="test-node", timeout_seconds=TIMEOUT_SECONDS) as client:
             return client.execute_command(*command)
 
     def _complete(self, node: EmbeddedRedis) -> bool:
@@ -149,12 +149,16 @@ class Sentinel:
 
     def be_impatient(self) -> None:
         """From now on, a master that says nothing for half a second is down."""
-        with connect(f"redis://127.0.0.1:{self.port}", name="test-sentinel") as client:
+        with connect(
+            f"redis://127.0.0.1:{self.port}", name="test-sentinel", timeout_seconds=TIMEOUT_SECONDS
+        ) as client:
             client.execute_command("SENTINEL", "SET", self.MASTER, "down-after-milliseconds", "500")
 
     def knows_replica(self) -> bool:
         """Whether it could fail over."""
-        with connect(f"redis://127.0.0.1:{self.port}", name="test-sentinel") as client:
+        with connect(
+            f"redis://127.0.0.1:{self.port}", name="test-sentinel", timeout_seconds=TIMEOUT_SECONDS
+        ) as client:
             try:
                 found: Any = client.sentinel_slaves(self.MASTER)
             except RedisError:

@@ -2,19 +2,28 @@
 
 from collections.abc import Callable
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.timeline_site import conversation
 
 CALL = conversation(96)
 SECONDS = 96.0
 NAMES = ("Amelie (agent)", "customer")
 Open = Callable[..., Page]
+expect.set_options(timeout=TIMEOUT_SECONDS * 1000)  # of all that is awaited in tests of it
 
 
 def position(page: Page) -> float:
     """Where it is, in seconds."""
     return float(page.evaluate("timeline.position"))
+
+
+def slow_down(page: Page, rate: float = 0.0625) -> None:
+    """Play as slowly as a browser can, or at that rate: what stands still then misses little."""
+    # To keep the pitch, it would have to hear seconds more before it begins.
+    sound = "{ preservesPitch: false, playbackRate: rate }"
+    page.evaluate(f"rate => {{ Object.assign(timeline.audio, {sound}); }}", rate)
 
 
 def box_of(locator: Locator) -> dict[str, float]:

@@ -10,6 +10,7 @@ from producer.control.webhooks.sender import Sender
 from storage.queue.webhooks import Webhooks
 from storage.redis.connection import connect
 from storage.wire.messages import Keys
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.webhook_receiver import SECRET
 
 
@@ -17,7 +18,7 @@ def main(url: str, port: str) -> None:
     """Send to that receiver until killed."""
     owner = new_owner()
     judge = Destinations(parse_hosts(f"127.0.0.1:{port}"), allow_http=True)
-    with connect(url, name="test-sender") as client:
+    with connect(url, name="test-sender", timeout_seconds=TIMEOUT_SECONDS) as client:
         Dispatcher(
             Webhooks(client, keys=Keys("emo"), owner=owner),
             owner=owner,

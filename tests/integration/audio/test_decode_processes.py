@@ -136,12 +136,12 @@ def test_a_crash_costs_its_own_job_only(pool: Callable[..., DecodeProcesses]) ->
     """A process killed in the middle fails its file; its neighbour and the next file are fine."""
     processes = pool(2)
     first, second = processes.pids
-    before = worked_seconds(first), worked_seconds(second)
+    before = worked_seconds(first)
     with ThreadPoolExecutor(2) as threads:
         jobs = [
             threads.submit(processes.decode, Blob.from_bytes(silent_flac(1_200))) for _ in range(2)
         ]
-        until(lambda: worked_seconds(first) > before[0] and worked_seconds(second) > before[1])
+        until(lambda: worked_seconds(first) > before)  # and not for long: it would be done
         os.kill(first, signal.SIGKILL)
         outcomes = [job.exception() for job in jobs]
     (crash,) = [error for error in outcomes if error is not None]
@@ -153,10 +153,13 @@ def test_a_crash_costs_its_own_job_only(pool: Callable[..., DecodeProcesses]) ->
     assert second in processes.pids
 
 
-def test_a_hang_is_stopped_in_time(pool: Callable[..., DecodeProcesses]) -> None:
+def test_a_hang_is_stopped_in_time(
+    pool: Callable[..., DecodeProcesses], limits: AudioLimits
+) -> None:
     """A process that does nothing is killed at its limit, and another takes its place."""
     processes = pool(timeout_seconds=4)
     (stopped,) = processes.pids
+    processes._limits = limits  # of the other one, which hangs where the machine does
     os.kill(stopped, signal.SIGSTOP)
     started = time.monotonic()
     with pytest.raises(StageTimeout, match="EMO_DECODE_TIMEOUT_SECONDS"):

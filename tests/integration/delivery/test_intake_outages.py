@@ -84,6 +84,7 @@ def test_a_worker_at_maxmemory_waits_and_goes_on(host: MakeHost, client: Any) ->
                 running.steps()
         both = [(held.delivery, held.job_id), (ends.delivery, ends.job_id)]
         assert running.streams.heartbeat(both) == []
+        until(lambda: running.pending("me")[0]["time_since_delivered"] > 1)  # heir's lease, in ms
         assert running.streams.finish([(ends, DONE)]) == [Outcome.SETTLED]
         assert until(lambda: heir.reclaim(1).deliveries)[0].entry == held.delivery.entry
         evidence = f"_crash:{held.delivery.entry}:me:1"

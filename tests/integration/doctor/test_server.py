@@ -13,6 +13,7 @@ from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
 from tests.support.acl import ACL_FILE
 from tests.support.findings import found, one
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.ports import own_port
 from worker.doctor.findings import State
 from worker.doctor.server import Server
@@ -157,7 +158,11 @@ def as_user(redis_server: EmbeddedRedis, server: Any) -> Iterator[Callable[..., 
 
     def make(rules: str) -> rights.Lacking:
         server.execute_command("ACL", "SETUSER", "tried", "reset", "on", ">p", *rules.split())
-        with connect(f"redis://tried:p@127.0.0.1:{redis_server.port}/0", name="t") as client:
+        with connect(
+            f"redis://tried:p@127.0.0.1:{redis_server.port}/0",
+            name="t",
+            timeout_seconds=TIMEOUT_SECONDS,
+        ) as client:
             lacks = rights.lacking(client, Keys("emo"))
         assert list(server.scan_iter("*")) == []
         return lacks

@@ -120,7 +120,7 @@ def test_results_survive_a_restart(mortal: EmbeddedRedis, its_client: Any, keys:
     """Given a server that is down for a while, the iterator goes on when it is back."""
     thread, found = in_the_background(its_client.results("0"), 2)
     for job in ("one", "two"):
-        with connect(mortal.url, name="test") as client:
+        with connect(mortal.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
             streams = new_streams(JobStreams, client, keys, "one", 30)
             client.xadd("emo:jobs", {"key": "a.wav", "job": job})
             end(streams)

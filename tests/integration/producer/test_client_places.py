@@ -10,16 +10,23 @@ from redis.exceptions import ConnectionError
 
 from producer.client import Contract
 from storage.queue.bulks import BulkStatus
+from storage.redis import connection
 from storage.redis.connection import RedisError, UnfitServer, connect, is_outage
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job
 from tests.support.clients import KINDS, open_client
 from tests.support.control import Control, files
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.ports import own_port
 from tests.support.redis_servers import NEWEST, Cluster, Sentinel, binary
 
 BOTH = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sentinel that stands still with its machine is not away."""
+    monkeypatch.setattr(connection, "_SENTINEL_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +68,7 @@ def test_a_bulk_on_a_cluster_with_rq_elsewhere(cluster: Cluster, tmp_path: Path)
         control.submit("b", "a/")
         control.run()
         assert control.status("b") is BulkStatus.DONE
-        redis: Any = connect(cluster.url, name="test")
+        redis: Any = connect(cluster.url, name="test", timeout_seconds=TIMEOUT_SECONDS)
         lane = redis.xrange("{emo}:jobs:bulk")
         assert [fields[b"key"].decode() for _, fields in lane] == [f"a/{name}" for name in names]
         control.close()
@@ -91,14 +98,19 @@ def test_behind_sentinels(kind: str, tmp_path: Path) -> None:
         opened, ours = at(kind, f"redis+sentinel://127.0.0.1:1,{there}")
         ours.check()
         assert ours.submit("a.wav").enqueued
-        with connect(master.url, name="test") as client:
+        with connect(master.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
             assert client.xlen("emo:jobs") == 1
         opened.close()
 
 
 def answers(port: int) -> bool:
     """Whether a sentinel is up."""
-    with connect(f"redis://127.0.0.1:{port}", name="test") as client, suppress(RedisError):
+    with (
+        connect(
+            f"redis://127.0.0.1:{port}", name="test", timeout_seconds=TIMEOUT_SECONDS
+        ) as client,
+        suppress(RedisError),
+    ):
         return bool(client.ping())
     return False
 

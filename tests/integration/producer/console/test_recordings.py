@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from storage.queue.entries import Ending
 from storage.queue.streams import JobStreams
+from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys, Status
 from tests.integration.producer.console.conftest import Open
 from tests.integration.producer.console.test_uploads import BATCH, JOB, send
@@ -271,13 +272,10 @@ def test_what_waits_for_a_retry_is_cancelled_by_its_cause(
     assert page.post("/api/retries/cancel", json={}).status_code == 400
 
 
-def test_an_outage_of_redis_is_said(console: Open, redis_server: Any) -> None:
+def test_an_outage_of_redis_is_said(console: Open, tmp_path: Path) -> None:
     """With a status that says: try again."""
-    page = console()
-    redis_server.stop()
-    try:
-        for path in ("/api/live", f"/api/jobs?ids={JOB}", f"/api/batches/{BATCH}"):
-            answer = page.get(path)
-            assert (answer.status_code, answer.json()["error"]) == (503, "redis_away"), path
-    finally:
-        redis_server.start()
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        page = console(redis_url=server.url)
+    for path in ("/api/live", f"/api/jobs?ids={JOB}", f"/api/batches/{BATCH}"):
+        answer = page.get(path)
+        assert (answer.status_code, answer.json()["error"]) == (503, "redis_away"), path

@@ -13,7 +13,7 @@ from storage.redis.bounds import MAX_REPLY_BYTES
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.stream_workers import DAY_MS, new_streams
 from tests.support.webhook_post import HOST_CONCURRENCY, Post, names
 from tests.support.webhook_receiver import Receiver, Slow, status
@@ -176,7 +176,7 @@ def test_an_outage_of_redis_is_waited_for(keys: Keys, tmp_path: Path) -> None:
     with (
         Receiver(slow) as receiver,
         EmbeddedRedis(tmp_path, options=options) as server,
-        connect(server.url, name="test") as client,
+        connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client,
     ):
 
         def worker(owner: str, lease_seconds: float) -> JobStreams:

@@ -52,11 +52,14 @@ def test_a_closed_loop(stress: Stress, worker: PacedWorker) -> None:
         return done(begun)
 
     worker.end = end
-    ran = stress("--concurrency", "4", "--duration", "2s", "--warm-up", "0.1s", "--json")
-    assert ran.exit_code in NOT_FAILED, ran.output
-    told = json.loads(ran.stdout)["run"]
-    assert told["asked"]["concurrency"] == 4 and told["asked"]["rate"] is None
-    assert max(most) <= 4
+    for _ in range(3):  # a machine that stands still for two seconds leaves none to send in
+        ran = stress("--concurrency", "4", "--duration", "2s", "--warm-up", "0.1s", "--json")
+        assert ran.exit_code in NOT_FAILED, ran.output
+        told = json.loads(ran.stdout)["run"]
+        assert told["asked"]["concurrency"] == 4 and told["asked"]["rate"] is None
+        assert max(most) <= 4
+        if told["jobs"] > 20:
+            break
     assert told["jobs"] > 20
 
 

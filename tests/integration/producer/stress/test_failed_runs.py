@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from producer import program
 from producer.client import Client, Job, Lane, Submitted
 from producer.stress import session
+from producer.stress.feed import Shot
 from storage.queue.entries import Begun, Ending
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Status
@@ -19,11 +20,24 @@ from tests.support.polling import until
 from tests.support.stress_commands import NOT_FAILED, OPEN, Stress, drop_one, kept, slowly
 
 
-def test_a_job_without_an_end_fails_the_run(stress: Stress, worker: PacedWorker) -> None:
+def test_a_job_without_an_end_fails_the_run(
+    stress: Stress, worker: PacedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is named, and cancelled, since its audio goes."""
     dropped: list[str] = []
     worker.end = lambda begun: drop_one(begun, dropped)
-    ran = stress(*OPEN, "--drain", "5s")
+    drain = session.Session._drain
+
+    def patiently(self: session.Session, shots: dict[str, Shot]) -> None:
+        """All others have as long as was agreed; the one that never ends need not."""
+        sent = [shot for shot in shots.values() if shot.sent is not None]
+        until(lambda: [shot.job_id for shot in sent if not shot.ends] == dropped)
+        assert self._target.drain_seconds == 60
+        self._target = replace(self._target, drain_seconds=0.2)
+        drain(self, shots)
+
+    monkeypatch.setattr(session.Session, "_drain", patiently)
+    ran = stress(*OPEN, "--drain", "60s")
     assert ran.exit_code == 3, ran.output
     (fault,) = kept().run.failed
     assert fault == f"1 job: no end, it is running ({dropped[0]})"

@@ -9,6 +9,7 @@ from playwright.sync_api import Browser
 from producer.stress.page import page
 from producer.stress.report import Kept, Sample
 from tests.support.chromium import chromium
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.stress_runs import run, shots
 
 SAMPLES = [Sample(at, 3, 4, 0, 0.5, 0.1, 1.5, 0.9, 0.8) for at in (1.0, 3.0, 5.0)]
@@ -39,6 +40,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_fits(browser: Browser, file: Path, width: int, height: int) -> None:
     """A phone and a desk: nothing to scroll sideways, no label cut off, no other host."""
     view = browser.new_page(viewport={"width": width, "height": height})
+    view.set_default_timeout(TIMEOUT_SECONDS * 1000)
     asked: list[str] = []
     complaints: list[str] = []
     view.on("request", lambda request: asked.append(request.url))
@@ -56,6 +58,7 @@ def test_it_fits(browser: Browser, file: Path, width: int, height: int) -> None:
 def test_it_can_be_read(browser: Browser, file: Path, scheme: str) -> None:
     """Light and dark as the system is, with contrast enough for all text (WCAG AA: 4.5)."""
     view = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+    view.set_default_timeout(TIMEOUT_SECONDS * 1000)
     view.goto(file.as_uri())
     contrasts = view.evaluate(
         """() => {

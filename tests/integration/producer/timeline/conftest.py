@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from tests.support.chromium import chromium
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.timeline_page import Open
 from tests.support.timeline_site import cases, made, served
 
@@ -27,6 +28,7 @@ def browser() -> Iterator[BrowserContext]:
     """One for all tests here, and of one user: the pages keep nothing."""
     with chromium("--process-per-site") as started:
         user = started.new_context()
+        user.set_default_timeout(TIMEOUT_SECONDS * 1000)
         user.new_page()  # so that the process of the last page lives on for the next
         yield user
 

@@ -3,19 +3,30 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.timeline_page import CALL, NAMES, SECONDS, Open, box_of, position, ready, stage
+from tests.support.timeline_page import (
+    CALL,
+    NAMES,
+    SECONDS,
+    Open,
+    box_of,
+    position,
+    ready,
+    slow_down,
+    stage,
+)
 
 
 def test_a_click_plays_from_there(show: Open) -> None:
     """Anywhere in the lanes; the playhead and the list show where it is, and it can be paused."""
     page = show()
     ready(page)
+    slow_down(page, 0.2)
     box = box_of(stage(page))
     page.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + 60)
     heard = "timeline.playing && timeline.position > 38.5 && timeline.position"
     assert page.wait_for_function(heard).json_value() < 42
     page.get_by_role("button", name="Pause").click()
-    page.wait_for_function("!timeline.playing")
+    page.wait_for_function("!timeline.playing && !timeline.stage.frame")
     head = box_of(page.locator(".et-head"))
     assert head["x"] - box["x"] == pytest.approx(box["width"] * position(page) / SECONDS, abs=3)
     now = [one for one in CALL if one.start_s <= position(page) < one.end_s]

@@ -5,13 +5,18 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.timeline_page import CALL, NAMES, SECONDS, Open, box_of, position, ready, stage
+from tests.support.timeline_page import (
+    CALL,
+    NAMES,
+    SECONDS,
+    Open,
+    box_of,
+    position,
+    ready,
+    slow_down,
+    stage,
+)
 from tests.support.timeline_site import STATIC, Said
-
-
-def slow_down(page: Page) -> None:
-    """Play as slowly as a browser can: this test may be slower."""
-    page.evaluate("timeline.audio.playbackRate = 0.0625")
 
 
 def pixel(page: Page, x: float, y: float) -> list[int]:

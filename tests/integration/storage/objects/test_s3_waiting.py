@@ -9,7 +9,7 @@ import pytest
 from storage.errors import JobError, StageTimeout, StorageUnavailable
 from storage.objects import bounded_http, plain_get, s3
 from tests.support.blobs import contents
-from tests.support.polling import TIMEOUT_SECONDS
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.s3_server import Clock, Exchange, connect, fetch, http_answer, scripted_server
 
 
@@ -18,6 +18,7 @@ def test_server_that_never_answers() -> None:
     with scripted_server(lambda exchange: exchange.stopping.wait()) as server:
         with pytest.raises(StorageUnavailable, match=r"timed out.*EMO_FETCH_TIMEOUT_SECONDS"):
             fetch(connect(server, timeout_seconds=0.3))
+        until(lambda: server.requests)  # which notes them on a thread of its own
         assert len(server.requests) == 1  # another would take the time again
 
 

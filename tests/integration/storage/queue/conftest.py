@@ -15,6 +15,7 @@ from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
 from tests.support.acl import GUARDS, Users, password
 from tests.support.batches import Side
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.redis_servers import binary
 from tests.support.stream_workers import Worker
 
@@ -52,7 +53,7 @@ def guarded(
                 users_file.read_text(),
             )
         )
-        with connect(server.url, name="test") as client:
+        with connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
             client.acl_load()
         yield server
 

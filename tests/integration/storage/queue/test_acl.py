@@ -12,7 +12,7 @@ from storage.queue.batches import Batching
 from storage.queue.cancellation import Cancellations, Ends
 from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import DeadLetters, Selection
-from storage.queue.entries import Outcome, Verdict
+from storage.queue.entries import Delivery, Outcome, Verdict
 from storage.queue.files import BatchFiles
 from storage.queue.lanes import Lanes
 from storage.queue.pauses import Pauses
@@ -105,7 +105,14 @@ def test_a_worker_can_do_its_work(users: Users) -> None:
     assert one.promote().due == 1
     begun = one.begin(one.read(20))
     assert one.give_back([(begun[-1].delivery, begun[-1].job_id)]) == 1
-    taken = until(lambda: two.reclaim(20).deliveries)
+    found: dict[str, Delivery] = {}  # a look that was long on its way finds what was given back
+
+    def all_taken() -> bool:
+        found.update({each.entry: each for each in two.reclaim(20).deliveries})
+        return len(found) == len(begun)
+
+    until(all_taken)
+    taken = list(found.values())
     assert one.heartbeat([(each.delivery, each.job_id) for each in begun])
     assert one.finish([(begun[0], DONE)]) == [Outcome.FENCED]
     again = two.begin(taken)

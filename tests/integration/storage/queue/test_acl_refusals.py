@@ -24,6 +24,7 @@ from tests.support.acl import (
     WORKER,
     Users,
 )
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.stream_workers import DONE, begin_one
 
 # In a script, in the words of each server.
@@ -186,12 +187,16 @@ def test_a_producer_cannot_end_a_workers_job(users: Users) -> None:
 def test_nobody_gets_in_without_a_password(guarded: EmbeddedRedis) -> None:
     """The default user is off; and what is said of a wrong password does not show it."""
     with (
-        connect(guarded.url, name="test") as client,
+        connect(guarded.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client,
         pytest.raises(AuthenticationError),
     ):
         client.ping()
     with (
-        connect(f"redis://{WORKER}:hush@127.0.0.1:{guarded.port}", name="test") as client,
+        connect(
+            f"redis://{WORKER}:hush@127.0.0.1:{guarded.port}",
+            name="test",
+            timeout_seconds=TIMEOUT_SECONDS,
+        ) as client,
         pytest.raises(AuthenticationError) as refused,
     ):
         client.ping()
@@ -204,7 +209,7 @@ def test_the_file_is_refused_until_the_passwords_are_set(tmp_path: Path) -> None
     file.write_text("user default on nopass ~* &* +@all\n")
     with (
         EmbeddedRedis(tmp_path, options=("--aclfile", str(file))) as server,
-        connect(server.url, name="test") as client,
+        connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client,
     ):
         file.write_text(ACL_FILE.read_text())
         with pytest.raises(ResponseError, match="hexadecimal"):

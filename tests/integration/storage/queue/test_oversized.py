@@ -19,7 +19,7 @@ from storage.redis.connection import RedisError, connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.redis.failover import Fixed, FollowingConnection
 from storage.wire.messages import Keys, Lane
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.stream_workers import DONE, Worker, begin_one, result
 
 ADD = "return redis.call('XADD', KEYS[1], '*', 'key', 'a', 'big', string.rep('x', ARGV[1]))"
@@ -62,8 +62,8 @@ def watched(redis_server: EmbeddedRedis) -> Iterator[list[str]]:
     """What scripts ask of the server meanwhile."""
     seen: list[str] = []
     with (
-        redis.Redis.from_url(redis_server.url) as watching,
-        redis.Redis.from_url(redis_server.url) as ending,
+        redis.Redis.from_url(redis_server.url, socket_timeout=TIMEOUT_SECONDS) as watching,
+        redis.Redis.from_url(redis_server.url, socket_timeout=TIMEOUT_SECONDS) as ending,
         watching.monitor() as monitor,
     ):
 
@@ -124,7 +124,7 @@ def test_one_that_killed_its_reader_is_ended_by_the_next(
     entry = add(client, stream)
     client.xadd(stream, {"key": "b.wav"})
     worker()
-    with redis.Redis.from_url(redis_server.url) as careless:
+    with redis.Redis.from_url(redis_server.url, socket_timeout=TIMEOUT_SECONDS) as careless:
         careless.xreadgroup("workers", "one", {stream: ">"})
     two = worker("two")
     with watched(redis_server) as seen:
@@ -253,6 +253,7 @@ def test_no_reply_of_any_command_is_larger(redis_server: EmbeddedRedis, client: 
             FollowingConnection,
             whereabouts=Fixed(("127.0.0.1", redis_server.port)),
             protocol=protocol,
+            socket_timeout=TIMEOUT_SECONDS,
         )
         with redis.Redis.from_pool(pool) as bounded:
             for command in (("GET", "large"), ("LRANGE", "long", 0, -1)):
@@ -268,7 +269,10 @@ def test_a_server_can_refuse_a_large_value_itself(client: Any, redis_server: Emb
     client.config_set("proto-max-bulk-len", "1mb")
     try:
         # On a connection of its own, which the server closes.
-        with connect(redis_server.url, name="test") as sending, pytest.raises(RedisError):
+        with (
+            connect(redis_server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as sending,
+            pytest.raises(RedisError),
+        ):
             sending.xadd("emo:jobs", {"key": "x" * (1024**2 + 1)})
         assert client.xlen("emo:jobs") == 0
         client.xadd("emo:jobs", {"key": "a.wav", "big": "x" * 1_000_000})

@@ -22,7 +22,7 @@ from storage.redis.connection import (
 from storage.redis.embedded import EmbeddedRedis
 from storage.settings import load
 from storage.wire.messages import Lane
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.app import Worker
 from worker.engine.engine import Engine
 from worker.settings import WorkerSettings
@@ -68,7 +68,9 @@ def test_a_command_without_an_answer_is_not_repeated(
     """Given an XADD that was carried out but not answered, the client does not enqueue it twice."""
     proxy = Swallower(redis_server.port)
     try:
-        with connect(f"redis://127.0.0.1:{proxy.port}", name="test") as careful:
+        with connect(
+            f"redis://127.0.0.1:{proxy.port}", name="test", timeout_seconds=TIMEOUT_SECONDS
+        ) as careful:
             careful.ping()
             proxy.swallows = True
             with pytest.raises(redis.exceptions.ConnectionError):
@@ -138,7 +140,9 @@ def test_entries_are_read_the_same_by_both_protocols(
     first = client.xadd("a", {"n": "1"})
     second = client.xadd("a", {"n": "2"})
     third = client.xadd("b", {"n": "3"})
-    with redis.Redis.from_url(redis_server.url, protocol=protocol) as reader:
+    with redis.Redis.from_url(
+        redis_server.url, socket_timeout=TIMEOUT_SECONDS, protocol=protocol
+    ) as reader:
         reply = reader.xread({"a": "0", "b": "0"})
         assert list(stream_entries(reply)) == [
             (b"a", (first, {b"n": b"1"})),

@@ -127,7 +127,9 @@ def test_a_job_lives_its_whole_life_on_a_cluster(client: Any) -> None:
 def test_any_one_node_leads_to_the_keys(cluster: Cluster, client: Any) -> None:
     """A URL that names only a node without our slot is enough, and no command runs twice."""
     other = other_node(cluster)
-    with connect(f"redis+cluster://127.0.0.1:{other.port}", name="test") as lost:
+    with connect(
+        f"redis+cluster://127.0.0.1:{other.port}", name="test", timeout_seconds=TIMEOUT_SECONDS
+    ) as lost:
         streams_of(lost)
         lost.xadd(KEYS.lane(Lane.NORMAL), {"key": "a.wav"})
     assert client.xlen(KEYS.lane(Lane.NORMAL)) == 1
@@ -235,14 +237,14 @@ def test_a_node_that_left_the_cluster_is_left(cluster: Cluster, tmp_path: Path) 
     with Cluster.node(tmp_path, cluster.program) as lone, ExitStack() as running:
         url = f"redis+cluster://127.0.0.1:{lone.port},127.0.0.1:{cluster.nodes[0].port}"
         for _ in range(10):  # each begins with either
-            client = running.enter_context(connect(url, name="test"))
-            until(partial(answers, client))
+            client = connect(url, name="test", timeout_seconds=TIMEOUT_SECONDS)
+            until(partial(answers, running.enter_context(client)))
 
 
 def test_a_cluster_must_be_named_as_one(cluster: Cluster, client: Any) -> None:
     """redis:// would work until the slot moves; a single server is no cluster either."""
     with (
-        connect(cluster.owner("{emo}").url, name="test") as plain,
+        connect(cluster.owner("{emo}").url, name="test", timeout_seconds=TIMEOUT_SECONDS) as plain,
         pytest.raises(UnfitServer, match=r"write redis\+cluster://"),
     ):
         check_server(plain, KEYS.prefix)
@@ -286,7 +288,7 @@ def end_move(cluster: Cluster, slot: int, source: EmbeddedRedis, target: Embedde
     """Move the keys, and tell all nodes."""
     keys = cluster.ask(source, "CLUSTER GETKEYSINSLOT", slot, 1000)
     if keys:
-        cluster.ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+        cluster.ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 60_000, "KEYS", *keys)
     name = cluster.ask(target, "CLUSTER MYID").decode()
     for node in (target, source, *cluster.nodes):
         cluster.ask(node, "CLUSTER SETSLOT", slot, "NODE", name)

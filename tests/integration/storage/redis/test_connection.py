@@ -17,6 +17,7 @@ from storage.redis.connection import (
     uptime_seconds,
 )
 from storage.redis.embedded import EmbeddedRedis
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.redis_servers import SERVERS, binary
 
 
@@ -149,7 +150,7 @@ def test_a_server_that_cannot_write_now_is_an_outage(
     small_server: EmbeddedRedis, script: bool
 ) -> None:
     """Full, or a replica, in every server's words; a wrong type is none."""
-    with connect(small_server.url, name="test") as client:
+    with connect(small_server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         client.config_set("maxmemory", "1")
         assert is_outage(error_of(client, script=script))
         client.config_set("maxmemory", "0")
@@ -163,7 +164,7 @@ def test_a_server_that_cannot_write_now_is_an_outage(
 def test_a_server_that_is_gone_is_an_outage(tmp_path: Path) -> None:
     """Refused, before and after it was there."""
     server = EmbeddedRedis(tmp_path)
-    with connect(server.url, name="test") as client:
+    with connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         with pytest.raises(RedisError) as refused:
             client.ping()
         assert is_outage(refused.value)
@@ -179,6 +180,6 @@ def test_a_unix_socket_will_do(tmp_path: Path) -> None:
     path = tmp_path / "redis.sock"
     with (
         EmbeddedRedis(tmp_path, options=("--unixsocket", str(path))),
-        connect(f"unix://{path}", name="test") as client,
+        connect(f"unix://{path}", name="test", timeout_seconds=TIMEOUT_SECONDS) as client,
     ):
         assert client.ping()

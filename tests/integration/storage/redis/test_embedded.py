@@ -9,6 +9,7 @@ import pytest
 from storage.redis import embedded
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis, NoServer, server_binary
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.ports import own_port
 
 
@@ -22,13 +23,13 @@ def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 
 def put(server: EmbeddedRedis, value: str) -> None:
     """Write one value."""
-    with connect(server.url, name="test") as client:
+    with connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         client.set("x", value)
 
 
 def get(server: EmbeddedRedis) -> object:
     """Read it."""
-    with connect(server.url, name="test") as client:
+    with connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         return client.get("x")
 
 
@@ -47,7 +48,7 @@ def test_it_answers_when_start_returns(server: EmbeddedRedis) -> None:
     put(server, "1")
     assert get(server) == b"1"
     assert server.url == f"redis://127.0.0.1:{server.port}/0"
-    with connect(server.url, name="test") as client:
+    with connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         assert client.info("server")["process_id"] == server.pid
         assert client.config_get("bind") == {"bind": "127.0.0.1"}
 
@@ -95,7 +96,7 @@ def test_options_reach_the_server(tmp_path: Path) -> None:
     """Tests want small ones, or odd ones."""
     with (
         EmbeddedRedis(tmp_path, options=("--maxmemory", "64mb")) as server,
-        connect(server.url, name="test") as client,
+        connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client,
     ):
         assert client.config_get("maxmemory") == {"maxmemory": str(64 * 1024**2)}
 

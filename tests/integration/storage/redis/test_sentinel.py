@@ -9,11 +9,12 @@ import pytest
 from redis.exceptions import ConnectionError
 
 from storage.queue.entries import Outcome
+from storage.redis import connection
 from storage.redis.connection import RedisError, UnfitServer, check_server, connect, is_outage
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Lane
 from tests.support.intake_host import KEYS, Host
-from tests.support.polling import until
+from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.ports import own_port
 from tests.support.redis_servers import SERVERS, Sentinel, binary
 from tests.support.stream_workers import DONE, begin_one
@@ -42,11 +43,19 @@ class Pair:
 
     def promoted(self) -> bool:
         """Whether the replica is the master now."""
-        with connect(self.replica.url, name="test-replica") as client:
+        with connect(
+            self.replica.url, name="test-replica", timeout_seconds=TIMEOUT_SECONDS
+        ) as client:
             try:
                 return bool(client.info("replication")["role"] == "master")
             except RedisError:  # it hangs up on everybody when it changes its role
                 return False
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sentinel that stands still with its machine is not away."""
+    monkeypatch.setattr(connection, "_SENTINEL_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
 
 
 @pytest.fixture(params=SERVERS)
@@ -95,8 +104,8 @@ def test_a_master_that_is_demoted_under_our_feet_is_left(pair: Pair) -> None:
         begun = begin_one(host.streams)
         pair.replicated(host.client)
         with (
-            connect(pair.master.url, name="test-old") as old,
-            connect(pair.replica.url, name="test-new") as new,
+            connect(pair.master.url, name="test-old", timeout_seconds=TIMEOUT_SECONDS) as old,
+            connect(pair.replica.url, name="test-new", timeout_seconds=TIMEOUT_SECONDS) as new,
         ):
             new.execute_command("REPLICAOF", "NO", "ONE")
             old.execute_command("REPLICAOF", "127.0.0.1", str(pair.replica.port))
@@ -104,8 +113,8 @@ def test_a_master_that_is_demoted_under_our_feet_is_left(pair: Pair) -> None:
             host.streams.finish([(begun, DONE)])
         assert isinstance(refused.value, ConnectionError)
         assert is_outage(refused.value)
-        (connection,) = host.client.connection_pool._available_connections
-        assert not connection.is_connected
+        (left,) = host.client.connection_pool._available_connections
+        assert not left.is_connected
     finally:
         host.close()
 
@@ -115,11 +124,15 @@ def test_a_group_that_was_not_replicated_is_made_again(pair: Pair) -> None:
     host = Host(pair.url)
     try:
         host.intake.start()
-        with connect(pair.replica.url, name="test-replica") as replica:
+        with connect(
+            pair.replica.url, name="test-replica", timeout_seconds=TIMEOUT_SECONDS
+        ) as replica:
             replica.execute_command("REPLICAOF", "NO", "ONE")
             replica.flushall()
         pair.master.kill()
-        with connect(pair.replica.url, name="test-replica") as replica:
+        with connect(
+            pair.replica.url, name="test-replica", timeout_seconds=TIMEOUT_SECONDS
+        ) as replica:
             replica.xadd(KEYS.lane(Lane.NORMAL), {"key": "a.wav", "job": "lonely"})
         point_at(pair.sentinel, pair.replica.port)
         until(lambda: host.room.jobs == ["lonely"], FAILOVER_SECONDS)
@@ -131,12 +144,14 @@ def test_a_sentinel_must_be_named_as_one(pair: Pair) -> None:
     """A sentinel is no server, and a master that it does not know cannot be found."""
     address = f"127.0.0.1:{pair.sentinel.port}"
     with (
-        connect(f"redis://{address}", name="test") as client,
+        connect(f"redis://{address}", name="test", timeout_seconds=TIMEOUT_SECONDS) as client,
         pytest.raises(UnfitServer, match=r"write redis\+sentinel://"),
     ):
         check_server(client, "emo")
     with (
-        connect(f"redis+sentinel://{address}/other", name="test") as client,
+        connect(
+            f"redis+sentinel://{address}/other", name="test", timeout_seconds=TIMEOUT_SECONDS
+        ) as client,
         pytest.raises(ConnectionError, match="no sentinel names the master other"),
     ):
         client.ping()
@@ -145,10 +160,16 @@ def test_a_sentinel_must_be_named_as_one(pair: Pair) -> None:
 def test_sentinels_that_are_away_are_passed_over(pair: Pair) -> None:
     """The next one is asked; where none answers, that is an outage."""
     here = f"127.0.0.1:{pair.sentinel.port}/{Sentinel.MASTER}"
-    with connect(f"redis+sentinel://127.0.0.1:1,{here}", name="test") as client:
+    with connect(
+        f"redis+sentinel://127.0.0.1:1,{here}", name="test", timeout_seconds=TIMEOUT_SECONDS
+    ) as client:
         assert client.info("server")["process_id"] == pair.master.pid
     with (
-        connect(f"redis+sentinel://127.0.0.1:1/{Sentinel.MASTER}", name="test") as client,
+        connect(
+            f"redis+sentinel://127.0.0.1:1/{Sentinel.MASTER}",
+            name="test",
+            timeout_seconds=TIMEOUT_SECONDS,
+        ) as client,
         pytest.raises(RedisError) as refused,
     ):
         client.ping()
@@ -175,7 +196,7 @@ def test_a_stale_sentinel_hides_no_other(pair: Pair, stale: Sentinel) -> None:
     """Given one that names a master that is gone, the others are asked, and first from then on."""
     gone = own_port()
     point_at(stale, gone)
-    with connect(stale_first(stale, pair), name="test") as client:
+    with connect(stale_first(stale, pair), name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         whereabouts = client.connection_pool.connection_kwargs["whereabouts"]
         here = ("127.0.0.1", pair.master.port)
         assert list(whereabouts.candidates()) == [("127.0.0.1", gone), here]
@@ -186,14 +207,14 @@ def test_a_stale_sentinel_hides_no_other(pair: Pair, stale: Sentinel) -> None:
 def test_a_sentinel_that_names_a_demoted_master_is_asked_last(pair: Pair, stale: Sentinel) -> None:
     """Given an old master that still answers, its first refusal leads to the new one."""
     with (
-        connect(pair.master.url, name="test-old") as old,
-        connect(pair.replica.url, name="test-new") as new,
+        connect(pair.master.url, name="test-old", timeout_seconds=TIMEOUT_SECONDS) as old,
+        connect(pair.replica.url, name="test-new", timeout_seconds=TIMEOUT_SECONDS) as new,
     ):
         new.execute_command("REPLICAOF", "NO", "ONE")
         old.execute_command("REPLICAOF", "127.0.0.1", str(pair.replica.port))
     point_at(pair.sentinel, pair.replica.port)
     point_at(stale, pair.master.port)
-    with connect(stale_first(stale, pair), name="test") as client:
+    with connect(stale_first(stale, pair), name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         with pytest.raises(RedisError) as refused:
             client.set("a", "1")
         assert is_outage(refused.value)
@@ -213,6 +234,8 @@ def added(host: Host, job: str) -> bool:
 
 def point_at(sentinel: Sentinel, port: int) -> None:
     """Tell the sentinel that its master is there now."""
-    with connect(f"redis://127.0.0.1:{sentinel.port}", name="test-sentinel") as client:
+    with connect(
+        f"redis://127.0.0.1:{sentinel.port}", name="test-sentinel", timeout_seconds=TIMEOUT_SECONDS
+    ) as client:
         client.execute_command("SENTINEL", "REMOVE", Sentinel.MASTER)
         client.execute_command("SENTINEL", "MONITOR", Sentinel.MASTER, "127.0.0.1", str(port), "1")

@@ -12,6 +12,7 @@ from storage.redis.connection import check_server, connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Job, Keys, Lane
 from tests.support.certificates import Authority
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.ports import own_port
 from tests.support.redis_servers import binary
 
@@ -52,7 +53,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
 
 def test_a_job_is_submitted_over_tls(server: TlsServer) -> None:
     """With the CA and the client's certificate named in the URL."""
-    with connect(server.url(CA, *CERTIFICATE), name="test") as client:
+    with connect(
+        server.url(CA, *CERTIFICATE), name="test", timeout_seconds=TIMEOUT_SECONDS
+    ) as client:
         check_server(client, "emo")
         submissions = Submissions(client, keys=Keys("emo"), max_backlog=10)
         assert submissions.submit(Job("job", key="a.wav"), Lane.NORMAL).enqueued
@@ -74,7 +77,9 @@ def test_who_cannot_be_trusted_is_refused(
 ) -> None:
     """On either side, before a command is carried out."""
     with (
-        connect(server.url(*options, host=host), name="test") as client,
+        connect(
+            server.url(*options, host=host), name="test", timeout_seconds=TIMEOUT_SECONDS
+        ) as client,
         pytest.raises(ConnectionError),
     ):
         client.ping()
@@ -83,5 +88,5 @@ def test_who_cannot_be_trusted_is_refused(
 def test_a_name_that_the_certificate_lacks_can_be_allowed(server: TlsServer) -> None:
     """Sentinels and clusters tell addresses, and certificates have names."""
     url = server.url(CA, *CERTIFICATE, host="localhost") + "&ssl_check_hostname=false"
-    with connect(url, name="test") as client:
+    with connect(url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client:
         assert client.ping()

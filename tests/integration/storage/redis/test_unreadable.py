@@ -7,6 +7,7 @@ import pytest
 from producer.demo import Demo
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis, NoServer
+from tests.support.polling import TIMEOUT_SECONDS
 
 
 def spoiled(directory: Path) -> Path:
@@ -30,5 +31,8 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
 def test_a_demo_starts_fresh(tmp_path: Path) -> None:
     """After `apt install redis`, say: what an earlier demo left with Valkey is not read."""
     spoiled(tmp_path / "redis")
-    with Demo(tmp_path).redis(keep=False) as url, connect(url, name="test") as client:
+    with (
+        Demo(tmp_path).redis(keep=False) as url,
+        connect(url, name="test", timeout_seconds=TIMEOUT_SECONDS) as client,
+    ):
         assert client.ping()
