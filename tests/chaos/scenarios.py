@@ -32,15 +32,21 @@ def dead_worker(place: Arena) -> list[Check]:
     place.fleet.start_ready(0, 1)
     jobs = _enqueue(place, 60, _SLOW)
     _until(lambda: _all_begun(place), "all are begun")
-    victim = max(place.fleet.living(), key=lambda worker: place.pending(worker.owner))
-    held = place.pending(victim.owner)
+    survivor, victim = sorted(place.fleet.living(), key=lambda worker: place.pending(worker.owner))
+    held, held_up = place.pending(victim.owner), _held_up(survivor)
     victim.signal(signal.SIGKILL)
     watch = Stopwatch()
-    _until(watch.sees(lambda: not place.pending(victim.owner)), "its jobs are claimed")
-    claimed_in_time = watch.seconds <= _CLAIMED_SECONDS
+    # The survivor is asked as well: where it stands still, so does the watch.
+    claimed = watch.sees(lambda: survivor.metrics() and not place.pending(victim.owner))
+    _until(claimed, "its jobs are claimed")
+    # After a look that was held up it waits for a lease, as docs/delivery.md says: that counts
+    # where it was not alone to find so.
+    waits = min(watch.pauses, _held_up(survivor) - held_up)
+    claimed_in_time = watch.seconds <= _CLAIMED_SECONDS + waits * LEASE_SECONDS
+    seconds = f"{watch.seconds:.2f} s" + (f", held up {waits} times" if waits else "")
     return [
         require("the victim had jobs in flight", held > 0, f"{held} jobs"),
-        require("claimed within a lease and 2 s", claimed_in_time, f"{watch.seconds:.2f} s"),
+        require("claimed within a lease and 2 s", claimed_in_time, seconds),
         *_all_done(place, jobs),
     ]
 
@@ -202,6 +208,11 @@ def _left_accused(place: Arena) -> set[str]:
         let_pass(1.5 * LEASE_SECONDS)
     later = place.crash_evidence() if found else {}
     return {job for job, names in found.items() if set(names).intersection(later.get(job, ()))}
+
+
+def _held_up(worker: Worker) -> int:
+    """How often it has found that its look for abandoned jobs was held up."""
+    return sum(event["held_up"] for event in worker.events("entries.reclaimed"))
 
 
 def _all_done(place: Arena, jobs: list[str]) -> list[Check]:
