@@ -24,7 +24,7 @@ from tests.support.worker_process import ROOT
 
 START_SECONDS = 60.0
 _RESTART_SECONDS = 0.2
-_SCRAPE_SECONDS = 2.0
+_SCRAPE_SECONDS = 60.0
 # Workers share the cores with everything else here, so one thread each.
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -81,15 +81,18 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):  # it ended just now
             os.kill(self.pid, number)
 
-    def fenced(self) -> float:
-        """Results and retries that it was too late with."""
-        totals = self.metrics()
+    def fenced(self, timeout_seconds: float = _SCRAPE_SECONDS) -> float:
+        """Results and retries that it was too late with. Raises OSError as `metrics` does."""
+        totals = self.metrics(timeout_seconds)
         return totals["emostream_finishes_fenced_total"] + totals["emostream_retries_fenced_total"]
 
-    def metrics(self) -> dict[str, float]:
-        """Its counters and gauges, summed over labels."""
+    def metrics(self, timeout_seconds: float = _SCRAPE_SECONDS) -> dict[str, float]:
+        """Its counters and gauges, summed over labels.
+
+        Raises OSError where it is not there, or does not answer in that time.
+        """
         url = f"http://127.0.0.1:{self.metrics_port}/metrics"
-        with urlopen(url, timeout=_SCRAPE_SECONDS) as answer:
+        with urlopen(url, timeout=timeout_seconds) as answer:
             text = answer.read().decode()
         totals: dict[str, float] = {}
         for family in text_string_to_metric_families(text):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 _LOOK_SECONDS = 0.05
+_PAUSE_SECONDS = 4 * _LOOK_SECONDS
 Found = TypeVar("Found")
 
 
@@ -31,11 +32,12 @@ class Stopwatch:
     """The time in which this machine let a test look.
 
     Between two looks no more counts than a few of them take: for longer, everything stood still,
-    and so did what is measured.
+    and so did what is measured. `pauses` says how often that was.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.pauses = 0
         self._last = time.monotonic()
 
     def sees(self, condition: Callable[[], Found]) -> Callable[[], Found]:
@@ -43,7 +45,8 @@ class Stopwatch:
 
         def look() -> Found:
             now = time.monotonic()
-            self.seconds += min(now - self._last, 4 * _LOOK_SECONDS)
+            self.seconds += min(now - self._last, _PAUSE_SECONDS)
+            self.pauses += now - self._last > _PAUSE_SECONDS
             self._last = now
             return condition()
 

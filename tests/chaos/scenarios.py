@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from storage.wire.messages import Lane, Status
 from tests.chaos.arena import Arena, arena
 from tests.chaos.checks import Check, check, check_exits, is_done, require
 from tests.chaos.fleet import Nursery, Worker
-from tests.chaos.patience import Impatience, Stopwatch, eventually, let_pass
+from tests.chaos.patience import Found, Impatience, Stopwatch, eventually, let_pass
 from tests.chaos.plan import LEASE_SECONDS
 from tests.chaos.store_proxy import Mood
 
@@ -24,6 +23,7 @@ _CLAIMED_SECONDS = LEASE_SECONDS + 2.0
 _OUTAGE_SECONDS = 1.2 * LEASE_SECONDS
 _SUSPICIOUS_DELIVERIES = 4
 _CROWD = 200
+_LEAST_QUEUED, _MORE = 200, 200
 _FULL_BYTES = 1  # less than any server uses
 
 
@@ -32,15 +32,21 @@ def dead_worker(place: Arena) -> list[Check]:
     place.fleet.start_ready(0, 1)
     jobs = _enqueue(place, 60, _SLOW)
     _until(lambda: _all_begun(place), "all are begun")
-    victim = max(place.fleet.living(), key=lambda worker: place.pending(worker.owner))
-    held = place.pending(victim.owner)
+    survivor, victim = sorted(place.fleet.living(), key=lambda worker: place.pending(worker.owner))
+    held, held_up = place.pending(victim.owner), _held_up(survivor)
     victim.signal(signal.SIGKILL)
     watch = Stopwatch()
-    _until(watch.sees(lambda: not place.pending(victim.owner)), "its jobs are claimed")
-    claimed_in_time = watch.seconds <= _CLAIMED_SECONDS
+    # The survivor is asked as well: where it stands still, so does the watch.
+    claimed = watch.sees(lambda: survivor.metrics() and not place.pending(victim.owner))
+    _until(claimed, "its jobs are claimed")
+    # After a look that was held up it waits for a lease, as docs/delivery.md says: that counts
+    # where it was not alone to find so.
+    waits = min(watch.pauses, _held_up(survivor) - held_up)
+    claimed_in_time = watch.seconds <= _CLAIMED_SECONDS + waits * LEASE_SECONDS
+    seconds = f"{watch.seconds:.2f} s" + (f", held up {waits} times" if waits else "")
     return [
         require("the victim had jobs in flight", held > 0, f"{held} jobs"),
-        require("claimed within a lease and 2 s", claimed_in_time, f"{watch.seconds:.2f} s"),
+        require("claimed within a lease and 2 s", claimed_in_time, seconds),
         *_all_done(place, jobs),
     ]
 
@@ -51,17 +57,19 @@ def outages(place: Arena) -> list[Check]:
     jobs = _enqueue(place, 600, _SLOW)
     accused: set[str] = set()
     in_flight = []
+
+    def many_in_flight() -> int:
+        if place.queued() < _LEAST_QUEUED:  # most have ended, before we looked again
+            jobs.extend(_enqueue(place, _MORE, _SLOW))
+        pending = place.pending()
+        return pending if pending > 100 else 0
+
     for _ in range(3):
-        _until(lambda: place.pending() > 100, "jobs are in flight")
-        in_flight.append(place.pending())
+        in_flight.append(_until(many_in_flight, "jobs are in flight"))
         pid = place.pause_server()
         let_pass(_OUTAGE_SECONDS)
         place.resume_server(pid)
-        back = time.monotonic()
-        # For a lease and a half: evidence that is not withdrawn by then would stay.
-        while time.monotonic() < back + 1.5 * LEASE_SECONDS:
-            evidence = place.crash_evidence()
-        accused |= set(evidence)
+        accused |= _left_accused(place)
     checks = [
         check("jobs were in flight each time", ", ".join(map(str, in_flight))),
         check("no job is left accused of a crash", f"{len(accused)} jobs", sorted(accused)),
@@ -79,8 +87,9 @@ def outages(place: Arena) -> list[Check]:
 def crowd(place: Arena) -> list[Check]:
     """Two hundred jobs that lose their worker run again in ordinary batches, not one by one."""
     room = {"EMO_JOBS_IN_FLIGHT": "256"}
-    (victim,) = place.fleet.start_ready(0, **room)
-    place.store.be(Mood.SLOW)
+    # None of them ends before the kill, however late that comes.
+    (victim,) = place.fleet.start_ready(0, **room, EMO_FETCH_TIMEOUT_SECONDS="60")
+    place.store.be(Mood.HANGS)
     jobs = _enqueue(place, _CROWD, _PLAIN)
     _until(lambda: _all_begun(place), "all are begun")
     held = place.pending(victim.owner)
@@ -95,7 +104,7 @@ def crowd(place: Arena) -> list[Check]:
     again = [result for job in jobs if (result := place.result(job))["deliveries"] != "1"]
     clips = statistics.median(int(result["batch_clips"]) for result in again)
     return [
-        require("most were in flight", held > 0.8 * _CROWD, f"{held} of {_CROWD}"),
+        require("all were in flight", held == _CROWD, f"{held} of {_CROWD}"),
         require("they ran again in batches", clips >= 4, f"median {clips:g} clips on a tape"),
         require("and were done at once", seconds < 10, f"{seconds:.2f} s after they were claimed"),
         *done,
@@ -187,6 +196,25 @@ def _all_begun(place: Arena) -> bool:
     return 0 < place.queued() <= running
 
 
+def _left_accused(place: Arena) -> set[str]:
+    """The jobs with evidence of a crash that nobody withdraws.
+
+    Whoever stood still withdraws it once it goes on: so it counts where it stands for a lease and a
+    half from when it is found, a lease and a half from now.
+    """
+    let_pass(1.5 * LEASE_SECONDS)
+    found = place.crash_evidence()
+    if found:
+        let_pass(1.5 * LEASE_SECONDS)
+    later = place.crash_evidence() if found else {}
+    return {job for job, names in found.items() if set(names).intersection(later.get(job, ()))}
+
+
+def _held_up(worker: Worker) -> int:
+    """How often it has found that its look for abandoned jobs was held up."""
+    return sum(event["held_up"] for event in worker.events("entries.reclaimed"))
+
+
 def _all_done(place: Arena, jobs: list[str]) -> list[Check]:
     """Wait for the end of all, and see that each is done, once."""
     with contextlib.suppress(Impatience):  # the checks below say what is missing
@@ -218,5 +246,5 @@ def _complaints(worker: Worker) -> list[str]:
     ]
 
 
-def _until(condition: Callable[[], object], what: str) -> None:
-    eventually(condition, _END_SECONDS, what)
+def _until(condition: Callable[[], Found], what: str) -> Found:
+    return eventually(condition, _END_SECONDS, what)

@@ -23,6 +23,7 @@ _MOODS = {
     Fault.STORE_IS_SLOW: Mood.SLOW,
     Fault.STORE_CUTS: Mood.CUTS,
 }
+_SCRAPE_SECONDS = 2.0  # the next fault is due soon
 _PUT_OFF_SECONDS = 0.2
 _PUT_OFF_MOST = 150  # then there is nobody left to strike
 
@@ -100,7 +101,7 @@ class Strikes:
     def _end(self, worker: Worker, how: signal.Signals) -> None:
         # What it has counted goes with it.
         with contextlib.suppress(OSError):
-            self.fenced += worker.fenced()
+            self.fenced += worker.fenced(_SCRAPE_SECONDS)
         worker.signal(how)
 
 

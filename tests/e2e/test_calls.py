@@ -2,7 +2,8 @@
 
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.support.polling import TIMEOUT_SECONDS, until
 from tests.support.ports import own_port
 from tests.support.stages import float_wav
 from tests.support.worker_process import worker_process
-from worker.telemetry.work import look
+from worker.telemetry.work import NoWorker, look
 
 RATE_HZ = 16_000
 SECONDS = 4.0
@@ -142,8 +143,13 @@ def test_a_call_to_be_seen_and_heard(run: Run) -> None:
 def test_segments_are_one_fetch_and_one_decode(run: Run, metrics_port: int) -> None:
     """However many of them there are in a recording."""
 
+    def counters() -> Mapping[str, float] | None:
+        with suppress(NoWorker):  # it has not answered in time
+            return look(f"http://127.0.0.1:{metrics_port}/metrics").counters
+        return None
+
     def runs() -> dict[str, float]:
-        counted = look(f"http://127.0.0.1:{metrics_port}/metrics").counters
+        counted = until(counters) or {}
         stages = ("fetch", "decode", "normalize")
         return {
             stage: counted.get(f"emostream_stage_seconds_count:{stage}", 0.0) for stage in stages

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from worker.model.weights import prepare
 FILES = ("config.yaml", "tokens.txt", "model.pt")
 TOO_OLD = "The NVIDIA driver on your system is too old (found version 12020)."
 FEW_FILES = 300
+TOO_LATE = re.compile(r"timeout|timed out|no answer within", re.IGNORECASE)
 
 
 def doctor(
@@ -92,10 +94,18 @@ def said(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
+def held_up(found: dict[str, Any]) -> bool:
+    """Whether something warns, and all that does is that an answer took too long."""
+    worse = [each["text"] for each in found["findings"] if each["state"] in ("warn", "fail")]
+    return bool(worse) and all(map(TOO_LATE.search, worse))
+
+
 def test_where_all_is_well(surroundings: dict[str, str], tmp_path: Path) -> None:
     """Nothing warns, and everything was looked at but what there is none of."""
     shown = surroundings | {"PYTHONPROFILEIMPORTTIME": "1"}
     ran = doctor(tmp_path, "--json", "--strict", variables=shown)
+    if held_up(said(ran)):  # by a machine that stood still: it asks for an answer in 5 s
+        ran = doctor(tmp_path, "--json", "--strict", variables=shown)
     found = said(ran)
     worse = [each for each in found["findings"] if each["state"] in ("warn", "fail")]
     assert (worse, found["state"], ran.returncode) == ([], "ok", 0)

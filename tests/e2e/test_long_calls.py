@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Status
 from tests.support.audio_files import wav
@@ -38,6 +40,7 @@ def resident_bytes(worker: WorkerProcess) -> int:
     return 1024 * int(status.partition("VmRSS:")[2].split()[0])
 
 
+@pytest.mark.timeout(480)  # also for a worker that starts, and a short call
 def test_a_long_call_with_many_segments_takes_little_memory(
     client: Any, redis_server: EmbeddedRedis, tmp_path: Path
 ) -> None:

@@ -16,15 +16,18 @@ def test_a_real_worker_keeps_its_scores_under_load(
 ) -> None:
     """Clips of others on the same tape change nothing, to 1e-5; what it says is all there."""
     with worker_process(tmp_path, redis_server.url, SAMPLES):
-        ran = program(
-            *("producer", "stress", "--files", str(SAMPLES), "--concurrency", "16"),
-            *("--duration", "4s", "--warm-up", "1s", "--json", "--page", "run.html"),
-            EMO_REDIS_URL=redis_server.url,
-            EMO_STORE=SAMPLES.as_uri(),
-        )
-    assert ran.returncode in {0, 5}, ran.stderr
-    run = json.loads(ran.stdout)["run"]
-    assert not run["failed"]
+        for duration in ("4s", "20s"):  # the longer one where the machine stood still meanwhile
+            ran = program(
+                *("producer", "stress", "--files", str(SAMPLES), "--concurrency", "16"),
+                *("--duration", duration, "--warm-up", "1s", "--json", "--page", "run.html"),
+                EMO_REDIS_URL=redis_server.url,
+                EMO_STORE=SAMPLES.as_uri(),
+            )
+            assert ran.returncode in {0, 5}, ran.stderr
+            run = json.loads(ran.stdout)["run"]
+            assert not run["failed"]
+            if run["jobs"] > 16:
+                break
     assert run["jobs"] > 16
     assert run["clips_per_tape"] > 1, "they do share tapes"
     assert run["largest_score_difference"] < 1e-5

@@ -17,6 +17,18 @@ from tests.support.worker_process import worker_process
 FILES = 10
 BYTES_A_SECOND = 12 * 1024**2  # so that there is a middle
 WAIT_SECONDS = 100.0
+# However late we look: one file ends, and the page hears no more of it; the others stand before
+# their end, until they are let go.
+HOLD = """() => {
+    const send = window.fetch;
+    const held = new Promise((resolve) => { window.letGo = resolve; });
+    let first;
+    window.fetch = async (path, options) => {
+        const ends = path.endsWith("/finish") && path !== (first ??= path);
+        if (ends || path.startsWith("/api/jobs?")) await held;
+        return send(path, options);
+    };
+}"""
 
 
 def states(page: Any) -> list[str]:
@@ -72,11 +84,13 @@ def test_nothing_is_lost(kind: str, tmp_path: Path) -> None:
                     "uploadThroughput": BYTES_A_SECOND,
                 },
             )
+            page.evaluate(HOLD)
             page.set_input_files("#files", [str(name) for name in names])
             ended = {"queued", "running", "done"}
             until(lambda: len(ended.intersection(states(page))) > 0, WAIT_SECONDS)
             console.kill()
             redis.kill()
+            page.evaluate("window.letGo()")
         assert {"uploading", "waiting"} & set(states(page))
         page.locator("#banner.wrong").wait_for()  # it says that nobody answers
         redis.start()
