@@ -16,7 +16,7 @@ from tests.support.worker_process import worker_process
 
 FILES = 10
 BYTES_A_SECOND = 12 * 1024**2  # so that there is a middle
-WAIT_SECONDS = 100.0
+WAIT_SECONDS = 200.0  # longer than the page waits for a connection that stands still
 # However late we look: one file ends, and the page hears no more of it; the others stand before
 # their end, until they are let go.
 HOLD = """() => {
@@ -54,6 +54,7 @@ def store_of(kind: str, files: Path) -> Iterator[dict[str, str]]:
         }
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["directory", "S3"])
 def test_nothing_is_lost(kind: str, tmp_path: Path) -> None:
     """The page goes on by itself, and a new one shows all ten of them as done."""

@@ -1,5 +1,9 @@
 // Requests to the console, and nothing else: the page's policy forbids any other host.
 
+// A connection that was lost without a word, as a phone's is that changes its network, is heard of
+// by nobody for a quarter of an hour.
+const STALLED_MS = 120_000; // longer than a part waits for its turn at a busy console
+
 export class Refused extends Error {
   constructor(status, told) {
     super(told.message || `HTTP ${status}`);
@@ -18,25 +22,48 @@ export class Refused extends Error {
 export async function ask(path, { method = "GET", json, signal } = {}) {
   const headers = { "x-emostream": "1" };
   if (json !== undefined) headers["content-type"] = "application/json";
-  let reply;
+  const body = json === undefined ? undefined : JSON.stringify(json);
+  const over = new AbortController();
+  const end = () => over.abort();
+  const patience = setTimeout(end, STALLED_MS);
+  signal?.addEventListener("abort", end);
+  if (signal?.aborted) end();
+  let status, text;
   try {
-    const body = json === undefined ? undefined : JSON.stringify(json);
-    reply = await fetch(path, { method, headers, body, signal });
+    const reply = await fetch(path, { method, headers, body, signal: over.signal });
+    [status, text] = [reply.status, await reply.text()];
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (signal?.aborted) throw error;
     throw new Refused(0, { error: "no_answer", message: error.message });
+  } finally {
+    clearTimeout(patience);
+    signal?.removeEventListener("abort", end);
   }
-  return open(reply.status, await reply.text());
+  return open(status, text);
 }
 
-/** Send bytes, and tell how many of them are on their way. */
+/** Send bytes, and tell how many of them are on their way. One that stands still is given up. */
 export function send(path, blob, { signal, onProgress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
+    const noAnswer = () => reject(new Refused(0, { error: "no_answer", message: "" }));
+    let patience;
+    const goesOn = () => {
+      clearTimeout(patience);
+      patience = setTimeout(() => {
+        noAnswer();
+        request.abort();
+      }, STALLED_MS);
+    };
+    goesOn();
     request.open("PUT", path);
     request.setRequestHeader("x-emostream", "1");
     request.setRequestHeader("content-type", "application/octet-stream");
-    request.upload.onprogress = (event) => onProgress(event.loaded);
+    request.onloadend = () => clearTimeout(patience);
+    request.upload.onprogress = (event) => {
+      goesOn();
+      onProgress(event.loaded);
+    };
     request.onload = () => {
       try {
         resolve(open(request.status, request.responseText));
@@ -44,7 +71,7 @@ export function send(path, blob, { signal, onProgress }) {
         reject(error);
       }
     };
-    request.onerror = () => reject(new Refused(0, { error: "no_answer", message: "" }));
+    request.onerror = noAnswer;
     request.onabort = () => reject(new DOMException("", "AbortError"));
     signal.addEventListener("abort", () => request.abort(), { once: true });
     if (signal.aborted) request.abort();
