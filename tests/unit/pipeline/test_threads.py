@@ -134,10 +134,12 @@ def test_terminate_abandons_what_is_in_flight(bench: MakeBench) -> None:
     running = bench(stages=[Stage("work", work, threads=1)])
     running.submit("a", "bb", "ccc")
     until(lambda: calls)
-    opened = threading.Thread(
-        target=lambda: until(lambda: running.pipeline._terminated) and gate.set()
-    )
-    opened.start()
+
+    def open_late() -> None:
+        until(lambda: running.pipeline._terminated)
+        gate.set()
+
+    threading.Thread(target=open_late).start()
     running.pipeline.terminate()
     until(lambda: not running.running_threads())
     assert calls == [[1]]
