@@ -14,7 +14,6 @@ from tests.support.worker_process import SAMPLES, worker_process
 
 LARGE_SECONDS = 8  # 20 MiB at the highest rate that WAV files have in earnest
 WAIT_MS = 120_000
-STALLED_MS = 121_000  # a little more than the page waits for a sign
 PHONE = {"width": 390, "height": 844}
 CALL = [str(SAMPLES / "dialogue_it.ogg")]
 Open = Callable[..., Any]
@@ -285,24 +284,3 @@ def test_what_was_cut_off_is_gone_on_with(page: Open, place: Path) -> None:
     done(anew, 1)
     assert [request.url.rpartition("/")[2] for request in sent] == ["1", "2"]
     done(watching, 1)  # a third one sees it too
-
-
-@pytest.mark.parametrize("silent", ["1", "finish"])
-def test_what_stands_still_is_sent_again(silent: str, page: Open, place: Path) -> None:
-    """Given a connection that is lost without a word, the page does not wait for it for ever."""
-    opened = page()
-    held: list[Any] = []
-    opened.clock.install()
-    (place / f"still-{silent}.wav").write_bytes(large_wav(LARGE_SECONDS))
-
-    def hold_first(route: Any) -> None:
-        if held:
-            route.continue_()
-        held.append(route)  # nobody hears of the first
-
-    opened.route(f"**/api/uploads/*/*/{silent}", hold_first)
-    with opened.expect_request(f"**/api/uploads/*/*/{silent}"):
-        opened.set_input_files("#files", [str(place / f"still-{silent}.wav")])
-    opened.clock.fast_forward(STALLED_MS)
-    done(opened, 1)
-    assert len(held) == 2

@@ -24,6 +24,7 @@ from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.stream_workers import DEAD, begin_one, new_streams
 
 KEYS = Keys("emo")
+STALLED_MS = 121_000  # a little more than a page waits for a sign
 PHONE = {"width": 390, "height": 844}
 WORKER: dict[str, Value] = {
     **{"state": "ready", "model": "tiny", "dtype": "float32", "device": "cpu", "pid": 17}
@@ -209,3 +210,25 @@ def test_another_file_of_that_name_and_size_is_another_recording(page: Open, pla
     assert anew.locator(".card").count() == 2
     stored = [file.read_bytes() for file in (place / "store").rglob("call.wav")]
     assert sorted(stored) == [file.read_bytes() for file in files]
+
+
+@pytest.mark.parametrize("silent", ["1", "finish"])
+def test_what_stands_still_is_sent_again(silent: str, page: Open, place: Path) -> None:
+    """Given a connection that is lost without a word, the page does not wait for it for ever."""
+    opened = page("/")
+    held: list[Any] = []
+    opened.clock.install()
+    file = place / f"still-{silent}.wav"
+    file.write_bytes(bytes(PART_BYTES + 1))
+
+    def hold_first(route: Any) -> None:
+        if held:
+            route.continue_()
+        held.append(route)  # nobody hears of the first
+
+    opened.route(f"**/api/uploads/*/*/{silent}", hold_first)
+    with opened.expect_request(f"**/api/uploads/*/*/{silent}"):
+        opened.set_input_files("#files", [str(file)])
+    opened.clock.fast_forward(STALLED_MS)
+    opened.locator(".card[data-state=queued]").wait_for()
+    assert len(held) == 2
