@@ -232,3 +232,16 @@ def test_what_stands_still_is_sent_again(silent: str, page: Open, place: Path) -
     opened.clock.fast_forward(STALLED_MS)
     opened.locator(".card[data-state=queued]").wait_for()
     assert len(held) == 2
+
+
+def test_a_part_that_is_given_up_before_it_is_sent_ends(page: Open) -> None:
+    """Given a recording cancelled between two parts, its place is free for the next one."""
+    ended = page("/").evaluate(
+        """async () => {
+            const { send } = await import("/static/api.js");
+            const sent = send("/api/none", new Blob(["a"]), { signal: AbortSignal.abort() });
+            const late = new Promise((resolve) => setTimeout(resolve, 3000, "it never ends"));
+            return Promise.race([sent, late]).catch((error) => error.name);
+        }"""
+    )
+    assert ended == "AbortError"

@@ -12,7 +12,7 @@ from worker.audio.formats import command_line_filters
 from worker.audio.program import find_ffmpeg
 from worker.clip import SAMPLE_RATE_HZ, Samples
 
-_ENOUGH = 100
+_ENOUGH = 100  # files for one ffmpeg, of whose time its start is then little
 _QUOTED = r"'\''"  # a quotation mark, in a list of ffmpeg's
 
 

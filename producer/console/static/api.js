@@ -45,6 +45,7 @@ export async function ask(path, { method = "GET", json, signal } = {}) {
 /** Send bytes, and tell how many of them are on their way. One that stands still is given up. */
 export function send(path, blob, { signal, onProgress }) {
   return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
     const request = new XMLHttpRequest();
     const noAnswer = () => reject(new Refused(0, { error: "no_answer", message: "" }));
     let patience;
@@ -55,7 +56,6 @@ export function send(path, blob, { signal, onProgress }) {
         request.abort();
       }, STALLED_MS);
     };
-    goesOn();
     request.open("PUT", path);
     request.setRequestHeader("x-emostream", "1");
     request.setRequestHeader("content-type", "application/octet-stream");
@@ -74,8 +74,8 @@ export function send(path, blob, { signal, onProgress }) {
     request.onerror = noAnswer;
     request.onabort = () => reject(new DOMException("", "AbortError"));
     signal.addEventListener("abort", () => request.abort(), { once: true });
-    if (signal.aborted) request.abort();
-    else request.send(blob);
+    goesOn();
+    request.send(blob);
   });
 }
 
