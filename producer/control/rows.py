@@ -114,8 +114,8 @@ def job_of(row: Row, bulk: Bulk, *, max_job_bytes: int) -> Job:
         raise InvalidJob("field 'key': missing; it names the audio object")
     if odd := [name for name, value in fields.items() if isinstance(value, _NO_TEXT)]:
         raise InvalidJob(f"field {odd[0]!r}: must be text, a number or a list")
-    told = {**bulk.job, **fields}
     try:
+        told = {**bulk.job, **fields}
         said = json.dumps(fields, sort_keys=True, default=str).encode()
         job_id = told.pop("job", None) or f"{bulk.id}.{hashlib.sha256(said).hexdigest()[:32]}"
         del told["key"]
@@ -123,3 +123,5 @@ def job_of(row: Row, bulk: Bulk, *, max_job_bytes: int) -> Job:
         return new_job(key, job=str(job_id), max_job_bytes=max_job_bytes, **given)
     except UnicodeEncodeError as error:
         raise InvalidJob(f"is not UTF-8: {error.reason}") from error
+    except RecursionError:  # what can be read so deep cannot be written: it takes more of the stack
+        raise InvalidJob("is nested too deep") from None
