@@ -42,6 +42,7 @@ class BulkPages:
         bulks: Bulks,
         stores: Stores,
         sent: Event,
+        *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings

@@ -39,7 +39,12 @@ class Control:
         self.queue = ControlQueue(self.settings.prefix, self._rq, job_class=jobs_of(self.functions))
         self.bulks = self.client.operator.bulks
         self.pages = BulkPages(
-            self.settings, self.client, self.bulks, store_by_name(self.settings), Event(), clock
+            self.settings,
+            self.client,
+            self.bulks,
+            store_by_name(self.settings),
+            Event(),
+            clock=clock,
         )
         self.functions[SEND] = self.pages.send
         self.feeder = Feeder(self.settings, self.bulks, self.queue, self.pages.end, Event())
