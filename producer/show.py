@@ -205,8 +205,7 @@ def _opened(job_id: str, result: Mapping[str, str]) -> dict[str, object]:
 def _opened_field(name: str, value: str) -> object:
     """What a field holds: a number or JSON, by its name; anyone may have written something else."""
     if name in _NUMBERS:
-        number = _number(value)
-        return value if number is None else number
+        return as_number(value)
     if name in _AS_JSON:
         try:
             opened = from_json(value, allow_inf_nan=False)
@@ -215,6 +214,12 @@ def _opened_field(name: str, value: str) -> object:
             return value
         return opened
     return value
+
+
+def as_number(text: str) -> int | float | str:
+    """The number that a text is; any other text as it is."""
+    number = _number(text)
+    return text if number is None else number
 
 
 def _number(text: str) -> int | float | None:
