@@ -159,8 +159,8 @@ def show_bulk(
 def _tell_what_is_not_kept(found: Bulk, most: int) -> None:
     if found.keys > most:
         tell(
-            f"bulk {found.id}: has {found.keys} keys, and the last {most} ends of all jobs are kept "
-            "(EMO_RESULTS_MAXLEN): `export --batch` may miss the first"
+            f"bulk {found.id}: has {found.keys} keys, and the last {most} ends of all jobs are "
+            "kept (EMO_RESULTS_MAXLEN): `export --batch` may miss the first"
         )
 
 
