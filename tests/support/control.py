@@ -21,14 +21,8 @@ from tests.support.polling import TIMEOUT_SECONDS
 class Control:
     """What one process of control has, without its threads."""
 
-    def __init__(
-        self,
-        url: str,
-        store: Path,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        **options: Any,
-    ) -> None:
+    def __init__(self, url: str, store: Path, **options: Any) -> None:
+        clock = options.pop("clock", time.monotonic)
         given = {"redis_url": url, "store": f"file://{store}", "bulk_page_keys": 100, **options}
         self.settings = ControlSettings(**given)
         self.client = Client(url, Contract.of(self.settings), name="test-control")

@@ -1,7 +1,7 @@
 """`python -m producer batch`, in this process."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from producer.cli import app
-from producer.client import BatchGone, Client, Lane, RedisError
+from producer.client import BatchGone, BatchState, Client, Lane, RedisError
 from producer.commands.batch import states
 from storage.queue.bulks import BulkStatus
 from storage.queue.streams import JobStreams
@@ -124,10 +124,11 @@ def test_a_batch_that_goes_while_it_is_waited_for_is_gone(
 ) -> None:
     """For a program as for the command, which tells too of a bulk that fails meanwhile."""
     with Client(redis_server.url) as ours:
-        for wait in (
+        waits: list[Callable[[], Iterator[BatchState]]] = [
             lambda: ours.batch("b").wait(timeout_seconds=120),
             lambda: states(ours, "b", 120),
-        ):
+        ]
+        for wait in waits:
             ours.batch("b").seal(5)
             found = wait()
             assert next(found).total == 5

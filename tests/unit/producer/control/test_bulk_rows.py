@@ -30,10 +30,10 @@ SAID: dict[str, list[str]] = {
 }
 
 
-def combinations() -> list[dict[str, str]]:
+def combinations() -> list[dict[str, Any]]:
     """What can be said of the fields that have to do with each other, and of the others at once."""
     related = ("want", "segments", "segments_from", "hop_s")
-    found: list[dict[str, str]] = []
+    found: list[dict[str, Any]] = []
     for values in product(*([None, *SAID[name]] for name in related)):
         told = zip(related, values, strict=True)
         found.append({name: value for name, value in told if value is not None})
@@ -41,7 +41,7 @@ def combinations() -> list[dict[str, str]]:
     return [fields for fields in found if is_valid(fields)]
 
 
-def is_valid(fields: dict[str, str]) -> bool:
+def is_valid(fields: dict[str, Any]) -> bool:
     """Whether a job may say that."""
     try:
         new_job("a.wav", **fields)
