@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from storage.queue.batches import Batching
-from storage.queue.cancellation import Ends
+from storage.queue.entries import Ends
 from storage.queue.lanes import Lanes, Overview
 from storage.queue.steps import Command, Driver, Steps
 from storage.queue.workers import Fleet, State, Worker, Workers

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from storage.errors import InvalidJob
-from storage.queue.cancellation import Ends
+from storage.queue.entries import Ends
 from storage.queue.following import Following
 from storage.queue.steps import Call, Calls, Driver, Give, Pause, Steps
 from storage.redis.connection import RedisError

@@ -1,7 +1,7 @@
 """The pipeline: owns every stage thread, and what joins them. Tasks flow one way, to `settle`.
 
-A stage has four verbs here, `submit`, `close`, `join` and `terminate`; the stages themselves are
-plain callables that know nothing of threads.
+Its verbs are `start`, `submit`, `close`, `join` and `terminate`; the stages are plain callables
+that know nothing of threads.
 """
 
 import queue

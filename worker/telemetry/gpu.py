@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import pynvml
 
-_MIB = 1024**2
 _PERCENT, _MILLIWATTS = 100, 1000
 
 # Why a clock is lower than it could be. Without work it always is.

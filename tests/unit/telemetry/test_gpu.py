@@ -212,6 +212,12 @@ STARVED = {"device_share": 0.4, "in_flight": 9}
         ({"utilization": 1.0}, STARVED, State.UNDER_FED, "EMO_DECODE_PROCESSES"),
         ({}, {**STARVED, "stage_shares": {"fetch": 9.0, "decode": 1.0}}, State.UNDER_FED, "FETCH"),
         ({}, {**STARVED, "stage_shares": {"normalize": 1.0}}, State.UNDER_FED, "second worker"),
+        (
+            {},
+            {**STARVED, "stage_shares": {"decode": 1.0, "resample": 1.9}},
+            State.UNDER_FED,
+            "second worker",
+        ),
         ({}, {**STARVED, "cores": 1.4}, State.UNDER_FED, "second worker on it: this one takes 1.4"),
         ({}, {"device_share": 0.4, "in_flight": 0}, State.HEALTHY, "nothing more is waiting"),
         ({}, {"device_share": 0.8}, State.HEALTHY, "below the usual"),
@@ -278,6 +284,8 @@ def test_what_a_worker_did_between_two_looks(card: Card, metrics_server: Serve) 
         stage_shares={"fetch": 0.0, "decode": 2.0, "normalize": 0.0, "infer": 0.7},
         sick=False,
     )
+    metrics.observe_stage("resample", 1.0)  # where a device does it
+    assert list(between(first, look(url)).stage_shares)[1:3] == ["decode", "resample"]
     within = between(first._replace(at=0.0), second._replace(at=1.0))
     assert within.device_share == 1.0  # most of a tape's time was before the first look
     with pytest.raises(NoWorker, match="started again"):
