@@ -139,10 +139,11 @@ class Pipeline:
         """
         self.close()
         self._terminated = True
-        self._budget.close()
         for waiting in [*self._queues, self._to_settle]:
             for _ in self._threads:
                 waiting.put(None)
+        # Now that settle is awake: what ends for want of bytes is given back, and no try of it.
+        self._budget.close()
         self._infer.wake()
         deadline = time.monotonic() + _TERMINATE_SECONDS
         for thread in self._threads:
