@@ -234,6 +234,18 @@ def test_what_stands_still_is_sent_again(silent: str, page: Open, place: Path) -
     assert len(held) == 2
 
 
+def test_a_page_that_only_sends_says_that_nobody_answers(page: Open, place: Path) -> None:
+    """And takes it back."""
+    opened = page("/")
+    opened.route("**/api/**", lambda route: route.abort())
+    (place / "unheard.wav").write_bytes(b"sound")
+    opened.set_input_files("#files", [str(place / "unheard.wav")])
+    opened.locator("#banner", has_text="does not answer").wait_for()
+    opened.unroute("**/api/**")
+    opened.locator(".card[data-state=queued]").wait_for()
+    opened.locator("#banner").wait_for(state="hidden")
+
+
 def test_a_part_that_is_given_up_before_it_is_sent_ends(page: Open) -> None:
     """Given a recording cancelled between two parts, its place is free for the next one."""
     ended = page("/").evaluate(

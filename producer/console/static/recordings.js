@@ -157,21 +157,25 @@ export class Recordings {
   /** Ask what became of those that have not ended, some at a time, for as long as there are any. */
   async watch(down, up) {
     let looks = 0;
+    let unheard = false;
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
       looks += 1;
       const open = this.items.filter((item) => item.state === "sent" && !hasEnded(item));
-      // Another page may go on with what was interrupted here.
-      const elsewhere = this.items.some((item) => item.state === "interrupted") && looks % 5 === 0;
-      if (!open.length && !elsewhere) continue;
+      // Another page may go on with what was interrupted here; or nobody answers who is sent files.
+      const whole = (this.items.some((item) => item.state === "interrupted") && looks % 5 === 0)
+        || unheard || this.items.some((item) => item.trouble);
+      if (!open.length && !whole) continue;
       const from = open.length ? this.asked % open.length : 0;
       const some = [...open.slice(from), ...open.slice(0, from)].slice(0, ASKED_AT_ONCE);
       this.asked = open.length > ASKED_AT_ONCE ? from + ASKED_AT_ONCE : 0;
       try {
         if (some.length) await this.look(some);
-        if (elsewhere) await this.load();
+        if (whole) await this.load();
+        unheard = false;
         up();
       } catch (error) {
+        unheard = true;
         down(error);
       }
     }
