@@ -8,7 +8,7 @@ import structlog
 import torch
 
 from tests.support.resampling import RATES, noise, resampler
-from worker.engine.resampler import Resampler
+from worker.engine.resampler import DeviceResampler
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,7 +25,7 @@ def test_a_gpu_gives_what_the_cpu_gives(rate_hz: int, monkeypatch: pytest.Monkey
     """In one call with others, shorter and longer, int16 and no audio at all; and in parts."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as an engine has it
     on_cpu = resampler()
-    on_gpu = Resampler(torch.device("cuda", 0))
+    on_gpu = DeviceResampler(torch.device("cuda", 0))
     clips: list[Any] = [
         noise(2 * rate_hz + 321),
         noise(500, 1),

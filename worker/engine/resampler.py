@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 Filters = Callable[[Tensor], Tensor]
 
 
-class Resampler:
+class DeviceResampler:
     """Clips at any rate that `is_left_to_device` to 16 kHz, on one device. Thread-safe.
 
     A clip gives the samples that it gives alone: bit for bit on a CPU, where each is a call of its
@@ -96,7 +96,7 @@ class LongClip:
     they see whole is given: within 1e-6 of what one call gives.
     """
 
-    def __init__(self, resampler: Resampler, sample_rate_hz: int) -> None:
+    def __init__(self, resampler: DeviceResampler, sample_rate_hz: int) -> None:
         divisor = math.gcd(sample_rate_hz, SAMPLE_RATE_HZ)
         self._resampler = resampler
         self._rate_hz = sample_rate_hz
@@ -121,12 +121,12 @@ class LongClip:
         return ready
 
 
-def resampler_for(setting: str, device: torch.device) -> Resampler | None:
+def resampler_for(setting: str, device: torch.device) -> DeviceResampler | None:
     """By `EMO_RESAMPLE`; None where decode processes are to resample. Raises DeviceError."""
     if setting == "ffmpeg" or (setting == "auto" and device.type != "cuda"):
         return None
     try:
-        made = Resampler(device)
+        made = DeviceResampler(device)
     except DeviceError as error:
         if setting == "device":
             raise
