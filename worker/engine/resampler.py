@@ -80,6 +80,8 @@ class DeviceResampler:
             filled = _filled(clips, padded=self._together)
             return _apply(self._filters(rate_hz, self._device), filled)
         filled = _filled(clips, padded=True, pinned=True)
+        # Of this thread: on leaving the stream it would begin to use GPU 0.
+        torch.cuda.set_device(self._device)
         with torch.cuda.stream(self._stream):
             arrived = filled.to(self._device, non_blocking=True)
             rows = _apply(self._filters(rate_hz, self._device), arrived)
