@@ -24,6 +24,8 @@ BUSY = {
     "reasons": 0x4,
     "pid": 4242,
 }
+# One whose memory is the CPU's: its driver tells of none.
+BUSY_GB10 = {name: value for name, value in BUSY.items() if name != "memory_used"}
 
 
 @cache

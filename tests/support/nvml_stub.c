@@ -70,8 +70,8 @@ int nvmlDeviceGetHandleByUUID(const char *asked, Device *device) {
 int nvmlDeviceGetIndex(Device device, unsigned int *index) { *index = (unsigned int)(size_t)device - 1; return SUCCESS; }
 int nvmlDeviceGetName(Device device, char *out, unsigned int size) { return text(out, "NVIDIA A10"); }
 int nvmlDeviceGetMemoryInfo(Device device, unsigned long long *total_free_used) {
-    double used = 0;
-    reading("memory_used", &used);
+    double used;
+    if (!reading("memory_used", &used)) return NOT_SUPPORTED;
     total_free_used[0] = 24000000000ULL;
     total_free_used[2] = (unsigned long long)used;
     total_free_used[1] = total_free_used[0] - total_free_used[2];

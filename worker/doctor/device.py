@@ -187,15 +187,16 @@ class Torch:
         else:
             yield ok(f"compute capability {_dotted(has)}, and a kernel of ours ran")
         for each in self._gpus().readings:
-            free = each.memory_total_bytes - each.memory_used_bytes
-            if free < _GPU_BYTES:
-                pids = ", ".join(str(program.pid) for program in each.programs)
-                yield warn(
-                    f"GPU {each.index} has {free / _GB:.1f} GB free of "
-                    f"{each.memory_total_bytes / _GB:.1f}; programs on it: {pids or 'none told'}",
-                    "end other programs, or set EMO_TAPE_SLOTS lower",
-                    "doctor.md#out-of-memory",
-                )
+            used, total = each.memory_used_bytes, each.memory_total_bytes
+            if used is None or total is None or total - used >= _GPU_BYTES:
+                continue
+            pids = ", ".join(str(program.pid) for program in each.programs)
+            yield warn(
+                f"GPU {each.index} has {(total - used) / _GB:.1f} GB free of "
+                f"{total / _GB:.1f}; programs on it: {pids or 'none told'}",
+                "end other programs, or set EMO_TAPE_SLOTS lower",
+                "doctor.md#out-of-memory",
+            )
 
     def _resampling(self) -> Iterable[Line]:
         """Who brings audio to 16 kHz, and whether torchaudio is there for it."""

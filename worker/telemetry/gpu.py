@@ -56,8 +56,8 @@ class GpuReading:
     name: str
     driver: str
     utilization: float | None
-    memory_used_bytes: int
-    memory_total_bytes: int
+    memory_used_bytes: int | None  # of both or of neither
+    memory_total_bytes: int | None
     watts: float | None
     limit_watts: float | None
     sm_mhz: int | None
@@ -67,8 +67,10 @@ class GpuReading:
     programs: tuple[Program, ...]
 
     @property
-    def memory_share(self) -> float:
-        """Of the memory, what is taken, by whomever."""
+    def memory_share(self) -> float | None:
+        """Of the memory, what is taken, by whomever; None of a GPU that has the CPU's."""
+        if self.memory_used_bytes is None or not self.memory_total_bytes:
+            return None
         return self.memory_used_bytes / self.memory_total_bytes
 
 
@@ -161,7 +163,7 @@ def _why(error: Any) -> str:
 
 
 def _read(handle: Any) -> GpuReading:
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    memory = _sensor(lambda: pynvml.nvmlDeviceGetMemoryInfo(handle))
     milliwatts = _sensor(lambda: pynvml.nvmlDeviceGetPowerUsage(handle))
     limit = _sensor(lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle))
     percent = _sensor(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
@@ -172,8 +174,8 @@ def _read(handle: Any) -> GpuReading:
         name=_text(pynvml.nvmlDeviceGetName(handle)),
         driver=_text(pynvml.nvmlSystemGetDriverVersion()),
         utilization=None if percent is None else percent / _PERCENT,
-        memory_used_bytes=memory.used,
-        memory_total_bytes=memory.total,
+        memory_used_bytes=None if memory is None else memory.used,
+        memory_total_bytes=None if memory is None else memory.total,
         watts=None if milliwatts is None else milliwatts / _MILLIWATTS,
         limit_watts=None if limit is None else limit / _MILLIWATTS,
         sm_mhz=_sensor(lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),

@@ -36,8 +36,9 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Card:
     path = tmp_path / "readings"
     nvml.load(monkeypatch, nvml.say(path, **nvml.BUSY, cuda=13000))
 
-    def reads(**readings: float) -> None:
-        nvml.say(path, **nvml.BUSY | readings)
+    def reads(**readings: float | None) -> None:
+        told = {name: value for name, value in (nvml.BUSY | readings).items() if value is not None}
+        nvml.say(path, **told)
 
     return reads
 
@@ -261,6 +262,14 @@ def test_a_gpu_that_others_have_filled(card: Card) -> None:
     steps = {"imported": IMPORTED, "device": GPU, "computed": {"total": 1.0}, "kernels": {}}
     *_, (state, text) = found(checks(**steps))["GPU"]
     assert (state, "4242" in text, "EMO_TAPE_SLOTS" in text) == (State.WARN, True, True)
+
+
+def test_a_gpu_that_does_not_tell_its_memory(card: Card) -> None:
+    """It is the CPU's: there is nothing to find fault with."""
+    card(cuda=13000, memory_used=None)
+    steps = {"imported": IMPORTED, "device": GPU, "computed": {"total": 1.0}, "kernels": {}}
+    said = found(checks(**steps))
+    assert [state for state, _ in said["driver"] + said["GPU"]] == [State.OK] * 2
 
 
 @pytest.mark.parametrize(

@@ -78,10 +78,28 @@ def test_sensors_that_a_card_does_not_have(card: Card) -> None:
     """They are None, and the rest is read."""
     card(memory_used=1_000_000)
     reading = read()
+    assert reading.memory_used_bytes == 1_000_000
     sensors = ("utilization", "watts", "limit_watts", "sm_mhz", "most_sm_mhz", "celsius")
     assert [getattr(reading, name) for name in sensors] == [None] * len(sensors)
     assert (reading.held_down_by, reading.programs) == ((), ())
     assert verdict(reading).state is State.ODD
+
+
+def test_a_card_without_memory_of_its_own(card: Card) -> None:
+    """One that has the CPU's, as a GB10: what its driver does not tell of is left out, no more."""
+    card(**nvml.BUSY_GB10)
+    reading = read()
+    assert (reading.memory_used_bytes, reading.memory_total_bytes) == (None, None)
+    assert (reading.memory_share, reading.utilization) == (None, 0.93)
+    assert verdict(reading).state is State.HEALTHY
+    metrics = Metrics()
+    metrics.gpu.watch(nvml.UUID)
+    page = generate_latest(metrics.registry).decode()
+    assert "emostream_gpu_utilization_ratio{" in page
+    assert "emostream_gpu_memory_used_bytes{" not in page
+    told = Account(metrics).fields()
+    assert told["gpu_verdict"] == "healthy"
+    assert "gpu_memory_used_bytes" not in told
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def work(**changed: object) -> Work:
     return Work(**{**usual, **changed})  # type: ignore[arg-type]  # as they are named
 
 
+NO_MEMORY = {"memory_used_bytes": None, "memory_total_bytes": None}
 STARVED = {"device_share": 0.4, "in_flight": 9}
 
 
@@ -59,6 +60,7 @@ STARVED = {"device_share": 0.4, "in_flight": 9}
         ({"utilization": 0.01, "programs": ()}, None, State.IDLE, "no program"),
         ({"utilization": 1.0, "memory_used_bytes": 10**9}, None, State.ODD, "one kernel"),
         ({"utilization": None}, None, State.ODD, "--worker"),
+        ({"utilization": 1.0, **NO_MEMORY}, None, State.HEALTHY, "100%"),
         ({"memory_used_bytes": 23_900_000_000}, None, State.MEMORY_STARVED, "EMO_TAPE_SLOTS"),
         ({"held_down_by": ("heat",)}, None, State.ODD, "1500 of 1695 MHz by heat"),
         # What a worker on it knows better.
