@@ -1,8 +1,9 @@
 /* Stands in for libnvidia-ml.so.1: a card whose readings are in the file that NVML_STUB names.
 
    Each line is a name and a number; a name that is not there is a sensor that the card has not.
-   `init` is what nvmlInit returns. Of `count` cards all read the same, but for their UUIDs; the one
-   at the index `lost` has fallen off the bus. Structures and numbers are those of NVIDIA's nvml.h. */
+   `init` is what nvmlInit returns. Of `count` cards all read the same, but for their UUIDs, and
+   the memory of those behind the first where `other_memory_used` is there; the one at the index `lost`
+   has fallen off the bus. Structures and numbers are those of NVIDIA's nvml.h. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,7 +72,8 @@ int nvmlDeviceGetIndex(Device device, unsigned int *index) { *index = (unsigned 
 int nvmlDeviceGetName(Device device, char *out, unsigned int size) { return text(out, "NVIDIA A10"); }
 int nvmlDeviceGetMemoryInfo(Device device, unsigned long long *total_free_used) {
     double used;
-    if (!reading("memory_used", &used)) return NOT_SUPPORTED;
+    int others = device != (Device)1 && reading("other_memory_used", &used);
+    if (!others && !reading("memory_used", &used)) return NOT_SUPPORTED;
     total_free_used[0] = 24000000000ULL;
     total_free_used[2] = (unsigned long long)used;
     total_free_used[1] = total_free_used[0] - total_free_used[2];

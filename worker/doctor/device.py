@@ -167,7 +167,8 @@ class Torch:
 
     def _gpu(self) -> Iterable[Line]:
         """Whether it has what tapes of full speed need: capability, kernels and memory."""
-        found, kernels = self._report().of("device"), self._report().of("kernels")
+        report = self._report()
+        found = report.of("device")
         if "capability" not in found:
             yield skipped("workers run on the CPU")
             return
@@ -178,7 +179,7 @@ class Torch:
                 f"graphs and kernels need {_dotted(needs)}, an Ampere GPU",
                 "doctor.md#gpu",
             )
-        elif error := kernels.get("error", self._report().fault):
+        elif error := report.of("kernels").get("error", report.fault):
             yield warn(
                 f"our kernels do not run, so tapes are far slower: {error}",
                 "see `compiler` below; Triton comes with torch's builds for CUDA",
@@ -186,7 +187,9 @@ class Torch:
             )
         else:
             yield ok(f"compute capability {_dotted(has)}, and a kernel of ours ran")
-        for each in self._gpus().readings:
+        readings = self._gpus().readings
+        # A part of one (MIG) is none that the driver lists.
+        for each in [one for one in readings if one.uuid == found.get("uuid")] or readings:
             used, total = each.memory_used_bytes, each.memory_total_bytes
             if used is None or total is None or total - used >= _GPU_BYTES:
                 continue
@@ -200,8 +203,8 @@ class Torch:
 
     def _resampling(self) -> Iterable[Line]:
         """Who brings audio to 16 kHz, and whether torchaudio is there for it."""
-        setting, found = self._settings.resample, self._report().of("resampling")
-        device = self._report().of("device")
+        setting, report = self._settings.resample, self._report()
+        found, device = report.of("resampling"), report.of("device")
         asked = f"EMO_RESAMPLE={setting}"
         if setting == "ffmpeg" or (setting == "auto" and "capability" not in device):
             on_cpu = "" if setting == "ffmpeg" else " on the CPU"
@@ -209,9 +212,8 @@ class Torch:
         elif "version" in found:
             yield ok(f"{asked}: torchaudio {found['version']} resamples on {device['name']}")
         else:
-            fault = self._report().fault
-            why = found.get("error") or fault or "it said nothing"
-            built = self._report().of("imported")
+            why = found.get("error") or report.fault or "it said nothing"
+            built = report.of("imported")
             complain = fail if setting == "device" else warn
             yield complain(
                 f"{asked}: torchaudio cannot be imported: {why}"

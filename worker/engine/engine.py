@@ -25,6 +25,7 @@ from worker.engine.faults import Fault, Faults
 from worker.engine.memory import affordable_slots
 from worker.engine.parts import ComputeThreads, SplitTapes, measure_costs
 from worker.engine.prediction import Prediction, pool
+from worker.model.device import gpu_uuid
 from worker.model.model import Model
 from worker.model.tuning import tune
 from worker.tape import Segment, num_fitting
@@ -170,7 +171,7 @@ class Engine:
         """The GPU that it runs on, as NVIDIA's driver names it; None on a CPU."""
         if not self._cuda:
             return None
-        return f"GPU-{torch.cuda.get_device_properties(self.model.device).uuid}"
+        return gpu_uuid(self.model.device)
 
     def warm_up(self) -> float:
         """Choose, compile and capture; then run the shortest clip and a full tape of long ones.

@@ -26,6 +26,7 @@ def main(device: str, dtype: str) -> None:
     from worker.model.device import (  # noqa: PLC0415 (as above)
         LEAST_CAPABILITY,
         DeviceError,
+        gpu_uuid,
         resolve_device,
         resolve_dtype,
     )
@@ -48,6 +49,7 @@ def main(device: str, dtype: str) -> None:
         capability=list(capability),
         least_capability=list(LEAST_CAPABILITY),
         kernels_for=torch.cuda.get_arch_list(),
+        uuid=gpu_uuid(chosen),
     )
     try:
         total = float(torch.ones(1000, device=chosen).sum())

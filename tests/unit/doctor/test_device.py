@@ -3,7 +3,6 @@
 import ctypes
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.support.findings import found, one
 from tests.support.polling import until
 from tests.support.torch_stub import broken_torch, torch_of
 from tests.support.worker_process import ROOT
+from tests.unit.doctor.conftest import Card
 from worker.doctor.device import Torch
 from worker.doctor.findings import Category, State
 from worker.doctor.torch_report import TorchReport, ask_torch
@@ -27,20 +27,6 @@ TOO_OLD = (
     "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU "
     "driver by downloading and installing a new version"
 )
-Card = Callable[..., None]
-
-
-@pytest.fixture
-def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Card:
-    """A machine with a card; called, it reads as it is told."""
-    path = tmp_path / "readings"
-    nvml.load(monkeypatch, nvml.say(path, **nvml.BUSY, cuda=13000))
-
-    def reads(**readings: float | None) -> None:
-        told = {name: value for name, value in (nvml.BUSY | readings).items() if value is not None}
-        nvml.say(path, **told)
-
-    return reads
 
 
 @pytest.fixture
@@ -62,6 +48,7 @@ IMPORTED = {"version": "2.13.0+cu130", "cuda": "13.0", "hip": None}
 GPU = {
     **{"name": "cuda:0", "dtype": "float16", "capability": [9, 0], "least_capability": [8, 0]},
     "kernels_for": ["sm_80", "sm_90"],
+    "uuid": nvml.UUID,
 }
 
 
@@ -234,42 +221,6 @@ def test_a_crash_between_two_steps_is_named(card: Card) -> None:
     said = TorchReport({"imported": IMPORTED, "device": GPU}, "it was killed by signal 7")
     category = Torch(WorkerSettings(device="cuda"), lambda *_: said).category()
     assert "computing on cuda:0 failed: it was killed by signal 7" in one(category, "device")[1]
-
-
-@pytest.mark.parametrize(
-    ("capability", "kernels", "state", "said"),
-    [
-        ([9, 0], {}, State.OK, "9.0"),
-        ([7, 5], {}, State.WARN, "need 8.0"),
-        ([9, 0], {"error": "Failed to find C compiler."}, State.WARN, "Failed to find C compiler"),
-    ],
-)
-@pytest.mark.usefixtures("card")
-def test_what_a_gpu_can(
-    capability: list[int], kernels: dict[str, object], state: State, said: str
-) -> None:
-    """Graphs and kernels need an Ampere GPU, and Triton."""
-    device = {**GPU, "capability": capability}
-    steps = {"imported": IMPORTED, "device": device, "computed": {"total": 1.0}}
-    category = checks(**steps, kernels=kernels)
-    found_state, text = one(category, "GPU")
-    assert (found_state, said in text) == (state, True)
-
-
-def test_a_gpu_that_others_have_filled(card: Card) -> None:
-    """Who is on it is named."""
-    card(memory_used=23_000_000_000)
-    steps = {"imported": IMPORTED, "device": GPU, "computed": {"total": 1.0}, "kernels": {}}
-    *_, (state, text) = found(checks(**steps))["GPU"]
-    assert (state, "4242" in text, "EMO_TAPE_SLOTS" in text) == (State.WARN, True, True)
-
-
-def test_a_gpu_that_does_not_tell_its_memory(card: Card) -> None:
-    """It is the CPU's: there is nothing to find fault with."""
-    card(cuda=13000, memory_used=None)
-    steps = {"imported": IMPORTED, "device": GPU, "computed": {"total": 1.0}, "kernels": {}}
-    said = found(checks(**steps))
-    assert [state for state, _ in said["driver"] + said["GPU"]] == [State.OK] * 2
 
 
 @pytest.mark.parametrize(
