@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from functools import cache, partial
+from typing import Any
 
 from worker.doctor.compiler import compiler
 from worker.doctor.findings import Category, Check, Line, fail, ok, skipped, warn
@@ -173,13 +174,13 @@ class Torch:
             yield skipped("workers run on the CPU")
             return
         has, needs = found["capability"], found["least_capability"]
-        if has < needs:
+        if not _takes_kernels(found):
             yield warn(
                 f"compute capability {_dotted(has)}: tapes run operation by operation, far slower",
                 f"graphs and kernels need {_dotted(needs)}, an Ampere GPU",
                 "doctor.md#gpu",
             )
-        elif error := report.of("kernels").get("error", report.fault):
+        elif error := _kernel_error(report):
             yield warn(
                 f"our kernels do not run, so tapes are far slower: {error}",
                 "see `compiler` below; Triton comes with torch's builds for CUDA",
@@ -211,6 +212,8 @@ class Torch:
             yield ok(f"{asked}{on_cpu}: decode processes resample")
         elif "version" in found:
             yield ok(f"{asked}: torchaudio {found['version']} resamples on {device['name']}")
+        elif _takes_kernels(device) and "kernels" not in report.steps:
+            yield skipped(f"{asked}: torchaudio was not tried, since torch ended before: see GPU")
         else:
             why = found.get("error") or report.fault or "it said nothing"
             built = report.of("imported")
@@ -221,6 +224,18 @@ class Torch:
                 _INSTALL if built.get("cuda") or built.get("hip") else _NO_INSTALL,
                 "gpu.md#torchaudio",
             )
+
+
+def _takes_kernels(device: dict[str, Any]) -> bool:
+    """Whether torch, asked about this device, goes on to run a kernel of ours."""
+    return "capability" in device and bool(device["capability"] >= device["least_capability"])
+
+
+def _kernel_error(report: TorchReport) -> str:
+    """Why a kernel of ours did not run; "" where it did, whatever came of torch later."""
+    if "kernels" in report.steps:
+        return str(report.of("kernels").get("error", ""))
+    return report.fault or "it said nothing"
 
 
 _INSTALL = "`pip install '.[gpu]'`, or set EMO_RESAMPLE=ffmpeg"

@@ -8,8 +8,12 @@ from tests.support import nvml
 from tests.support.findings import found, one
 from tests.unit.doctor.conftest import Card
 from tests.unit.doctor.test_device import GPU, IMPORTED, checks
+from worker.doctor.device import Torch
 from worker.doctor.findings import State
+from worker.doctor.torch_report import TorchReport
+from worker.settings import WorkerSettings
 
+CRASHED = "it was killed by signal 11"
 COMPUTED: dict[str, Any] = {"imported": IMPORTED, "device": GPU, "computed": {"total": 1.0}}
 
 
@@ -58,3 +62,23 @@ def test_a_neighbour_that_others_have_filled(card: Card, uuid: str, full: list[i
     said = checks(**{**COMPUTED, "device": {**GPU, "uuid": uuid}}, kernels={})
     _, *warned = found(said)["GPU"]
     assert [text.split(" has ")[0] for _, text in warned] == [f"GPU {index}" for index in full]
+
+
+@pytest.mark.usefixtures("card")
+@pytest.mark.parametrize(
+    ("steps", "gpu", "resampling"),
+    [
+        ({"kernels": {}}, (State.OK, "a kernel of ours ran"), (State.WARN, CRASHED)),
+        ({"kernels": {"error": "no compiler"}}, (State.WARN, "no compiler"), (State.WARN, CRASHED)),
+        ({}, (State.WARN, CRASHED), (State.SKIPPED, "not tried")),
+    ],
+)
+def test_a_crash_is_of_the_step_that_was_tried(
+    steps: dict[str, Any], gpu: tuple[State, str], resampling: tuple[State, str]
+) -> None:
+    """Of torchaudio where a kernel was tried before, and of the kernel where it was not."""
+    report = TorchReport({**COMPUTED, **steps}, CRASHED)
+    category = Torch(WorkerSettings(device="cuda"), lambda *_: report).category()
+    for check, (state, words) in (("GPU", gpu), ("resampling", resampling)):
+        found_state, text = one(category, check)
+        assert (found_state, words in text) == (state, True)
