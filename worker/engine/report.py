@@ -80,6 +80,7 @@ def _run_a_kernel(device: Any) -> None:
     try:
         from worker.model.kernels import norm_gelu  # noqa: PLC0415 (whether that works)
 
+        torch.cuda.set_device(device)  # Triton runs it on the current one
         norm_gelu(torch.ones(16, 32, device=device), None, None, 1e-5)
         torch.cuda.synchronize(device)
     except Exception as error:  # of a compiler, a linker, a driver or Triton

@@ -208,10 +208,26 @@ def test_a_kernel_is_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One of ours, by Triton: here by its interpreter, or on the GPU that there is."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cpu":
+        monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     report._run_a_kernel(device)
+    assert capsys.readouterr().out == '{"step": "kernels"}\n'
+
+
+def test_a_kernel_is_run_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Triton runs it on the current GPU, which is the first: another becomes that before."""
+    kernels = pytest.importorskip("worker.model.kernels", reason="NO TRITON")
+    chosen, asked = torch.device("cuda", 1), list[object]()
+    monkeypatch.setattr(torch.cuda, "set_device", asked.append)
+    monkeypatch.setattr(torch.cuda, "synchronize", asked.append)
+    monkeypatch.setattr(torch, "ones", lambda *shape, device: device)
+    monkeypatch.setattr(kernels, "norm_gelu", lambda x, *_: asked.append(("run", x)))
+    report._run_a_kernel(chosen)
+    assert asked == [chosen, ("run", chosen), chosen]
     assert capsys.readouterr().out == '{"step": "kernels"}\n'
 
 
