@@ -1,6 +1,7 @@
 """torch, driver, GPU, allocators and compiler that are not as they should be."""
 
 import ctypes
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,13 @@ def test_a_torch_that_hangs_ends_with_whoever_asks(
         pid = int(mark.read_text())
         doctor.kill()
     until(lambda: not psutil.pid_exists(pid))
+
+
+def test_a_doctor_that_has_ended_already_is_told_nothing() -> None:
+    """It may be killed before what it has started can ask to end with it."""
+    command = [sys.executable, "-m", "worker.engine.report", "cpu", "auto", "ffmpeg"]
+    ran = subprocess.run([*command, str(os.getppid())], cwd=ROOT, capture_output=True, check=False)
+    assert (ran.returncode, ran.stdout) == (1, b"")
 
 
 def test_a_torch_of_another_version() -> None:
