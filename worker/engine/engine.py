@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 TUNED_SLOTS, MOST_TUNED_SLOTS_GPU = 1_024, 8_192
 # Of cuDNN's, that each thread keeps for shapes that come again: torch's own limit is 10,000, 2 GB.
 # Far more than a ladder is captured with, lest what its graphs call should go with a plan.
-CUDNN_PLANS = 512
+CUDNN_PLANS, CUDNN_PLANS_VARIABLE = 512, "TORCH_CUDNN_V8_API_LRU_CACHE_LIMIT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Engine:
         self.device_seconds = 0.0  # that it worked on tapes which are finished
         if self._cuda:
             # Read at the first convolution of all.
-            os.environ.setdefault("TORCH_CUDNN_V8_API_LRU_CACHE_LIMIT", str(CUDNN_PLANS))
+            os.environ.setdefault(CUDNN_PLANS_VARIABLE, str(CUDNN_PLANS))
             # In float32, cuDNN would round the convolutions' inputs to 10 bits; and cuBLAS
             # those of products, where TORCH_ALLOW_TF32_CUBLAS_OVERRIDE is set.
             torch.backends.cudnn.allow_tf32 = False

@@ -17,7 +17,7 @@ from tests.unit.model.parity import clip_of, loaded, noise, segments_of, wavefor
 from worker.clip import Window
 from worker.engine import engine as engine_module
 from worker.engine.eager import SegmentOutput
-from worker.engine.engine import CUDNN_PLANS, Engine
+from worker.engine.engine import CUDNN_PLANS, CUDNN_PLANS_VARIABLE, Engine
 from worker.engine.ladder import LADDER
 from worker.model.convolutions import FrontEndConv
 from worker.model.model import Model
@@ -195,7 +195,7 @@ def test_plans_of_convolutions_are_bounded(
     told: str | None, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU, and before the first; whoever sets torch's variable has their own way."""
-    name = "TORCH_CUDNN_V8_API_LRU_CACHE_LIMIT"
+    name = CUDNN_PLANS_VARIABLE
     monkeypatch.setenv(name, told or "")
     if told is None:
         monkeypatch.delenv(name)
