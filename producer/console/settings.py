@@ -37,8 +37,8 @@ class ConsoleSettings(SharedSettings):
     )
     console_proxies: str = Field(
         "127.0.0.1,::1",
-        description="Comma-separated: addresses or networks of proxies in front, which are believed "
-        "in who asks, and whether by HTTPS (`X-Forwarded-For`, `X-Forwarded-Proto`).",
+        description="Comma-separated: addresses or networks of proxies in front, which are "
+        "believed in who asks, and whether by HTTPS (`X-Forwarded-For`, `X-Forwarded-Proto`).",
     )
     console_max_file_bytes: Size = Field(
         ByteSize(512 * 1024**2),

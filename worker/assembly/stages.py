@@ -12,7 +12,7 @@ from worker.audio.room import Spool
 from worker.audio.speech import SpeechDetector
 from worker.clip import SAMPLE_RATE_HZ
 from worker.engine.engine import Engine
-from worker.engine.resampler import Resampler, resampler_for
+from worker.engine.resampler import DeviceResampler, resampler_for
 from worker.fitness.guard import UNGUARDED, Guard
 from worker.pipeline.budget import ByteBudget
 from worker.pipeline.capacity import affordable_jobs, descriptors_of, jobs_for
@@ -131,7 +131,7 @@ def assemble(
     return Assembly(pipeline, processes)
 
 
-def _resample_stage(resampler: Resampler, decoded_bytes: int) -> Stage:
+def _resample_stage(resampler: DeviceResampler, decoded_bytes: int) -> Stage:
     return Stage(
         "resample",
         Resample(resampler),
