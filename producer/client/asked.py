@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from storage.queue.batches import Batching, check_batch
-from storage.queue.cancellation import Cancelling, Ends
+from storage.queue.cancellation import Cancelling
+from storage.queue.entries import Ends
 from storage.queue.following import Following
 from storage.queue.submission import Submitting
 from storage.queue.workers import Workers

@@ -46,8 +46,9 @@ class Operator:
         """Jobs that have ended, while their events are kept."""
         return History(self._connection, self._keys)
 
+    @property
     def recent_ends(self) -> RecentEnds:
-        """Those that end from now on, for one who looks again and again."""
+        """The last thousand jobs that ended, for one who looks again and again."""
         return RecentEnds(self._connection, self._keys)
 
     @property

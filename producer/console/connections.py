@@ -13,7 +13,7 @@ class Connection(H11Protocol):
 
     A client has `timeout_keep_alive` seconds for the head of a request, from its first byte or from
     connecting on. Where there are almost as many connections as there may be, the one that has been
-    silent for longest is cut off, unless it waits for its answer.
+    silent for longest is cut off, unless it waits for its answer: not one that reads none of it.
     """
 
     _heard_at = 0.0
@@ -59,6 +59,11 @@ class Connection(H11Protocol):
         """Whether something is being answered, or its body read."""
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _waits_for_us(self) -> bool:
+        """Whether its whole request is here, and it takes the answer as that comes."""
+        return self._has_asked and not self.cycle.more_body and not self.flow.write_paused
+
     def _watch(self) -> None:
         if self._has_asked:
             self._stop_watching()
@@ -79,9 +84,7 @@ class Connection(H11Protocol):
         others = [
             each
             for each in cast(set[Any], self.connections)
-            if each is not self
-            and not each.transport.is_closing()
-            and not (each._has_asked and not each.cycle.more_body)
+            if each is not self and not each.transport.is_closing() and not each._waits_for_us
         ]
         if others:
             min(others, key=lambda each: each._heard_at).transport.abort()

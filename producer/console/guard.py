@@ -45,7 +45,6 @@ class Guard:
         self._write = settings.console_write
         named = {name.strip().lower() for name in settings.console_hosts.split(",")} - {""}
         self._hosts = {settings.host.lower(), *named}
-        self._any_host = sessions is not None or settings.console_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or have it answered."""
@@ -91,7 +90,8 @@ class Guard:
     def _is_ours(self, host: str) -> bool:
         """Whether a page of that name is ours; else a foreign name may have been led here."""
         name = _hostname(host)
-        return bool(name) and (self._any_host or name in self._hosts or is_loopback(name))
+        known = self._sessions is not None or name in self._hosts or is_loopback(name)
+        return bool(name) and known
 
     @staticmethod
     def _is_free(path: str) -> bool:

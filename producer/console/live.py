@@ -33,7 +33,7 @@ class Live:
         self._backend = backend
         operator = backend.client.operator
         self._lanes, self._retries = operator.lanes, operator.retries
-        self._ends = operator.recent_ends()
+        self._ends = operator.recent_ends
         self._lock = threading.Lock()
         self._made: dict[str, Any] = {}
         self._made_at = float("-inf")

@@ -13,9 +13,10 @@ from producer import show
 from producer.console.backend import Backend, backend_of, told
 from producer.console.uploads import submit
 from producer.results import Result, UnreadableResult
+from storage.errors import InvalidJob
 from storage.queue.batches import check_batch
 from storage.queue.dead import Verdict
-from storage.wire.messages import LISTS, Status
+from storage.wire.messages import JOB_ID, LISTS, Status
 
 _MOST_JOBS = 200
 _OBJECTS = ("peaks", "preview")
@@ -59,6 +60,9 @@ def batch_of(request: Request) -> Response:
 def summaries(request: Request) -> Response:
     """What became of some jobs: `?ids=a,b,c`."""
     jobs = list(filter(None, request.query_params.get("ids", "").split(",")))[:_MOST_JOBS]
+    for job in jobs:
+        if not JOB_ID.fullmatch(job):  # a link may have it, and the page offers ids to be copied
+            raise InvalidJob(f"{job[:40]!r} is the id of no job")
     results = backend_of(request).files.results(jobs)
     return told({"jobs": [summary(job, results.get(job, {})) for job in jobs]})
 

@@ -2,7 +2,7 @@
 
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
@@ -28,13 +28,18 @@ def serve(settings: ConsoleSettings, client: Client) -> None:
         tell(f"console: http://{shown}:{port}/  (Ctrl-C ends it)")
         if not settings.console_write:
             tell("console: it only shows; --write lets the page upload, cancel, pause and replay")
-        _Server(config_of(application(settings, client))).run(sockets=[listening])
+        config = config_of(application(settings, client), proxies=settings.proxies)
+        _Server(config).run(sockets=[listening])
 
 
 def config_of(
-    app: ASGIApp, *, most: int = _MOST_CONNECTIONS, idle_seconds: int = _IDLE_SECONDS
+    app: ASGIApp,
+    *,
+    most: int = _MOST_CONNECTIONS,
+    idle_seconds: int = _IDLE_SECONDS,
+    proxies: Sequence[str] = (),
 ) -> uvicorn.Config:
-    """How it is served: `most` connections, each so long silent at most."""
+    """How it is served: `most` connections, each so long silent at most, `proxies` believed."""
     return uvicorn.Config(
         app,
         http=Connection,
@@ -42,6 +47,7 @@ def config_of(
         access_log=False,
         server_header=False,
         ws="none",
+        forwarded_allow_ips=list(proxies),
         limit_concurrency=most,
         timeout_keep_alive=idle_seconds,
         timeout_graceful_shutdown=_LEAVE_SECONDS,

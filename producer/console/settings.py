@@ -1,6 +1,6 @@
 """The console's settings. docs/settings.md is made from these."""
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -35,6 +35,11 @@ class ConsoleSettings(SharedSettings):
         description="Comma-separated: names that the page may be called by, beside the address, "
         "where there is no password.",
     )
+    console_proxies: str = Field(
+        "127.0.0.1,::1",
+        description="Comma-separated: addresses or networks of proxies in front, which are "
+        "believed in who asks, and whether by HTTPS (`X-Forwarded-For`, `X-Forwarded-Proto`).",
+    )
     console_max_file_bytes: Size = Field(
         ByteSize(512 * 1024**2),
         description="Largest file that is taken; workers have `EMO_MAX_OBJECT_BYTES`.",
@@ -59,6 +64,11 @@ class ConsoleSettings(SharedSettings):
         """Whether this machine alone can reach it."""
         return is_loopback(self.host)
 
+    @property
+    def proxies(self) -> list[str]:
+        """Addresses and networks of those that are believed in who asks."""
+        return [each for each in map(str.strip, self.console_proxies.split(",")) if each]
+
     @model_validator(mode="after")
     def _is_guarded(self) -> Self:
         try:
@@ -67,6 +77,11 @@ class ConsoleSettings(SharedSettings):
             named = False
         if not named:
             raise ValueError(f"EMO_CONSOLE_ADDRESS={self.console_address}: write host:port")
+        for proxy in self.proxies:
+            try:
+                ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"EMO_CONSOLE_PROXIES: {proxy!r}: {error}") from error
         password = self.console_password.get_secret_value()
         if password and len(password) < _SHORTEST_PASSWORD:
             raise ValueError(

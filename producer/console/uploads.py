@@ -24,7 +24,7 @@ from storage.errors import InvalidJob, JobError, ObjectNotFound, ObjectTooLarge
 from storage.objects.local_files import AUDIO_SUFFIXES
 from storage.objects.transfers import MOST_PARTS, PART_BYTES
 from storage.wire.messages import require_id
-from storage.wire.parts import SPEECH, parse_segments
+from storage.wire.parts import MOST_SEGMENTS_BYTES, SPEECH, parse_segments
 
 PREFIX = f"{UPLOAD_PREFIX}console/"
 AT_ONCE = 16  # parts in memory, of all pages together
@@ -95,7 +95,7 @@ def _job(backend: Backend, key: str, job: str, batch: str, asked: dict[str, Any]
     fields: dict[str, Any] = {"batch": batch}
     for name in ("channel", "want", "labels"):
         fields[name] = text_in(asked, name) or None
-    segments = text_in(asked, "segments", most=2 * 1024**2)
+    segments = text_in(asked, "segments", most=MOST_SEGMENTS_BYTES)
     fields["segments"] = SPEECH if segments == SPEECH else None
     made = new_job(key, job=job, **fields)
     if not segments or segments == SPEECH:

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from storage.queue.batches import Batching
 from storage.queue.bulks import standing
-from storage.queue.cancellation import Ends
+from storage.queue.entries import Ends
 from storage.queue.lanes import Lanes, Overview
 from storage.queue.steps import Command, Driver, Steps
 from storage.queue.workers import Fleet, State, Worker, Workers

@@ -33,7 +33,6 @@ from storage.objects.store import ManagedStore
 
 __all__ = ["Plan", "Target", "as_json", "as_object", "as_page", "read_run", "stress"]
 
-_TOLD_SECONDS = 10.0
 
 MOST_JOBS = 1_000_000  # half a gigabyte of them
 

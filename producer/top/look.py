@@ -71,7 +71,7 @@ class Looking:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._lanes = client.operator.lanes
-        self._retries, self._ends = client.operator.retries, client.operator.recent_ends()
+        self._retries, self._ends = client.operator.retries, client.operator.recent_ends
 
     def look(self) -> Snapshot:
         """Everything, by a few questions to Redis. Raises RedisError."""

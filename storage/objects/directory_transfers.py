@@ -9,8 +9,9 @@ from pathlib import Path
 from storage.errors import InvalidJob, ObjectNotFound
 from storage.objects.directory import DirectoryStore
 from storage.objects.transfers import PART_BYTES, READ_BYTES
+from storage.objects.walk import TEMPORARY
 
-_PREFIX = ".emostream-upload-"
+_PREFIX = f"{TEMPORARY}upload-"
 
 
 class DirectoryTransfers:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer  # exists for type checkers only
 
 _SIGNED_FOR = timedelta(minutes=15)
-PART_BYTES = 64 * 1024 * 1024  # larger outputs go up in parts
+_OUTPUT_PART_BYTES = 64 * 1024 * 1024  # larger outputs go up in parts
 _FILE_PART_BYTES = 8 * 1024 * 1024  # files go up in such, of which one is in memory
 _MOST_PARTS = 10_000  # S3's limit
 # Servers cut off who reads nothing for long: the usual ones wait for ten seconds and more.
@@ -146,7 +146,7 @@ class S3Store:
                 io.BufferedReader(_Reading(data)),
                 length=memoryview(data).nbytes,
                 content_type=content_type,
-                part_size=PART_BYTES,
+                part_size=_OUTPUT_PART_BYTES,
                 num_parallel_uploads=1,  # the SDK would start threads of its own
             )
 

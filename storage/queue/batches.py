@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from storage.queue.cancellation import Ends
+from storage.queue.entries import Ends
 from storage.queue.following import fields_as_text
 from storage.queue.steps import Call, Command, Give, Steps
 from storage.redis.connection import ReplyTooLarge, stream_entries

@@ -5,9 +5,10 @@ from enum import StrEnum
 
 import redis
 
+from storage.queue.entries import Ends
 from storage.queue.following import peek
 from storage.queue.steps import Call, Driver, Steps
-from storage.wire.messages import GROUP, Keys, default_entry
+from storage.wire.messages import Keys, default_entry
 
 
 class Verdict(StrEnum):
@@ -28,23 +29,6 @@ class Cancelled:
     job_id: str
     verdict: Verdict
     was: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """How ends are kept: the lifetime of a result, and how many events there are of them."""
-
-    result_ttl_seconds: float = 86_400
-    results_maxlen: int = 1_000_000
-
-    @property
-    def limits(self) -> list[str | int]:
-        """Milliseconds, and a count, as scripts are told them."""
-        return [round(self.result_ttl_seconds * 1000), self.results_maxlen]
-
-    def settling(self, keys: Keys) -> list[str | int]:
-        """The first arguments of every script that can end a job."""
-        return [keys.prefix, GROUP, *self.limits]
 
 
 class Cancelling:

@@ -9,10 +9,11 @@ from typing import Any
 
 import redis
 
+from storage.queue.following import fields_as_text
 from storage.queue.scripts import load_script
 from storage.queue.submission import BacklogFull
 from storage.redis.bounds import ReplyTooLarge
-from storage.redis.connection import RedisError
+from storage.redis.connection import RedisError, server_now_ms
 from storage.wire.messages import Keys, default_entry
 
 _SIFTED = 500  # letters looked at by one script, and so many of them at a time
@@ -110,8 +111,7 @@ class DeadLetters:
 
     def now_ms(self) -> int:
         """The time by the clock of Redis, which the letters' ages are told by."""
-        seconds, microseconds = self._client.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return server_now_ms(self._client)
 
     def select(self, selection: Selection) -> Iterator[Letter]:
         """The letters that match, newest first, read as they are asked for.
@@ -228,10 +228,7 @@ class DeadLetters:
 
 def _letter(entry: str, raw: dict[bytes, bytes]) -> Letter:
     """Whatever stands in the stream: nothing in it can hide the letters beside it."""
-    text = {
-        name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
-        for name, value in raw.items()
-    }
+    text = fields_as_text(raw)
     return Letter(
         entry=entry,
         job_id=text.get("_job", ""),

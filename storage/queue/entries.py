@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from storage.wire.messages import Lane, Status, pairs
+from storage.wire.messages import GROUP, Keys, Lane, Status, pairs
 
 Fields = Mapping[str, str | int | float]
 
@@ -123,3 +123,20 @@ class Promoted:
     due: int
     postponed: int = 0
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How ends are kept: the lifetime of a result, and how many events there are of them."""
+
+    result_ttl_seconds: float = 86_400
+    results_maxlen: int = 1_000_000
+
+    @property
+    def limits(self) -> list[str | int]:
+        """Milliseconds, and a count, as scripts are told them."""
+        return [round(self.result_ttl_seconds * 1000), self.results_maxlen]
+
+    def settling(self, keys: Keys) -> list[str | int]:
+        """The first arguments of every script that can end a job."""
+        return [keys.prefix, GROUP, *self.limits]

@@ -7,6 +7,7 @@ from typing import Any
 import redis
 from redis.exceptions import ResponseError
 
+from storage.redis.connection import server_now_ms
 from storage.wire.messages import Keys, Lane
 
 LOOK_SECONDS = 0.5  # how old what a worker knows of them may be
@@ -44,8 +45,7 @@ class Pauses:
 
     def pause(self, lane: Lane) -> bool:
         """Pause a lane; False where it was paused already."""
-        seconds, microseconds = self._client.time()
-        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        now_ms = server_now_ms(self._client)
         return bool(self._client.hsetnx(self._keys.paused, lane.value, now_ms))
 
     def resume(self, lane: Lane) -> bool:

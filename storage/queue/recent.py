@@ -8,6 +8,7 @@ import redis
 
 from storage.queue.following import fields_as_text
 from storage.redis.bounds import ReplyTooLarge
+from storage.redis.connection import server_now_ms
 from storage.wire.messages import Keys, Status, has_ended
 
 MOST = 1000  # events that are looked at
@@ -38,8 +39,7 @@ class RecentEnds:
 
     def look(self) -> Sequence[End]:
         """The last thousand ends, the newest first; none where an event is oversized."""
-        seconds, microseconds = self._client.time()
-        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        now_ms = server_now_ms(self._client)
         try:
             found = self._client.xrevrange(self._keys.results, count=MOST)
         except ReplyTooLarge:

@@ -17,6 +17,7 @@ from storage.queue.entries import (
     Begun,
     Delivery,
     Ending,
+    Ends,
     Fields,
     GivenBack,
     Outcome,
@@ -61,12 +62,7 @@ class JobStreams:
         self.keys = keys
         self._client = client
         # The first arguments of every script that can end a job.
-        self._settling: list[str | int] = [
-            keys.prefix,
-            GROUP,
-            round(result_ttl_seconds * 1000),
-            results_maxlen,
-        ]
+        self._settling = Ends(result_ttl_seconds, results_maxlen).settling(keys)
         self._begin = load_script(client, "begin")
         self._finish = load_script(client, "finish")
         self._give_back = load_script(client, "give_back")

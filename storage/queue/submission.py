@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from storage.errors import InvalidJob
-from storage.queue.cancellation import Ends
+from storage.queue.entries import Ends
 from storage.queue.following import Following
 from storage.queue.steps import Call, Calls, Driver, Give, Pause, Steps
 from storage.redis.connection import RedisError
@@ -59,7 +59,11 @@ class Submitting:
             still = dict(enumerate(chunk))
             fault: Exception | None = None
             while still and fault is None:
-                replies = yield Calls([self._call(job, lane) for job in still.values()])
+                try:
+                    replies = yield Calls([self._call(job, lane) for job in still.values()])
+                except RedisError as error:
+                    fault = error
+                    break
                 for (number, job), reply in zip(list(still.items()), replies, strict=True):
                     try:
                         became[number] = self._judge(job, reply)

@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 from storage.queue.following import fields_as_text
 from storage.queue.scripts import load_script
 from storage.redis.bounds import ReplyTooLarge
-from storage.redis.connection import RedisError, is_group_missing, stream_entries
+from storage.redis.connection import RedisError, is_group_missing, server_now_ms, stream_entries
 from storage.wire.messages import Keys
 
 SENDERS = "senders"  # the consumer group
@@ -230,8 +230,7 @@ class WebhookLetters:
 
     def now_ms(self) -> int:
         """The time by the clock of Redis."""
-        seconds, microseconds = self._client.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return server_now_ms(self._client)
 
     def waiting(self) -> int:
         """How many are not delivered yet, and not given up on."""

@@ -14,6 +14,7 @@ import redis
 
 from storage.queue.scripts import load_script
 from storage.queue.steps import Call, Steps
+from storage.redis.connection import server_now_ms
 from storage.wire.messages import Keys, pairs
 
 KEEP_LEASES = 3  # after its last word a worker is gone
@@ -160,8 +161,7 @@ def fellows(client: redis.Redis, keys: Keys, most: int = MOST_WORKERS) -> list[W
 
     By name. Raises RedisError.
     """
-    seconds, micros = client.time()
-    now_ms = 1000 * int(seconds) + int(micros) // 1000
+    now_ms = server_now_ms(client)
     found: Any = client.zrangebyscore(keys.workers, now_ms, "+inf", start=0, num=most)
     with client.pipeline(transaction=False) as asked:
         for name in found:

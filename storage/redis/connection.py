@@ -74,6 +74,7 @@ __all__ = [
     "connect",
     "is_group_missing",
     "is_outage",
+    "server_now_ms",
     "stream_entries",
     "uptime_seconds",
 ]
@@ -159,6 +160,12 @@ def judge_server(info: Mapping[str, Any], options: Mapping[str, Any], prefix: st
 def uptime_seconds(client: redis.Redis) -> float:
     """How long the server has been up."""
     return float(client.info("server")["uptime_in_seconds"])
+
+
+def server_now_ms(client: redis.Redis) -> int:
+    """The time by the server's clock, in milliseconds since 1970."""
+    seconds, microseconds = client.time()
+    return 1000 * int(seconds) + int(microseconds) // 1000
 
 
 def is_outage(error: RedisError) -> bool:

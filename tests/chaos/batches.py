@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from storage.queue.batches import Batching, BatchState, Unfinished
-from storage.queue.cancellation import Ends
+from storage.queue.entries import Ends
 from storage.queue.steps import Driver
 from storage.wire.messages import Status
 from tests.chaos.arena import RESULT_TTL_SECONDS, RESULTS_MAXLEN, Arena, Hash

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.console import browser
+from storage.redis.connection import connect
+from storage.redis.embedded import EmbeddedRedis
+from tests.support.console import ConsoleProcess, browser, console_process
+from tests.support.console_pages import Open
+from tests.support.polling import TIMEOUT_SECONDS
 from tests.support.worker_process import ROOT
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -50,3 +54,44 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("console")
     (made / "store").mkdir()
     return made
+
+
+@pytest.fixture(scope="module")
+def server(place: Path) -> Iterator[EmbeddedRedis]:
+    """A server of these tests' own."""
+    with EmbeddedRedis(place / "redis") as started:
+        yield started
+
+
+@pytest.fixture
+def client(server: EmbeddedRedis) -> Iterator[Any]:
+    """A connection to it, emptied."""
+    with connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as connected:
+        connected.flushall()
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def console(server: EmbeddedRedis, place: Path) -> Iterator[ConsoleProcess]:
+    """One that may be called `desk.test`."""
+    names = {"EMO_CONSOLE_HOSTS": "desk.test"}
+    with console_process(place, server.url, place / "store", **names) as served:
+        yield served
+
+
+@pytest.fixture
+def page(chromium: Any, console: ConsoleProcess, client: Any) -> Iterator[Open]:
+    """Open a page of it, while its server is empty."""
+    contexts: list[Any] = []
+
+    def make(path: str, *, url: str = console.url, **options: Any) -> Any:
+        contexts.append(chromium.new_context(**options))
+        opened = contexts[-1].new_page()
+        opened.set_default_timeout(60_000)
+        opened.goto(url.rstrip("/") + path)
+        opened.wait_for_selector("body[data-ready]")
+        return opened
+
+    yield make
+    for context in contexts:
+        context.close()

@@ -1,92 +1,21 @@
-"""What a page does with the eye, the focus and the words of whoever works with it, in a browser.
+"""What a page does with the eye, the focus and the words of whoever works with it, in a browser."""
 
-No worker runs: what one would write is written here.
-"""
-
-import json
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from producer.client import Client, new_job
 from storage.objects.transfers import PART_BYTES
-from storage.queue.entries import Ending
-from storage.queue.streams import JobStreams
-from storage.queue.workers import Value, Words
-from storage.redis.connection import connect
+from storage.queue.workers import Words
 from storage.redis.embedded import EmbeddedRedis
-from storage.wire.messages import Keys, Status
 from tests.support.console import ConsoleProcess, console_process
-from tests.support.polling import TIMEOUT_SECONDS
-from tests.support.stream_workers import DEAD, begin_one, new_streams
+from tests.support.console_pages import DONE, KEYS, WORKER, Open, end, end_next
+from tests.support.stream_workers import DEAD
 
-KEYS = Keys("emo")
 STALLED_MS = 121_000  # a little more than a page waits for a sign
 PHONE = {"width": 390, "height": 844}
-WORKER: dict[str, Value] = {
-    **{"state": "ready", "model": "tiny", "dtype": "float32", "device": "cpu", "pid": 17}
-}
-SCORES = json.dumps({"happy": 0.9, "sad": 0.1})
-DONE = Ending(Status.DONE, {"label": "happy", "score": "0.9", "scores": SCORES})
 FOCUSED = "() => document.activeElement === document.body ? '' : document.activeElement.outerHTML"
-Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def server(place: Path) -> Iterator[EmbeddedRedis]:
-    """A server of these tests' own."""
-    with EmbeddedRedis(place / "redis") as started:
-        yield started
-
-
-@pytest.fixture
-def client(server: EmbeddedRedis) -> Iterator[Any]:
-    """A connection to it, emptied."""
-    with connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as connected:
-        connected.flushall()
-        yield connected
-
-
-@pytest.fixture(scope="module")
-def console(server: EmbeddedRedis, place: Path) -> Iterator[ConsoleProcess]:
-    """One that may be called `desk.test`."""
-    names = {"EMO_CONSOLE_HOSTS": "desk.test"}
-    with console_process(place, server.url, place / "store", **names) as served:
-        yield served
-
-
-@pytest.fixture
-def page(chromium: Any, console: ConsoleProcess, client: Any) -> Iterator[Open]:
-    """Open a page of it, while its server is empty."""
-    contexts: list[Any] = []
-
-    def make(path: str, *, url: str = console.url, **options: Any) -> Any:
-        contexts.append(chromium.new_context(**options))
-        opened = contexts[-1].new_page()
-        opened.set_default_timeout(60_000)
-        opened.goto(url.rstrip("/") + path)
-        opened.wait_for_selector("body[data-ready]")
-        return opened
-
-    yield make
-    for context in contexts:
-        context.close()
-
-
-def end(url: str, client: Any, job: str, ending: Ending) -> None:
-    """Submit a job, and end it so."""
-    with Client(url) as queue:
-        queue.submit(new_job("a.wav", job=job))
-    end_next(client, ending)
-
-
-def end_next(client: Any, ending: Ending) -> None:
-    """End the job that is queued so."""
-    streams = new_streams(JobStreams, client, KEYS, "test", 30)
-    streams.finish([(begin_one(streams), ending)])
 
 
 def test_what_is_looked_at_stays_where_it_is(page: Open, client: Any) -> None:
@@ -143,9 +72,12 @@ def test_workers_of_one_machine_are_told_apart(page: Open, client: Any) -> None:
 
 
 def test_a_link_that_cannot_be_copied_is_not_said_to_be(
-    page: Open, console: ConsoleProcess, place: Path
+    page: Open, console: ConsoleProcess, client: Any, place: Path
 ) -> None:
-    """Browsers give a page that came over plain HTTP no clipboard: it shows the link, selected."""
+    """Browsers give a page that came over plain HTTP no clipboard: it shows the link, selected.
+
+    It stays so while recordings end.
+    """
     opened = page("/", url=console.url.replace("127.0.0.1", "desk.test"))
     (place / "a.wav").write_bytes(b"sound")
     opened.set_input_files("#files", [str(place / "a.wav")])
@@ -153,7 +85,22 @@ def test_a_link_that_cannot_be_copied_is_not_said_to_be(
     assert opened.evaluate("() => typeof navigator.clipboard") == "undefined"
     opened.get_by_role("button", name="Copy link").click()
     opened.get_by_role("button", name="Selected: copy it by hand").wait_for()
-    assert opened.evaluate("() => getSelection().toString()").startswith("http://desk.test")
+    selected = "() => getSelection().toString()"
+    assert opened.evaluate(selected).startswith("http://desk.test")
+    end_next(client, DONE)
+    opened.locator(".card[data-state=done]").wait_for()
+    assert opened.evaluate(selected).startswith("http://desk.test")
+
+
+def test_a_recording_that_ends_keeps_the_focus(page: Open, client: Any, place: Path) -> None:
+    """On the button that was pressed last, or else on the first of its own."""
+    opened = page("/")
+    (place / "a.wav").write_bytes(b"sound")
+    opened.set_input_files("#files", [str(place / "a.wav")])
+    opened.locator(".card[data-state=queued]").get_by_role("button", name="Cancel").focus()
+    end_next(client, DONE)
+    opened.locator(".card[data-state=done]").wait_for()
+    assert "aria-expanded" in opened.evaluate(FOCUSED)
 
 
 def test_a_correction_keeps_the_focus(page: Open, client: Any, server: EmbeddedRedis) -> None:
@@ -232,6 +179,18 @@ def test_what_stands_still_is_sent_again(silent: str, page: Open, place: Path) -
     opened.clock.fast_forward(STALLED_MS)
     opened.locator(".card[data-state=queued]").wait_for()
     assert len(held) == 2
+
+
+def test_a_page_that_only_sends_says_that_nobody_answers(page: Open, place: Path) -> None:
+    """And takes it back."""
+    opened = page("/")
+    opened.route("**/api/**", lambda route: route.abort())
+    (place / "unheard.wav").write_bytes(b"sound")
+    opened.set_input_files("#files", [str(place / "unheard.wav")])
+    opened.locator("#banner", has_text="does not answer").wait_for()
+    opened.unroute("**/api/**")
+    opened.locator(".card[data-state=queued]").wait_for()
+    opened.locator("#banner").wait_for(state="hidden")
 
 
 def test_a_part_that_is_given_up_before_it_is_sent_ends(page: Open) -> None:

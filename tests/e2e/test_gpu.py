@@ -70,6 +70,18 @@ def test_a_card_and_its_verdict(environment: dict[str, str]) -> None:
     assert any("--worker" in line for line in lines)
 
 
+def test_a_card_that_does_not_tell_its_memory(environment: dict[str, str]) -> None:
+    """As one that has the CPU's: all else is said."""
+    nvml.say(Path(environment["NVML_STUB"]), **nvml.BUSY_GB10)
+    said = gpu(environment)
+    assert said.returncode == 0, said.stderr
+    lines = [" ".join(line.split()) for line in said.stdout.splitlines()]
+    assert "memory not told" in lines
+    assert "verdict healthy: something runs on it 93% of the time" in lines
+    found = json.loads(gpu(environment, "--json").stdout)
+    assert (found["gpu"]["memory_used_bytes"], found["gpu"]["watts"]) == (None, 141.5)
+
+
 def test_the_worker_knows_better(environment: dict[str, str], worker: str, tmp_path: Path) -> None:
     """Its own account decides; beside what the bench found here."""
     bench = tmp_path / "bench.json"

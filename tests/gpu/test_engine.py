@@ -1,5 +1,6 @@
 """The engine on a CUDA device holds to the same reference as on the CPU."""
 
+import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.unit.engine.test_parity import (
 )
 from tests.unit.model.parity import CHECKPOINTS, clip_of, loaded, noise, references, segments_of
 from worker.engine import ladder
-from worker.engine.engine import Engine
+from worker.engine.engine import CUDNN_PLANS_VARIABLE, Engine
 from worker.model.model import Model
 from worker.model.synthetic import synthetic
 from worker.tape import Segment
@@ -220,3 +221,15 @@ def test_a_ladder_that_does_not_fit_is_shortened(monkeypatch: pytest.MonkeyPatch
     assert output.error is None
     assert engine.tape_slots < 16_384
     assert "engine.captured" in [entry["event"] for entry in logs]
+
+
+def test_torch_knows_the_limit_of_plans() -> None:
+    """By the name that an engine sets: one that it has not would bound nothing, without a word."""
+    name = CUDNN_PLANS_VARIABLE.encode()
+
+    def has_it(library: Path) -> bool:
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as it:
+            return it.find(name) >= 0
+
+    libraries = sorted((Path(torch.__file__).parent / "lib").glob("libtorch_cuda*.so"))
+    assert any(map(has_it, libraries)), libraries

@@ -1,5 +1,7 @@
 """Resampling on a CUDA device: as on the CPU, whatever a clip comes with."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,8 @@ import structlog
 import torch
 
 from tests.support.resampling import RATES, noise, resampler
-from worker.engine.resampler import Resampler
+from tests.support.worker_process import ROOT
+from worker.engine.resampler import DeviceResampler
 
 pytestmark = [
     pytest.mark.gpu,
@@ -18,6 +21,18 @@ pytestmark = [
     ),
 ]
 TOLERANCE = 1e-5
+# In a process of its own: other tests use the first GPU.
+ON_THE_SECOND = """
+import threading, torch
+from tests.support.resampling import noise, resampler
+from worker.engine.resampler import DeviceResampler
+resampler()
+resample = DeviceResampler(torch.device("cuda", 1))
+thread = threading.Thread(target=lambda: resample(8_000, [noise(4_000), noise(5_000)]))
+thread.start()
+thread.join()
+print(*map(torch._C._cuda_hasPrimaryContext, (0, 1)))
+"""
 
 
 @pytest.mark.parametrize("rate_hz", RATES)
@@ -25,7 +40,7 @@ def test_a_gpu_gives_what_the_cpu_gives(rate_hz: int, monkeypatch: pytest.Monkey
     """In one call with others, shorter and longer, int16 and no audio at all; and in parts."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as an engine has it
     on_cpu = resampler()
-    on_gpu = Resampler(torch.device("cuda", 0))
+    on_gpu = DeviceResampler(torch.device("cuda", 0))
     clips: list[Any] = [
         noise(2 * rate_hz + 321),
         noise(500, 1),
@@ -41,3 +56,12 @@ def test_a_gpu_gives_what_the_cpu_gives(rate_hz: int, monkeypatch: pytest.Monkey
     stream, whole = on_gpu.stream(rate_hz), clips[0]
     parts = [stream.push(whole[:rate_hz], last=False), stream.push(whole[rate_hz:], last=True)]
     np.testing.assert_allclose(np.concatenate(parts), made[0], atol=TOLERANCE)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NO SECOND CUDA DEVICE")
+def test_no_thread_touches_another_gpu() -> None:
+    """On the second, the first has no context: that would take memory, and may not be had."""
+    resampler()
+    command = [sys.executable, "-c", ON_THE_SECOND]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == "False True\n"  # nor was it the CPU: that would be said

@@ -16,13 +16,16 @@ from tests.unit.model.parity import (
     segments_of,
     tape_of,
 )
+from worker.clip import SAMPLE_RATE_HZ, num_frames
 from worker.engine.eager import SegmentOutput, layout_of, outputs_of
 from worker.engine.engine import Engine
 from worker.engine.graphs import Rung
 from worker.engine.ladder import LADDER, rungs
 from worker.engine.tables import edges, max_segments
 from worker.model.model import Model
+from worker.model.synthetic import architecture
 from worker.model.tape_operations import GpuNetwork
+from worker.settings import WorkerSettings
 from worker.tape import Segment, TapeLayout
 
 SLOTS = 200
@@ -112,6 +115,14 @@ def test_the_ladder_ends_at_the_tape_budget() -> None:
     assert rungs(16_384) == list(LADDER)
     assert rungs(3_000) == [128, 288, 544, 800, 1056, 1312, 1568, 2048, 2560, 3000]
     assert rungs(100) == [100]
+
+
+def test_a_tape_of_the_longest_windows_leaves_little_idle() -> None:
+    """Long audio is nothing but those: as many as fit run as hardly more slots than they take."""
+    seconds = WorkerSettings.model_fields["window_seconds"].default
+    slots = num_frames(round(seconds * SAMPLE_RATE_HZ)) + architecture("large").gap
+    used_slots = max(LADDER) // slots * slots
+    assert used_slots / min(rung for rung in LADDER if rung >= used_slots) > 0.99
 
 
 def test_edges_are_the_frames_between_the_gaps() -> None:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from storage.queue.batches import Batching, BatchState
-from storage.queue.cancellation import Cancellations, Ends
+from storage.queue.cancellation import Cancellations
 from storage.queue.dead import DeadLetters
-from storage.queue.entries import Begun, Ending, Verdict
+from storage.queue.entries import Begun, Ending, Ends, Verdict
 from storage.queue.steps import Driver
 from storage.queue.submission import Submissions
 from storage.wire.messages import Job, Keys, Lane

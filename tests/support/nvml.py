@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 import pynvml
 import pytest
 
-UUID = "GPU-00000000-0000-0000-0000-000000000001"
+UUID, NEIGHBOUR = (f"GPU-00000000-0000-0000-0000-{number:012}" for number in (1, 2))
 # An A10 as it is under load.
 BUSY = {
     "utilization": 93,
@@ -24,6 +24,8 @@ BUSY = {
     "reasons": 0x4,
     "pid": 4242,
 }
+# One whose memory is the CPU's: its driver tells of none.
+BUSY_GB10 = {name: value for name, value in BUSY.items() if name != "memory_used"}
 
 
 @cache

@@ -1,15 +1,16 @@
 /* Stands in for libnvidia-ml.so.1: a card whose readings are in the file that NVML_STUB names.
 
    Each line is a name and a number; a name that is not there is a sensor that the card has not.
-   `init` is what nvmlInit returns. Structures and numbers are those of NVIDIA's nvml.h. */
+   `init` is what nvmlInit returns. Of `count` cards all read the same, but for their UUIDs, and
+   the memory of those behind the first where `other_memory_used` is there; the one at the index `lost`
+   has fallen off the bus. Structures and numbers are those of NVIDIA's nvml.h. */
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef void *Device;
-enum { SUCCESS = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6 };
-static const char uuid[] = "GPU-00000000-0000-0000-0000-000000000001";
+enum { SUCCESS = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6, GPU_IS_LOST = 15 };
 
 static int reading(const char *name, double *value) {
     char line[200], known[100];
@@ -40,20 +41,39 @@ int nvmlSystemGetDriverVersion(char *out, unsigned int size) {
     return SUCCESS;
 }
 int nvmlSystemGetCudaDriverVersion_v2(int *version) { return number("cuda", (unsigned int *)version); }
-int nvmlDeviceGetCount_v2(unsigned int *count) { if (number("count", count)) *count = 1; return SUCCESS; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned int index, Device *device) { *device = (Device)1; return SUCCESS; }
-int nvmlDeviceGetHandleByUUID(const char *asked, Device *device) {
-    unsigned int gone = 0;
-    number("gone", &gone);
-    *device = (Device)1;
-    return gone || strcmp(asked, uuid) ? NOT_FOUND : SUCCESS;
+int nvmlDeviceGetCount_v2(unsigned int *count) {
+    unsigned int uncounted;
+    if (!number("uncounted", &uncounted)) return (int)uncounted;
+    if (number("count", count)) *count = 1;
+    return SUCCESS;
 }
-int nvmlDeviceGetIndex(Device device, unsigned int *index) { *index = 0; return SUCCESS; }
-int nvmlDeviceGetUUID(Device device, char *out, unsigned int size) { return text(out, uuid); }
+int nvmlDeviceGetHandleByIndex_v2(unsigned int index, Device *device) {
+    unsigned int lost;
+    *device = (Device)(size_t)(index + 1);
+    return !number("lost", &lost) && lost == index ? GPU_IS_LOST : SUCCESS;
+}
+int nvmlDeviceGetUUID(Device device, char *out, unsigned int size) {
+    snprintf(out, size, "GPU-00000000-0000-0000-0000-%012zu", (size_t)device);
+    return SUCCESS;
+}
+int nvmlDeviceGetHandleByUUID(const char *asked, Device *device) {
+    unsigned int gone = 0, count;
+    char uuid[80];
+    number("gone", &gone);
+    nvmlDeviceGetCount_v2(&count);
+    for (unsigned int index = 0; !gone && index < count; index++) {
+        int code = nvmlDeviceGetHandleByIndex_v2(index, device);
+        nvmlDeviceGetUUID(*device, uuid, sizeof uuid);
+        if (!strcmp(asked, uuid)) return code;
+    }
+    return NOT_FOUND;
+}
+int nvmlDeviceGetIndex(Device device, unsigned int *index) { *index = (unsigned int)(size_t)device - 1; return SUCCESS; }
 int nvmlDeviceGetName(Device device, char *out, unsigned int size) { return text(out, "NVIDIA A10"); }
 int nvmlDeviceGetMemoryInfo(Device device, unsigned long long *total_free_used) {
-    double used = 0;
-    reading("memory_used", &used);
+    double used;
+    int others = device != (Device)1 && reading("other_memory_used", &used);
+    if (!others && !reading("memory_used", &used)) return NOT_SUPPORTED;
     total_free_used[0] = 24000000000ULL;
     total_free_used[2] = (unsigned long long)used;
     total_free_used[1] = total_free_used[0] - total_free_used[2];

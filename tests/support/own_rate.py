@@ -12,7 +12,7 @@ from tests.support.resampling import noise, resampler
 from worker.audio.limits import AudioLimits
 from worker.audio.processes import DecodeProcesses
 from worker.clip import Fetched, Recording, Waveform
-from worker.engine.resampler import Resampler
+from worker.engine.resampler import DeviceResampler
 from worker.stages.decode import Decode
 from worker.stages.resample import Resample
 
@@ -23,7 +23,7 @@ class Ways:
     """Both ways to 16 kHz, on the same decode processes."""
 
     def __init__(
-        self, processes: DecodeProcesses, limits: AudioLimits, resampler: Resampler
+        self, processes: DecodeProcesses, limits: AudioLimits, resampler: DeviceResampler
     ) -> None:
         self.processes = processes
         self.decode = Decode(processes, limits, lambda samples, forget: [(0, 1_600)])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tests.support.worker_process import ROOT
 from worker.clip import Samples
-from worker.engine.resampler import Resampler, require_torchaudio
+from worker.engine.resampler import DeviceResampler, require_torchaudio
 from worker.model.device import DeviceError
 
 FOLDER = ROOT / "build" / "torchaudio"
@@ -20,7 +20,7 @@ NO_DIVISOR = 44_101  # in common with 16,000: no device resamples it
 _WINDOW = 512
 
 
-def resampler(*, together: bool | None = None) -> Resampler:
+def resampler(*, together: bool | None = None) -> DeviceResampler:
     """One for the CPU. Without torchaudio the test is skipped; in CI it fails."""
     if FOLDER.is_dir() and str(FOLDER) not in sys.path:
         sys.path.append(str(FOLDER))
@@ -30,7 +30,7 @@ def resampler(*, together: bool | None = None) -> Resampler:
         message = "NO torchaudio: run tests/torchaudio, which fetches it"
         assert not os.environ.get("CI"), message
         pytest.skip(message)
-    return Resampler(torch.device("cpu"), together=together)
+    return DeviceResampler(torch.device("cpu"), together=together)
 
 
 def noise(num_samples: int, seed: int = 0) -> Samples:

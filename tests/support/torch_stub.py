@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-# What resolving a device and a dtype takes. Filled in: the build, the error, the capability.
+from tests.support import nvml
+
+# What resolving a device and a dtype takes. Filled in: the build, errors, what the device is.
 _SOURCE = """
 import sys, types
 __version__ = "{version}"
@@ -30,6 +32,7 @@ cuda.init = _init
 cuda.is_available = lambda: not {init_error!r}
 cuda.device_count = lambda: 1
 cuda.get_device_capability = lambda device: {capability!r}
+cuda.get_device_properties = lambda device: types.SimpleNamespace(uuid={uuid!r})
 cuda.get_arch_list = lambda: ["sm_80", "sm_90"]
 sys.modules["torch.cuda"] = cuda
 """
@@ -53,6 +56,7 @@ def torch_of(
             init_error=init_error,
             compute_error=compute_error,
             capability=capability,
+            uuid=nvml.UUID.removeprefix("GPU-"),
         ),
     )
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from storage.objects.store import ObjectSource
 from storage.serving.bounded_server import MOST_CONNECTIONS
 from worker.audio.limits import AudioLimits
+from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.processes import DecodeProcesses
 from worker.audio.room import Spool
 from worker.audio.speech import SpeechDetector
 from worker.clip import SAMPLE_RATE_HZ
 from worker.engine.engine import Engine
-from worker.engine.resampler import Resampler, resampler_for
+from worker.engine.resampler import DeviceResampler, resampler_for
 from worker.fitness.guard import UNGUARDED, Guard
 from worker.pipeline.budget import ByteBudget
 from worker.pipeline.capacity import affordable_jobs, descriptors_of, jobs_for
@@ -26,7 +27,6 @@ from worker.stages.normalize import Normalize
 from worker.stages.resample import Resample, needs_resampling
 from worker.telemetry.metrics import Metrics
 
-_FLOAT32_BYTES = 4
 # While the clips of one are on the device, those of the other are normalized.
 _RESAMPLE_THREADS = 2
 _RESAMPLED_TOGETHER = 64
@@ -63,7 +63,7 @@ def assemble(
     """
     infer = Infer(engine, worked=metrics.worked)
     resampler = resampler_for(settings.resample, engine.model.device)
-    decoded_bytes = round(settings.window_seconds * SAMPLE_RATE_HZ * _FLOAT32_BYTES)
+    decoded_bytes = round(settings.window_seconds * SAMPLE_RATE_HZ * SAMPLE_BYTES)
     progress = progress or Progress()
     budget = ByteBudget(
         settings.bytes_in_flight,
@@ -131,7 +131,7 @@ def assemble(
     return Assembly(pipeline, processes)
 
 
-def _resample_stage(resampler: Resampler, decoded_bytes: int) -> Stage:
+def _resample_stage(resampler: DeviceResampler, decoded_bytes: int) -> Stage:
     return Stage(
         "resample",
         Resample(resampler),
@@ -144,5 +144,5 @@ def _resample_stage(resampler: Resampler, decoded_bytes: int) -> Stage:
 
 def _decode_patience(limits: AudioLimits, decoded_bytes: int) -> float:
     """Seconds that decoding so much may take: twice, since it may have to begin anew."""
-    seconds = decoded_bytes / (_FLOAT32_BYTES * SAMPLE_RATE_HZ)
+    seconds = decoded_bytes / (SAMPLE_BYTES * SAMPLE_RATE_HZ)
     return 2 * limits.allowed_seconds(seconds) + PATIENCE_SECONDS

@@ -5,10 +5,8 @@ that makes it crash or hang costs that file only. Before the first it gives up a
 does not need.
 """
 
-import ctypes
 import os
 import resource
-import signal
 import socket
 import sys
 import wave
@@ -16,7 +14,7 @@ from collections.abc import Callable
 from typing import Self
 
 from storage.errors import DecodeCrashed, Internal, JobError, SpoolUnavailable
-from worker.audio.confinement import confine
+from worker.audio.confinement import confine, die_with
 from worker.audio.lanes import MoreChannels
 from worker.audio.libav import Decoder, OtherForm
 from worker.audio.limits import too_long
@@ -41,7 +39,6 @@ from worker.audio.protocol import (
 from worker.audio.rates import Form
 from worker.audio.rendering import PEAKS, PREVIEW, rendered
 
-_PR_SET_PDEATHSIG = 1
 _LEAST_PART_BYTES = 1_600  # a quarter of the silence, so that it takes parts
 _MOST_CHARACTERS = 500  # of an error; what a file says of itself may be long
 
@@ -63,7 +60,7 @@ def main(arguments: list[str]) -> None:
 
 def prepare(parent_pid: int, memory_bytes: int, part_bytes: int) -> str:
     """Import all that will be needed, then be confined; returns what the kernel refused, or ""."""
-    _die_with(parent_pid)
+    die_with(parent_pid)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     silence, memory = _silence(), os.memfd_create("pcm")
@@ -230,13 +227,6 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
 
 def _send(connection: socket.socket, message: Message) -> None:
     os.write(connection.fileno(), encode(message))  # the filter knows no other way
-
-
-def _die_with(parent_pid: int) -> None:
-    """Be killed when the thread that started this process ends, even if stopped or hung."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it died before the line above
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,13 @@ from storage.objects.blob import Blob, write_all
 from storage.wire.channels import MIX
 from worker.audio.joined import find_joined
 from worker.audio.lanes import Lanes
-from worker.audio.limits import AudioLimits, sample_rate_is_sound, too_long
+from worker.audio.limits import (
+    AudioLimits,
+    empty_object,
+    no_audio_stream,
+    require_sound_rate,
+    too_long,
+)
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.program import command_line
 from worker.audio.renditions import Decoded
@@ -153,19 +159,16 @@ class _Isolated:
 
     def _section(self, start: int, stop: int) -> tuple[AudioWarning, ...]:
         """Append the first audio track there that can be decoded; what to doubt of it."""
-        refused = NotAudio("the object is empty: 0 bytes")
+        refused = empty_object()
         for track in itertools.count() if stop > start else ():
             before_bytes = self._written_bytes
             report = self._run(start, stop, track)
             if report.has_no_track:
                 if track == 0:
-                    raise NoAudioStream("the file has no audio track: send one that has")
+                    raise no_audio_stream()
                 break
-            if report.sample_rate_hz and not sample_rate_is_sound(report.sample_rate_hz):
-                raise NotAudio(
-                    f"its sample rate of {report.sample_rate_hz} Hz cannot be that of sound: the "
-                    "header is wrong"
-                )
+            if report.sample_rate_hz:
+                require_sound_rate(report.sample_rate_hz)
             if report.status < 0 or report.status == _EXIT_OUT_OF_MEMORY:
                 raise DecodeCrashed(
                     f"ffmpeg died of this file ({_cause(report.status)}): convert it to WAV, or "

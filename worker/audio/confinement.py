@@ -1,19 +1,29 @@
-"""What a process gives up before it reads hostile bytes.
+"""What a process gives up before it reads hostile bytes; and that it ends with its parent.
 
 Free of numpy: decode processes import it.
 """
 
 import ctypes
+import os
 import resource
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from worker.audio.seccomp import allow_decoding_alone
 
-_PR_SET_DUMPABLE = 4
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _FIRST_TO_BE_KILLED = "1000"  # where memory is short: before the worker, whose jobs are many
 _MOST_DESCRIPTORS = 16
 _LEAST_FILE_BYTES = 64 * 1024
+
+
+def die_with(parent_pid: int) -> None:
+    """Be killed when the thread that started this process ends, even if stopped or hung."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it died before the line above
+        sys.exit(1)
 
 
 def hide_memory() -> None:

@@ -53,8 +53,8 @@ def declared_end(fd: int, size: int, form: str) -> int | None:
 
     Beyond `size` it is cut off; what lies behind it, FFmpeg does not read.
     """
-    find = _ENDS.get(form)
-    return None if find is None else find(fd, size)
+    end_of = _ENDS.get(form)
+    return None if end_of is None else end_of(fd, size)
 
 
 def _read(fd: int, layout: str, position: int) -> tuple[int, ...] | None:

@@ -22,6 +22,7 @@ from worker.audio.encryption import require_open
 from worker.audio.formats import DECODERS, FORMATS
 from worker.audio.joined import find_joined
 from worker.audio.lanes import Lanes
+from worker.audio.limits import empty_object, no_audio_stream
 from worker.audio.pcm import SAMPLE_BYTES
 from worker.audio.rates import INT16_BYTES, Form, is_left_to_device
 from worker.audio.resampling import Resampler
@@ -220,7 +221,7 @@ def _track(container: InputContainer, number: int) -> AudioStream:
     """
     tracks = container.streams.audio
     if not tracks:
-        raise NoAudioStream("the file has no audio track: send one that has")
+        raise no_audio_stream()
     # PyAV has no codec context where FFmpeg has no decoder.
     codecs = [track.codec_context.name if track.codec_context else None for track in tracks]
     known = [at for at, codec in enumerate(codecs) if codec in _DECODERS]
@@ -240,7 +241,7 @@ def _track(container: InputContainer, number: int) -> AudioStream:
 def _open(file: Section, size: int) -> InputContainer:
     """Open the file as one of FORMATS, which may open nothing else. Raises NotAudio."""
     if size == 0:
-        raise NotAudio("the object is empty: 0 bytes")
+        raise empty_object()
     options = {
         "format_whitelist": FORMATS,
         "codec_whitelist": DECODERS,  # a container is probed by decoding some of each stream

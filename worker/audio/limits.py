@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.errors import AudioTooLong
+from storage.errors import AudioTooLong, NoAudioStream, NotAudio
 
 _MIN_SAMPLE_RATE_HZ = 1_000  # below it, a single packet of a hostile file is hours of audio
 _MAX_SAMPLE_RATE_HZ = 768_000  # above it, the filter that resamples takes gigabytes
@@ -14,6 +14,24 @@ SPOOL_BYTES = 4 * 1024**3  # 18 hours of audio
 def sample_rate_is_sound(sample_rate_hz: int) -> bool:
     """Whether it can be that of a recording."""
     return _MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= _MAX_SAMPLE_RATE_HZ
+
+
+def require_sound_rate(sample_rate_hz: int) -> None:
+    """Raises NotAudio for a sample rate that cannot be that of a recording."""
+    if not sample_rate_is_sound(sample_rate_hz):
+        raise NotAudio(
+            f"its sample rate of {sample_rate_hz} Hz cannot be that of sound: the header is wrong"
+        )
+
+
+def empty_object() -> NotAudio:
+    """The error for an object without a byte."""
+    return NotAudio("the object is empty: 0 bytes")
+
+
+def no_audio_stream() -> NoAudioStream:
+    """The error for a file that has other things than audio."""
+    return NoAudioStream("the file has no audio track: send one that has")
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class DecodeProcess:
                 stderr=stderr,
                 start_new_session=True,  # Ctrl-C in a terminal is for the worker alone
             )
-        self._channel = Channel(ours)
+        self._connection = Channel(ours)
         # Opened before it hides, and read after each file.
         self._statm = FileIO(f"/proc/{self.pid}/statm")
 
@@ -125,7 +125,7 @@ class DecodeProcess:
     def wait_until_ready(self) -> None:
         """Return when it is up. Raises Internal when it does not come up."""
         try:
-            message = self._channel.receive(time.monotonic() + _START_SECONDS)
+            message = self._connection.receive(time.monotonic() + _START_SECONDS)
             if not isinstance(message, Ready):
                 raise Misbehaved(f"it began with {message!r:.100}")
             self.refused = message.refused
@@ -190,14 +190,14 @@ class DecodeProcess:
     def _render(self, rendering: Rendering, samples: int, deadline: float) -> None:
         """Take all that it makes of the samples."""
         with Memory() as memory:
-            self._channel.send(rendering.order, [samples, memory.fd])
+            self._connection.send(rendering.order, [samples, memory.fd])
             while True:
-                match message := self._channel.receive(deadline):
+                match message := self._connection.receive(deadline):
                     case Piece():
                         num_bytes = self._part_samples * SAMPLE_BYTES
                         rendering.take(memory.sealed(num_bytes), num_bytes)
                         memory.renew()
-                        self._channel.send(GoOn(), [memory.fd])
+                        self._connection.send(GoOn(), [memory.fd])
                     case Rendered(num_bytes):
                         return rendering.take(memory.sealed(num_bytes), num_bytes)
                     case Failed():
@@ -209,15 +209,15 @@ class DecodeProcess:
         """The samples; None where it has to begin anew."""
         started = time.monotonic()
         with self._watched(lambda: decoding.allowed_seconds):
-            self._channel.send(decoding.request(blob.size), [blob.fd, memory.fd])
+            self._connection.send(decoding.request(blob.size), [blob.fd, memory.fd])
             while True:
-                message = self._channel.receive(started + decoding.allowed_seconds)
+                message = self._connection.receive(started + decoding.allowed_seconds)
                 match message:
                     case Part():
                         asked = time.monotonic()
                         kept = decoding.keep(message, memory)
                         started += time.monotonic() - asked  # waiting for room is no work
-                        self._channel.send(*((GoOn(), [memory.fd]) if kept else (GiveUp(), [])))
+                        self._connection.send(*((GoOn(), [memory.fd]) if kept else (GiveUp(), [])))
                     case Failed() if decoding.spooling.begins_again:
                         return None
                     case Failed():
@@ -268,7 +268,7 @@ class DecodeProcess:
         """End it at once, whatever it does; harmless when it is dead."""
         self._process.kill()  # works on a stopped process too
         self._process.wait()
-        self._channel.close()
+        self._connection.close()
         self._statm.close()
         self._log_stderr()
         self._stderr.close()

@@ -8,6 +8,7 @@ import it.
 
 import json
 from dataclasses import dataclass, fields
+from typing import get_args
 
 MAX_MESSAGE_BYTES = 8_192
 
@@ -115,12 +116,7 @@ class Failed:
 
 Order = Request | Render
 Message = Order | Ready | Part | Piece | GoOn | GiveUp | Again | Done | Rendered | Failed
-_KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind
-    for kind in (
-        *(Request, Render, Ready, Part, Piece, GoOn, GiveUp, Again, Done, Rendered, Failed),
-    )
-}
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
 # Looked up once: both sides do this for each file.
 _FIELDS = {
     kind: tuple((field.name, field.type) for field in fields(kind)) for kind in _KINDS.values()

@@ -8,7 +8,7 @@ from av.filter.context import FilterContext
 
 from storage.errors import NotAudio
 from worker.audio.formats import as_text, pick_options, resample_options
-from worker.audio.limits import sample_rate_is_sound
+from worker.audio.limits import require_sound_rate
 from worker.audio.rates import INT16_BYTES, Form
 
 # Asking the graph after every packet costs more than the resampling: most answers are exceptions.
@@ -27,10 +27,7 @@ class Resampler:
         self._rate_hz = rate_hz = first.sample_rate
         self._layout = first.layout
         self._format = sample_format = first.format.name
-        if not sample_rate_is_sound(rate_hz):
-            raise NotAudio(
-                f"its sample rate of {rate_hz} Hz cannot be that of sound: the header is wrong"
-            )
+        require_sound_rate(rate_hz)
         self._sample_bytes = len(lanes) * form.sample_bytes  # of all lanes
         self._waiting_samples = 0
         self._graph = Graph()

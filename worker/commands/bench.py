@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from storage.errors import JobError
 from storage.settings import InvalidSettings
 from storage.terminal.text import json_line, say, tell
 from worker.bench.choices import Format, Lengths, Part, Store
@@ -45,7 +46,6 @@ def bench(
     settings = load_settings(model=model, device=device, dtype=dtype)
     configure_logs("warning" if settings.log_level == "info" else settings.log_level)
     require_spool(settings)
-    from storage.errors import JobError  # noqa: PLC0415
     from storage.redis.embedded import NoServer  # noqa: PLC0415
 
     with libraries():

@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
-from storage.errors import InvalidJob
+from storage.errors import InvalidJob, JobError
 from storage.objects.local_files import named_files
 from storage.terminal.options import (
     ChannelOption,
@@ -93,8 +93,6 @@ def classify(
 
 def _classified(results: Iterator["FileResult"]) -> Iterator["FileResult"]:
     """The results; ends the program where the model cannot be run at all."""
-    from storage.errors import JobError  # noqa: PLC0415
-
     try:
         yield from results
     except JobError as error:

@@ -118,9 +118,8 @@ def _table(page: _Page) -> Group:
 
 
 def _readings(gpu: GpuReading) -> Iterator[tuple[str, str]]:
-    used, total = gpu.memory_used_bytes / _GB, gpu.memory_total_bytes / _GB
     yield "utilisation", "not told" if gpu.utilization is None else f"{gpu.utilization:.0%}"
-    yield "memory", f"{used:.1f} of {total:.1f} GB"
+    yield "memory", _gigabytes(gpu.memory_used_bytes, gpu.memory_total_bytes)
     yield "power", _of(gpu.watts, gpu.limit_watts, "W")
     yield "clock", _of(gpu.sm_mhz, gpu.most_sm_mhz, "MHz")
     if gpu.held_down_by:
@@ -147,6 +146,12 @@ def _work(work: Work | None) -> Iterator[tuple[str, str]]:
 def _verdict(found: Verdict) -> Sequence[tuple[str, str]]:
     said = [("verdict", f"{found.state}: {found.reason}")]
     return [*said, ("to do", found.change)] if found.change else said
+
+
+def _gigabytes(used: int | None, total: int | None) -> str:
+    if used is None or total is None:
+        return "not told"
+    return f"{used / _GB:.1f} of {total / _GB:.1f} GB"
 
 
 def _of(value: float | None, most: float | None, unit: str) -> str:

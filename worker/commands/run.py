@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import suppress
 
+from storage.errors import JobError
 from worker.audio.confinement import hide_memory
 from worker.commands.program import (
     ASK_THE_DOCTOR,
@@ -28,7 +29,6 @@ def run() -> None:
     require_spool(settings)
     raise_limit()
     # The light commands start fast: what is heavy is imported by those that need it, when they do.
-    from storage.errors import JobError  # noqa: PLC0415
     from storage.redis.connection import RedisError, UnfitServer  # noqa: PLC0415
     from storage.serving.metrics_server import listen  # noqa: PLC0415
     from worker.stores import check_services  # noqa: PLC0415

@@ -82,7 +82,8 @@ class Intake:
             metrics=metrics,
             clock=clock,
         )
-        self._more_abandoned = False  # the last look took all that there was room for
+        # What was abandoned comes before what is new: nothing is read before a look that is owed.
+        self._look_owed = False
         self._reclaim_at = clock()
 
     def start(self) -> None:
@@ -111,22 +112,23 @@ class Intake:
     def step(self) -> None:
         """One round. Raises RedisError; what was delivered and not begun is kept for the next."""
         # In an outage every round asks Redis: one that does not would take it to be back.
-        if self._upkeep.in_seconds <= 0 or self._outages.under_way or self._more_abandoned:
+        if self._upkeep.in_seconds <= 0 or self._outages.under_way:
+            self._look_owed = True
             self._upkeep.step()
-            if not self._breaker.open:
-                self._take_over()
+        self._take_over()
         self._suspects.give_back()
         if self._suspects.held:
             if self._suspects.step(self._run_alone, self._do_not_run):
                 # Others come first now, or a row of suspects would keep them out.
                 self._upkeep.put_off()
-                self._more_abandoned = False
+                self._look_owed = False
             return
         if self._breaker.open and not self._delivered:
             self._breaker.wait_until_closed(_LOOK_SECONDS)
         elif not self._delivered:
             self._pipeline.wait_for_room(self._worth_reading, timeout_seconds=_GATHER_SECONDS)
-            if (room := self._pipeline.room()) >= len(Lane):
+            self._take_over()  # where there was no room for it before
+            if (room := self._pipeline.room()) >= len(Lane) and not self._delivered:
                 self._read(room)
         self._begin()
 
@@ -225,9 +227,10 @@ class Intake:
             self._pipeline.submit(task)
 
     def _take_over(self) -> None:
-        """Take over what was abandoned, as far as there is room."""
-        room = self._pipeline.room() - len(self._delivered)
-        if room > 0 and not self._suspects.held:
+        """Take over what was abandoned, where a look is owed, and as far as there is room."""
+        if not self._look_owed or self._breaker.open or self._suspects.held:
+            return
+        if (room := self._pipeline.room() - len(self._delivered)) > 0:
             self._reclaim(room)
 
     def _reclaim(self, room: int) -> None:
@@ -237,8 +240,8 @@ class Intake:
             room, suspects=self._suspects.wanted(), given_back_only=patient
         )
         self._receive(found.deliveries)
-        # Else what is new would stream past it, up to the next upkeep.
-        self._more_abandoned = len(found.deliveries) == room
+        # As long as there was more than room for it: what is new would stream past it.
+        self._look_owed = len(found.deliveries) == room
         if found.held_up:
             self._pause_reclaim(self._lease_seconds)
         self._metrics.reclaimed.inc(len(found.deliveries))

@@ -35,13 +35,14 @@ class Leases:
     def hold(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Add entries that were just delivered; returns those that were not held already.
 
-        An older delivery of the same entry is abandoned. One with the same count is the same.
+        An older delivery of the same entry is abandoned. One with the same count is the same, but
+        where that one is being settled: then it was given back, and taken again.
         """
         added = []
         with self._lock:
             for delivery in deliveries:
                 before = self._held.get((delivery.lane, delivery.entry))
-                if before and before.delivery.count == delivery.count:
+                if before and not before.settling and before.delivery.count == delivery.count:
                     continue
                 if before and before.task:
                     before.task.abandoned = True
@@ -122,9 +123,9 @@ class Leases:
         return [(one.delivery, one.job_id) for one in held]
 
     def _find(self, delivery: Delivery) -> _Held | None:
-        """Under the lock: that very delivery, where it is held."""
+        """Under the lock: that very delivery, where it is held; a later one may be equal to it."""
         held = self._held.get((delivery.lane, delivery.entry))
-        return held if held and held.delivery.count == delivery.count else None
+        return held if held and held.delivery is delivery else None
 
     def _all(self, now: float, *, lapsing: bool) -> list[tuple[Delivery, str]]:
         with self._lock:

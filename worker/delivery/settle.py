@@ -4,7 +4,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -94,7 +93,7 @@ class Settle:
                 ends.append((task, end))
         for task, error in self._excuses.give_back(excused, self._persist):
             task.error = error
-            ends.append((task, self._failure(error, attempts=task.ticket.attempts)))
+            ends.append((task, self._failure(task, error)))
         endings: list[tuple[Task, Ending]] = []
         for task, end in ends:
             if isinstance(end, JobError):
@@ -135,20 +134,17 @@ class Settle:
         except Exception as error:
             log.exception("settle.result_failed", job=task.job.id)
             task.error = Internal(f"settle: {type(error).__name__}: {error}")
-        ending = self._failure(task.error, attempts=task.ticket.attempts)
-        if isinstance(ending, Ending):
-            return replace(ending, fields={"key": task.job.key, **ending.fields})
-        return ending
+        return self._failure(task, task.error)
 
-    def _failure(self, error: JobError, *, attempts: int) -> Ending | JobError:
+    def _failure(self, task: Task, error: JobError) -> Ending | JobError:
         if isinstance(error, Excused):
             return error
-        fields = {"error_code": error.code, "error": _message(error)}
+        fields = {"key": task.job.key, "error_code": error.code, "error": _message(error)}
         if isinstance(error, DeadlineExceeded):
             return Ending(Status.EXPIRED, fields)
         if not error.retryable:
             return Ending(Status.FAILED, fields)
-        if attempts >= self._max_attempts:
+        if task.ticket.attempts >= self._max_attempts:
             return Ending(Status.DEAD, fields, dead_reason=error.code)
         return error
 

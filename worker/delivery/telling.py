@@ -105,9 +105,8 @@ class Telling:
                 if not self._failing:  # once an outage
                     log.warning("worker.not_told", error=str(error))
                 self._failing = True
-                wait_seconds = min(
-                    wait_seconds, _AGAIN_SECONDS
-                )  # or it looks dead when Redis is back
+                # Soon: or it looks dead when Redis is back.
+                wait_seconds = min(wait_seconds, _AGAIN_SECONDS)
             except Exception:
                 log.exception("worker.not_told")
 

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from functools import cache, partial
+from typing import Any
 
 from worker.doctor.compiler import compiler
 from worker.doctor.findings import Category, Check, Line, fail, ok, skipped, warn
@@ -167,18 +168,19 @@ class Torch:
 
     def _gpu(self) -> Iterable[Line]:
         """Whether it has what tapes of full speed need: capability, kernels and memory."""
-        found, kernels = self._report().of("device"), self._report().of("kernels")
+        report = self._report()
+        found = report.of("device")
         if "capability" not in found:
             yield skipped("workers run on the CPU")
             return
         has, needs = found["capability"], found["least_capability"]
-        if has < needs:
+        if not _takes_kernels(found):
             yield warn(
                 f"compute capability {_dotted(has)}: tapes run operation by operation, far slower",
                 f"graphs and kernels need {_dotted(needs)}, an Ampere GPU",
                 "doctor.md#gpu",
             )
-        elif error := kernels.get("error", self._report().fault):
+        elif error := _kernel_error(report):
             yield warn(
                 f"our kernels do not run, so tapes are far slower: {error}",
                 "see `compiler` below; Triton comes with torch's builds for CUDA",
@@ -186,31 +188,35 @@ class Torch:
             )
         else:
             yield ok(f"compute capability {_dotted(has)}, and a kernel of ours ran")
-        for each in self._gpus().readings:
-            free = each.memory_total_bytes - each.memory_used_bytes
-            if free < _GPU_BYTES:
-                pids = ", ".join(str(program.pid) for program in each.programs)
-                yield warn(
-                    f"GPU {each.index} has {free / _GB:.1f} GB free of "
-                    f"{each.memory_total_bytes / _GB:.1f}; programs on it: {pids or 'none told'}",
-                    "end other programs, or set EMO_TAPE_SLOTS lower",
-                    "doctor.md#out-of-memory",
-                )
+        readings = self._gpus().readings
+        # A part of one (MIG) is none that the driver lists.
+        for each in [one for one in readings if one.uuid == found.get("uuid")] or readings:
+            used, total = each.memory_used_bytes, each.memory_total_bytes
+            if used is None or total is None or total - used >= _GPU_BYTES:
+                continue
+            pids = ", ".join(str(program.pid) for program in each.programs)
+            yield warn(
+                f"GPU {each.index} has {(total - used) / _GB:.1f} GB free of "
+                f"{total / _GB:.1f}; programs on it: {pids or 'none told'}",
+                "end other programs, or set EMO_TAPE_SLOTS lower",
+                "doctor.md#out-of-memory",
+            )
 
     def _resampling(self) -> Iterable[Line]:
         """Who brings audio to 16 kHz, and whether torchaudio is there for it."""
-        setting, found = self._settings.resample, self._report().of("resampling")
-        device = self._report().of("device")
+        setting, report = self._settings.resample, self._report()
+        found, device = report.of("resampling"), report.of("device")
         asked = f"EMO_RESAMPLE={setting}"
         if setting == "ffmpeg" or (setting == "auto" and "capability" not in device):
             on_cpu = "" if setting == "ffmpeg" else " on the CPU"
             yield ok(f"{asked}{on_cpu}: decode processes resample")
         elif "version" in found:
             yield ok(f"{asked}: torchaudio {found['version']} resamples on {device['name']}")
+        elif _takes_kernels(device) and "kernels" not in report.steps:
+            yield skipped(f"{asked}: torchaudio was not tried, since torch ended before: see GPU")
         else:
-            fault = self._report().fault
-            why = found.get("error") or fault or "it said nothing"
-            built = self._report().of("imported")
+            why = found.get("error") or report.fault or "it said nothing"
+            built = report.of("imported")
             complain = fail if setting == "device" else warn
             yield complain(
                 f"{asked}: torchaudio cannot be imported: {why}"
@@ -218,6 +224,18 @@ class Torch:
                 _INSTALL if built.get("cuda") or built.get("hip") else _NO_INSTALL,
                 "gpu.md#torchaudio",
             )
+
+
+def _takes_kernels(device: dict[str, Any]) -> bool:
+    """Whether torch, asked about this device, goes on to run a kernel of ours."""
+    return "capability" in device and bool(device["capability"] >= device["least_capability"])
+
+
+def _kernel_error(report: TorchReport) -> str:
+    """Why a kernel of ours did not run; "" where it did, whatever came of torch later."""
+    if "kernels" in report.steps:
+        return str(report.of("kernels").get("error", ""))
+    return report.fault or "it said nothing"
 
 
 _INSTALL = "`pip install '.[gpu]'`, or set EMO_RESAMPLE=ffmpeg"

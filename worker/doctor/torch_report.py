@@ -31,7 +31,7 @@ def ask_torch(
 ) -> TorchReport:
     """Run `worker.engine.report`. None of our secrets are given to it."""
     environment = {name: os.environ[name] for name in os.environ if not name.startswith("EMO_")}
-    command = [sys.executable, "-m", _PROGRAM, device, dtype, resample]
+    command = [sys.executable, "-m", _PROGRAM, device, dtype, resample, str(os.getpid())]
     try:
         ran = subprocess.run(
             command,

@@ -1,5 +1,6 @@
 """The engine: packs segments of clips on tapes, and runs them whatever the device says."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from worker.engine.faults import Fault, Faults
 from worker.engine.memory import affordable_slots
 from worker.engine.parts import ComputeThreads, SplitTapes, measure_costs
 from worker.engine.prediction import Prediction, pool
+from worker.model.device import gpu_uuid
 from worker.model.model import Model
 from worker.model.tuning import tune
 from worker.tape import Segment, num_fitting
@@ -35,6 +37,9 @@ log = structlog.get_logger(__name__)
 
 # How long a tape is, or nearly, when ways to compute are compared.
 TUNED_SLOTS, MOST_TUNED_SLOTS_GPU = 1_024, 8_192
+# Of cuDNN's, that each thread keeps for shapes that come again: torch's own limit is 10,000, 2 GB.
+# Far more than a ladder is captured with, lest what its graphs call should go with a plan.
+CUDNN_PLANS, CUDNN_PLANS_VARIABLE = 512, "TORCH_CUDNN_V8_API_LRU_CACHE_LIMIT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ class Engine:
         self.slots_run = 0
         self.device_seconds = 0.0  # that it worked on tapes which are finished
         if self._cuda:
+            # Read at the first convolution of all.
+            os.environ.setdefault(CUDNN_PLANS_VARIABLE, str(CUDNN_PLANS))
             # In float32, cuDNN would round the convolutions' inputs to 10 bits; and cuBLAS
             # those of products, where TORCH_ALLOW_TF32_CUBLAS_OVERRIDE is set.
             torch.backends.cudnn.allow_tf32 = False
@@ -164,7 +171,7 @@ class Engine:
         """The GPU that it runs on, as NVIDIA's driver names it; None on a CPU."""
         if not self._cuda:
             return None
-        return f"GPU-{torch.cuda.get_device_properties(self.model.device).uuid}"
+        return gpu_uuid(self.model.device)
 
     def warm_up(self) -> float:
         """Choose, compile and capture; then run the shortest clip and a full tape of long ones.

@@ -1,24 +1,21 @@
-"""`python -m worker.engine.report DEVICE DTYPE RESAMPLE`: what torch says of itself and the device.
+"""What torch says of itself and the device.
 
-A line of JSON for each step that was taken, in this order, so that whoever runs it knows at which
-one it crashed or hung: `imported`, `device`, `computed`, `kernels`, `resampling`. Only a GPU takes
-the third and fourth, and the last is for whoever wants torchaudio.
+`python -m worker.engine.report DEVICE DTYPE RESAMPLE PARENT_PID` ends with that parent. It says a
+line of JSON for each step that was taken, in this order, so that whoever runs it knows at which one
+it crashed or hung: `imported`, `device`, `computed`, `kernels`, `resampling`. Only a GPU takes the
+third and fourth, and the last is for whoever wants torchaudio.
 """
 
-import ctypes
 import json
-import signal
 import sys
 import warnings
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+from worker.audio.confinement import die_with
 
 
 def main(device: str, dtype: str) -> None:
     """Take the steps, up to the first that fails, which says `error`."""
-    # With whoever asked, an import that hangs ends too.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     warnings.simplefilter("ignore")  # torch warns of what is asked for below
     import torch  # noqa: PLC0415 (whether that works is the question)
 
@@ -26,6 +23,7 @@ def main(device: str, dtype: str) -> None:
     from worker.model.device import (  # noqa: PLC0415 (as above)
         LEAST_CAPABILITY,
         DeviceError,
+        gpu_uuid,
         resolve_device,
         resolve_dtype,
     )
@@ -48,6 +46,7 @@ def main(device: str, dtype: str) -> None:
         capability=list(capability),
         least_capability=list(LEAST_CAPABILITY),
         kernels_for=torch.cuda.get_arch_list(),
+        uuid=gpu_uuid(chosen),
     )
     try:
         total = float(torch.ones(1000, device=chosen).sum())
@@ -78,6 +77,7 @@ def _run_a_kernel(device: Any) -> None:
     try:
         from worker.model.kernels import norm_gelu  # noqa: PLC0415 (whether that works)
 
+        torch.cuda.set_device(device)  # Triton runs it on the current one
         norm_gelu(torch.ones(16, 32, device=device), None, None, 1e-5)
         torch.cuda.synchronize(device)
     except Exception as error:  # of a compiler, a linker, a driver or Triton
@@ -106,6 +106,7 @@ def _say(step: str, **found: object) -> None:
 
 
 if __name__ == "__main__":
+    die_with(int(sys.argv[4]))  # an import that hangs, too
     main(*sys.argv[1:3])
     if sys.argv[3] != "ffmpeg":
         try_torchaudio()

@@ -18,8 +18,9 @@ from worker.clip import SAMPLE_RATE_HZ, Pcm, Samples, unit
 from worker.model.device import DeviceError
 
 _MOST_RATES = 16  # whose filters are kept: 1.2 MB each at most
-# Of what goes there, or comes back; silence behind the shorter ones counts: 32 MB as float32.
+# Of what goes there, or comes back, silence counted in: 32 MB as float32.
 _MOST_BATCH_SAMPLES = 8 * 1024**2
+_STEPS_AN_OCTAVE = 8  # in which the length of a batch goes up
 
 # Of samples that are mapped or part of an object: nothing here writes to them.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -29,13 +30,13 @@ log = structlog.get_logger(__name__)
 Filters = Callable[[Tensor], Tensor]
 
 
-class Resampler:
+class DeviceResampler:
     """Clips at any rate that `is_left_to_device` to 16 kHz, on one device. Thread-safe.
 
     A clip gives the samples that it gives alone: bit for bit on a CPU, where each is a call of its
     own; within 1e-6 where those of one rate go `together`, as on a GPU, on which an `Engine` has
-    set that float32 is not rounded. The shorter ones then have silence behind them, as torchaudio
-    has it behind every clip.
+    set that float32 is not rounded. They then have silence behind them, as torchaudio has it behind
+    every clip, and below them: for each shape that a batch has, cuDNN keeps a plan.
     """
 
     def __init__(self, device: torch.device, *, together: bool | None = None) -> None:
@@ -74,15 +75,18 @@ class Resampler:
         return _cut(rows, rate_hz, clips)
 
     def _rows(self, rate_hz: int, clips: Sequence[Pcm]) -> Tensor:
-        """Float32 (clips, samples), in the CPU's memory."""
+        """Float32 (clips, samples), each to its end and beyond, in the CPU's memory."""
         if self._stream is None:
-            return _apply(self._filters(rate_hz, self._device), _filled(clips))
-        filled = _filled(clips, pinned=True)
+            filled = _filled(clips, padded=self._together)
+            return _apply(self._filters(rate_hz, self._device), filled)
+        filled = _filled(clips, padded=True, pinned=True)
+        # Of this thread: on leaving the stream it would begin to use GPU 0.
+        torch.cuda.set_device(self._device)
         with torch.cuda.stream(self._stream):
             arrived = filled.to(self._device, non_blocking=True)
             rows = _apply(self._filters(rate_hz, self._device), arrived)
-            left = torch.empty(rows.shape, pin_memory=True)
-            left.copy_(rows, non_blocking=True)
+            left = torch.empty(len(clips), rows.shape[1], pin_memory=True)
+            left.copy_(rows[: len(clips)], non_blocking=True)
             done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch has no types
             done.record(self._stream)
         done.synchronize()
@@ -96,7 +100,7 @@ class LongClip:
     they see whole is given: within 1e-6 of what one call gives.
     """
 
-    def __init__(self, resampler: Resampler, sample_rate_hz: int) -> None:
+    def __init__(self, resampler: DeviceResampler, sample_rate_hz: int) -> None:
         divisor = math.gcd(sample_rate_hz, SAMPLE_RATE_HZ)
         self._resampler = resampler
         self._rate_hz = sample_rate_hz
@@ -121,12 +125,12 @@ class LongClip:
         return ready
 
 
-def resampler_for(setting: str, device: torch.device) -> Resampler | None:
+def resampler_for(setting: str, device: torch.device) -> DeviceResampler | None:
     """By `EMO_RESAMPLE`; None where decode processes are to resample. Raises DeviceError."""
     if setting == "ffmpeg" or (setting == "auto" and device.type != "cuda"):
         return None
     try:
-        made = Resampler(device)
+        made = DeviceResampler(device)
     except DeviceError as error:
         if setting == "device":
             raise
@@ -173,8 +177,9 @@ def _batches(rate_hz: int, clips: Sequence[Pcm]) -> Iterator[list[int]]:
     batch: list[int] = []
     for number in sorted(range(len(clips)), key=lambda n: (clips[n].dtype.str, len(clips[n]))):
         clip = clips[number]
-        num_samples = max(len(clip), num_resampled(len(clip), rate_hz, SAMPLE_RATE_HZ))
-        too_large = (len(batch) + 1) * num_samples > _MOST_BATCH_SAMPLES
+        rows, columns = _padded(len(batch) + 1, len(clip))
+        num_samples = max(columns, num_resampled(columns, rate_hz, SAMPLE_RATE_HZ))
+        too_large = rows * num_samples > _MOST_BATCH_SAMPLES
         if batch and (too_large or clip.dtype != clips[batch[0]].dtype):
             yield batch
             batch = []
@@ -183,18 +188,31 @@ def _batches(rate_hz: int, clips: Sequence[Pcm]) -> Iterator[list[int]]:
         yield batch
 
 
-def _filled(clips: Sequence[Pcm], *, pinned: bool = False) -> Tensor:
-    """Clips of one kind as rows (clips, samples of the longest), with silence behind them."""
-    if len(clips) == 1 and not pinned:
+def _padded(num_clips: int, num_samples: int) -> tuple[int, int]:
+    """The rows and columns of a batch of clips up to so long: of few shapes, whatever comes."""
+    step = max(1, (1 << num_samples.bit_length()) // (2 * _STEPS_AN_OCTAVE))
+    return 1 << (num_clips - 1).bit_length(), math.ceil(num_samples / step) * step
+
+
+def _filled(clips: Sequence[Pcm], *, padded: bool = False, pinned: bool = False) -> Tensor:
+    """Clips of one kind as the first rows of (rows, columns), with silence around them.
+
+    There are as many as it takes, or where they are `padded`, as `_padded` says.
+    """
+    rows, columns = len(clips), max(map(len, clips))
+    if padded:
+        rows, columns = _padded(rows, columns)
+    elif rows == 1:
         return torch.from_numpy(clips[0]).unsqueeze(0)
     kind = torch.int16 if clips[0].dtype == np.int16 else torch.float32
-    rows = torch.zeros(len(clips), max(map(len, clips)), dtype=kind, pin_memory=pinned)
-    for row, clip in zip(rows, clips, strict=True):
+    filled = torch.zeros(rows, columns, dtype=kind, pin_memory=pinned)
+    for row, clip in zip(filled[: len(clips)], clips, strict=True):
         row[: len(clip)] = torch.from_numpy(clip)
-    return rows
+    return filled
 
 
 def _cut(rows: Tensor, rate_hz: int, clips: Sequence[Pcm]) -> list[Samples]:
-    """Each row as long as its clip is; copied, since one row would keep all of them in memory."""
+    """The first rows, as long as their clips; copied, since one would keep all others in memory."""
     lengths = [num_resampled(len(clip), rate_hz, SAMPLE_RATE_HZ) for clip in clips]
-    return [row[:length].copy() for row, length in zip(rows.numpy(), lengths, strict=True)]
+    own = rows[: len(clips)].numpy()
+    return [row[:length].copy() for row, length in zip(own, lengths, strict=True)]

@@ -113,7 +113,11 @@ class Breaker:
             with self._changed:  # whoever opens it ends the longer wait
                 self._changed.wait_for(lambda: self.open or self._stop.is_set(), _CLOSED_SECONDS)
             if not self.open or not self._stop.wait(_OPEN_SECONDS):
-                self.look()
+                try:
+                    self.look()
+                except Exception:
+                    # Without looks a breaker that is open would stay so for ever: go on.
+                    log.exception("breaker.failed")
 
     def _test(self, test: Test) -> None:
         """Test, and open or close. The caller holds `_testing`."""
@@ -140,10 +144,19 @@ class Breaker:
         """What the test finds. One that hangs is a finding, and no other begins beside it."""
         found: list[Finding | None] = []
         if self._asked is None:
-            self._asked = threading.Thread(
+            asked = threading.Thread(
                 target=lambda: found.append(_safely(test)), name="self-test", daemon=True
             )
-            self._asked.start()
+            try:
+                asked.start()
+            except RuntimeError as error:
+                return Finding(
+                    Internal(
+                        f"no thread can be started ({error}): raise the limit of processes "
+                        "(`ulimit -u`, `pids_limit`, `TasksMax=`)"
+                    )
+                )
+            self._asked = asked
         self._asked.join(self._longest_seconds)
         if self._asked.is_alive():
             return Finding(

@@ -42,6 +42,11 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
+def gpu_uuid(device: torch.device) -> str:
+    """`GPU-…`, as NVIDIA's driver names it."""
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
 def half_dtypes(device: torch.device) -> list[torch.dtype]:
     """The 16-bit formats that the device computes in at full speed, the more precise first."""
     if device.type == "cuda":

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from worker.model.config import ModelConfig
 from worker.model.network import Network
 
+_ROWS = 64  # that are float64 at a time, and stay in the cache
+
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
@@ -24,11 +26,14 @@ class Classifier:
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """Float64 (…, labels) of embeddings (…, dim): linear, so means may be taken before it."""
-        # Not `@`, for which the library has threads of its own, that wait for each other for longer
-        # than this takes.
-        wide = embeddings.astype(np.float64)[..., None, :]  # (…, 1, dim)
-        logits: NDArray[np.float64] = np.vecdot(wide, self.weight) + self.bias
-        return logits
+        rows = embeddings.reshape(-1, embeddings.shape[-1])
+        logits: NDArray[np.float64] = np.empty((len(rows), len(self.bias)))
+        for start in range(0, len(rows), _ROWS):
+            wide = rows[start : start + _ROWS, None].astype(np.float64)  # (rows, 1, dim)
+            # Not `@`, for which the library has threads of its own, that wait for each other for
+            # longer than this takes.
+            np.vecdot(wide, self.weight, out=logits[start : start + _ROWS])
+        return (logits + self.bias).reshape(*embeddings.shape[:-1], len(self.bias))
 
     def scores_of(
         self, logits: NDArray[np.float64], labels: Sequence[int] = ()

@@ -76,6 +76,27 @@ class TapeFormer(Generic[Segment, Output]):
             return self._waiting_slots >= self._tape_slots()
         return self.seconds_left(now, more_coming=more_coming) == 0.0
 
+    def give_up(
+        self, instead: Callable[[object], Output | None]
+    ) -> list[tuple[object, list[Output]]]:
+        """Let no window wait of the clips that there is an output for instead.
+
+        Returns those that have nothing on a tape; `deliver` returns the others.
+        """
+        whole, kept = [], deque[_Waiting[Segment, Output]]()
+        for owner in self._waiting:
+            if (output := instead(owner.task)) is None:
+                kept.append(owner)
+                continue
+            self._waiting_slots -= sum(map(self._slots, owner.segments[owner.sent :]))
+            owner.segments = owner.segments[: owner.sent + 1]  # of the last this is the output
+            owner.outputs.append(output)
+            if len(owner.outputs) == len(owner.segments):
+                whole.append((owner.task, owner.outputs))
+        self._waiting = kept
+        self._see_oldest()
+        return whole
+
     def take(self) -> list[Piece[Segment, Output]]:
         """The next tape: a window of each clip in turn while it fits, and always at least one.
 
@@ -100,8 +121,11 @@ class TapeFormer(Generic[Segment, Output]):
             count = self._even([piece.segment for piece in taken])
             while len(taken) > max(1, count):
                 self._put_back(taken.pop())
-        self._oldest = min((owner.since for owner in self._waiting), default=0.0)
+        self._see_oldest()
         return taken
+
+    def _see_oldest(self) -> None:
+        self._oldest = min((owner.since for owner in self._waiting), default=0.0)
 
     def _put_back(self, piece: Piece[Segment, Output]) -> None:
         """Let the window that was taken last wait again, as before."""

@@ -147,7 +147,7 @@ class InferLoop:
                 device_busy=running is not None and not done,
             )
             # Sent before the one ahead of it is looked at: the device has no gap between them.
-            following = self._start_tape() if due else None
+            following = self._start_tape() if due and not self._give_up() else None
             if running and (done or following):
                 self._finish_tape(running)
                 running = None
@@ -198,6 +198,12 @@ class InferLoop:
             self._former.add(task, segments, now)
         self._hand_on(ended)
 
+    def _give_up(self) -> bool:
+        """Spend no tape on clips that nobody waits for any more; whether there were any."""
+        waiting = len(self._former)
+        self._end_clips(self._former.give_up(_unwanted), 0, self._clock())
+        return len(self._former) < waiting
+
     def _start_tape(self) -> "_Tape":
         pieces: list[Piece[Any, Any]] = self._former.take()
         segments = [piece.segment for piece in pieces]
@@ -223,11 +229,16 @@ class InferLoop:
         self._on_device -= 1
         self._observe("infer", finished_at - tape.started_at)
         clips = len({id(piece.owner) for piece in pieces})
-        done = self._former.deliver(pieces, outputs)
-        for task, whole in done:
-            self._conclude(task, whole, clips, finished_at)
-        self.inferring -= len(done)
-        self._hand_on([cast(Task, task) for task, _ in done])
+        self._end_clips(self._former.deliver(pieces, outputs), clips, finished_at)
+
+    def _end_clips(
+        self, ended: Sequence[tuple[object, list[Any]]], clips: int, finished_at: float
+    ) -> None:
+        """Hand on clips with all of their outputs; `clips` were on the last tape."""
+        for task, outputs in ended:
+            self._conclude(task, outputs, clips, finished_at)
+        self.inferring -= len(ended)
+        self._hand_on([cast(Task, task) for task, _ in ended])
 
     def _conclude(self, task: Any, outputs: list[Any], clips: int, finished_at: float) -> None:
         task.milliseconds["infer"] = 1000 * (finished_at - task.inferring_since)
@@ -252,6 +263,15 @@ class _Tape:
 
     def ready(self) -> bool:
         return self.on_device is None or self.on_device.ready()
+
+
+def _unwanted(task: Any) -> JobError | None:
+    """Why nobody waits for the task any more; None where somebody does."""
+    try:
+        require_wanted(task)
+    except JobError as error:
+        return error
+    return None
 
 
 @contextmanager

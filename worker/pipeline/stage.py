@@ -135,4 +135,4 @@ class StageRunner:
         seconds = self._clock() - started
         for task in tasks:
             task.milliseconds[stage.name] = 1000 * seconds
-            self._observe(stage.name, seconds)
+        self._observe(stage.name, seconds)  # once: of a thread's time, however many shared it

@@ -1,7 +1,7 @@
 """The pipeline: owns every stage thread, and what joins them. Tasks flow one way, to `settle`.
 
-A stage has four verbs here, `submit`, `close`, `join` and `terminate`; the stages themselves are
-plain callables that know nothing of threads.
+Its verbs are `start`, `submit`, `close`, `join` and `terminate`; the stages are plain callables
+that know nothing of threads.
 """
 
 import queue
@@ -139,10 +139,11 @@ class Pipeline:
         """
         self.close()
         self._terminated = True
-        self._budget.close()
         for waiting in [*self._queues, self._to_settle]:
             for _ in self._threads:
                 waiting.put(None)
+        # Now that settle is awake: what ends for want of bytes is given back, and no try of it.
+        self._budget.close()
         self._infer.wake()
         deadline = time.monotonic() + _TERMINATE_SECONDS
         for thread in self._threads:

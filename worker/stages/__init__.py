@@ -1,1 +1,1 @@
-"""The four stages: plain callables that know nothing of threads, queues or Redis."""
+"""The stages: plain callables that know nothing of threads, queues or Redis."""

@@ -1,4 +1,4 @@
-"""The second stage: from encoded bytes to samples."""
+"""Decode: from encoded bytes to samples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The first stage: from a job to the bytes of its object."""
+"""Fetch: from a job to the bytes of its object."""
 
 import os
 from collections.abc import Callable

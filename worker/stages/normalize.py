@@ -1,4 +1,4 @@
-"""The third stage: the clips of a recording, each with its statistics and its windows."""
+"""Normalize: the clips of a recording, each with its statistics and its windows."""
 
 import math
 import threading

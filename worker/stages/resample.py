@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from worker.clip import SAMPLE_RATE_HZ, Recording
-from worker.engine.resampler import Resampler
+from worker.engine.resampler import DeviceResampler
 
 
 class Resample:
     """Resample what decode left at its own rate, all of a rate together. Thread-safe."""
 
-    def __init__(self, resampler: Resampler) -> None:
+    def __init__(self, resampler: DeviceResampler) -> None:
         self._resampler = resampler
 
     def __call__(self, recordings: Sequence[Recording]) -> list[Recording]:

@@ -7,11 +7,11 @@ time in which any kernel ran at all: one thread of one program is enough.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import pynvml
 
-_MIB = 1024**2
 _PERCENT, _MILLIWATTS = 100, 1000
 
 # Why a clock is lower than it could be. Without work it always is.
@@ -55,8 +55,8 @@ class GpuReading:
     name: str
     driver: str
     utilization: float | None
-    memory_used_bytes: int
-    memory_total_bytes: int
+    memory_used_bytes: int | None  # of both or of neither
+    memory_total_bytes: int | None
     watts: float | None
     limit_watts: float | None
     sm_mhz: int | None
@@ -66,19 +66,24 @@ class GpuReading:
     programs: tuple[Program, ...]
 
     @property
-    def memory_share(self) -> float:
-        """Of the memory, what is taken, by whomever."""
+    def memory_share(self) -> float | None:
+        """Of the memory, what is taken, by whomever; None of a GPU that has the CPU's."""
+        if self.memory_used_bytes is None or not self.memory_total_bytes:
+            return None
         return self.memory_used_bytes / self.memory_total_bytes
 
 
 class Gpus:
     """All GPUs of this machine, while NVML is open."""
 
+    def __init__(self, count: int) -> None:
+        self._count = count
+
     @property
     def uuids(self) -> list[str]:
-        """`GPU-…`, in the driver's order."""
-        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
-        return [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+        """`GPU-…`, in the driver's order; one that is lost to the driver is left out."""
+        found = [_sensor(partial(_uuid, index)) for index in range(self._count)]
+        return [uuid for uuid in found if uuid is not None]
 
     @property
     def cuda(self) -> tuple[int, int] | None:
@@ -94,8 +99,17 @@ class Gpus:
             raise NoGpu(f"{uuid}: NVML says: {error}") from error
 
     def all(self) -> list[GpuReading]:
-        """Each one's. Raises NoGpu where one has gone."""
-        return [self.read(uuid) for uuid in self.uuids]
+        """Of each one that answers. Raises NoGpu where none does."""
+        readings = []
+        why = NoGpu(f"none of {self._count} GPUs answers the NVIDIA driver: see `dmesg`")
+        for uuid in self.uuids:
+            try:
+                readings.append(self.read(uuid))
+            except NoGpu as error:
+                why = error
+        if not readings:
+            raise why
+        return readings
 
 
 @contextmanager
@@ -107,12 +121,24 @@ def opened() -> Iterator[Gpus]:
         missing = error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
         raise (NoDriver if missing else NoGpu)(_why(error)) from error
     try:
-        gpus = Gpus()
-        if not gpus.uuids:
-            raise NoGpu("the NVIDIA driver is here, but shows no GPU: start the container with one")
-        yield gpus
+        yield Gpus(_count())
     finally:
         pynvml.nvmlShutdown()
+
+
+def _count() -> int:
+    """Of the driver's GPUs, lost ones among them; at least one."""
+    try:
+        count = int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError as error:
+        raise NoGpu(_why(error)) from error
+    if not count:
+        raise NoGpu("the NVIDIA driver is here, but shows no GPU: start the container with one")
+    return count
+
+
+def _uuid(index: int) -> str:
+    return _text(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index)))
 
 
 def _why(error: Any) -> str:
@@ -136,7 +162,7 @@ def _why(error: Any) -> str:
 
 
 def _read(handle: Any) -> GpuReading:
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    memory = _sensor(lambda: pynvml.nvmlDeviceGetMemoryInfo(handle))
     milliwatts = _sensor(lambda: pynvml.nvmlDeviceGetPowerUsage(handle))
     limit = _sensor(lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle))
     percent = _sensor(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
@@ -147,8 +173,8 @@ def _read(handle: Any) -> GpuReading:
         name=_text(pynvml.nvmlDeviceGetName(handle)),
         driver=_text(pynvml.nvmlSystemGetDriverVersion()),
         utilization=None if percent is None else percent / _PERCENT,
-        memory_used_bytes=memory.used,
-        memory_total_bytes=memory.total,
+        memory_used_bytes=None if memory is None else memory.used,
+        memory_total_bytes=None if memory is None else memory.total,
         watts=None if milliwatts is None else milliwatts / _MILLIWATTS,
         limit_watts=None if limit is None else limit / _MILLIWATTS,
         sm_mhz=_sensor(lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),

@@ -80,7 +80,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "emostream_stage_seconds",
-            "Time in a stage: of one job, or of one tape in infer.",
+            "Time in a stage: of a job, in resample of those taken at once, in infer of a tape.",
             ["stage"],
             buckets=_STAGE_SECONDS,
             registry=self.registry,
@@ -175,7 +175,7 @@ class Metrics:
         self.slots_run.inc(slots_run)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
-        """Record the time one job, or one tape, spent in a stage."""
+        """Record the time that a thread spent in a stage: on a job, on several, or on a tape."""
         histogram = self._of_stage.get(stage)
         if histogram is None:  # `labels` takes as long as all the rest
             histogram = self._of_stage[stage] = self.stage_seconds.labels(stage)

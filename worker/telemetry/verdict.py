@@ -66,10 +66,11 @@ def _found(
     if hot:
         mhz = f" to {gpu.sm_mhz} of {gpu.most_sm_mhz} MHz" if gpu.sm_mhz else ""
         yield Verdict(State.ODD, f"its clock is held down{mhz} by {hot[0]}", _COOLING)
-    if gpu.memory_share > _MEMORY_FULL:
+    share = gpu.memory_share
+    if share is not None and share > _MEMORY_FULL:
         yield Verdict(
             State.MEMORY_STARVED,
-            f"{gpu.memory_share:.0%} of its memory is taken, by {_holders(gpu)}: tapes that do not "
+            f"{share:.0%} of its memory is taken, by {_holders(gpu)}: tapes that do not "
             "fit are cut short",
             "give the worker a GPU of its own, or lower EMO_TAPE_SLOTS",
         )
@@ -115,10 +116,9 @@ def _by_driver(gpu: GpuReading) -> Iterator[Verdict]:
     busy = f"something runs on it {gpu.utilization:.0%} of the time"
     if gpu.utilization < _IDLE:
         yield Verdict(State.IDLE, f"{busy}; {_holders(gpu)}")
-    if gpu.utilization >= _ALWAYS and gpu.memory_share < _LITTLE_MEMORY:
-        yield Verdict(
-            State.ODD, f"{busy}, in {gpu.memory_share:.0%} of its memory: it may be one kernel", ask
-        )
+    share = gpu.memory_share
+    if share is not None and share < _LITTLE_MEMORY and gpu.utilization >= _ALWAYS:
+        yield Verdict(State.ODD, f"{busy}, in {share:.0%} of its memory: it may be one kernel", ask)
     if gpu.utilization < STARVED:
         yield Verdict(State.UNDER_FED, busy, _MORE_DECODERS)
     yield Verdict(State.HEALTHY, busy)

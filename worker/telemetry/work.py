@@ -10,7 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 _TIMEOUT_SECONDS = 3.0
-_STAGES = ("fetch", "decode", "normalize", "infer")
+_STAGES = ("fetch", "decode", "resample", "normalize", "infer")
 
 
 class NoWorker(RuntimeError):
@@ -101,7 +101,12 @@ def between(first: Look, second: Look) -> Work:
         audio_seconds_a_second=rate("emostream_audio_seconds_total"),
         jobs_a_second=rate("emostream_jobs_ended_total"),
         in_flight=int(second.counters.get("emostream_jobs_in_flight", 0.0)),
-        stage_shares={name: rate(f"emostream_stage_seconds_sum:{name}") for name in _STAGES},
+        stage_shares={
+            name: rate(f"emostream_stage_seconds_sum:{name}")
+            for name in _STAGES
+            # Only where a device does it.
+            if name != "resample" or "emostream_stage_seconds_sum:resample" in second.counters
+        },
         cores=rate("process_cpu_seconds_total"),
         sick=second.counters.get("emostream_sick", 0.0) > 0,
     )

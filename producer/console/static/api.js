@@ -19,13 +19,13 @@ export class Refused extends Error {
   }
 }
 
-export async function ask(path, { method = "GET", json, signal } = {}) {
+export async function ask(path, { method = "GET", json, signal, patienceMs = STALLED_MS } = {}) {
   const headers = { "x-emostream": "1" };
   if (json !== undefined) headers["content-type"] = "application/json";
   const body = json === undefined ? undefined : JSON.stringify(json);
   const over = new AbortController();
   const end = () => over.abort();
-  const patience = setTimeout(end, STALLED_MS);
+  const patience = setTimeout(end, patienceMs);
   signal?.addEventListener("abort", end);
   if (signal?.aborted) end();
   let status, text;

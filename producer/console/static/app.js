@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { DARK } from "./card.js";
-import { byId, bytes } from "./dom.js";
+import { byId, bytes, number } from "./dom.js";
 import { Live } from "./live.js";
 import { Microphone, whyNot } from "./microphone.js";
 import { Recordings } from "./recordings.js";
@@ -10,6 +10,7 @@ import { onLanguage, reason, switchLanguage, t } from "./text.js";
 import { newId } from "./uploader.js";
 
 const VIEWS = ["recordings", "live"];
+const SAID_AT_ONCE = 5; // of files that are not taken
 const asked = new URLSearchParams(location.search);
 const batch = asked.get("batch") || `web-${newId().slice(0, 20)}`;
 
@@ -17,7 +18,7 @@ let turns = "";
 
 function say(text, wrong = false) {
   const banner = byId("banner");
-  banner.textContent = text;
+  if (banner.textContent !== text) banner.textContent = text; // it is read aloud each time
   banner.hidden = !text;
   banner.classList.toggle("wrong", wrong);
 }
@@ -78,8 +79,10 @@ function send(files) {
     asked.delete("job");
     history.replaceState(null, "", `?${asked}${location.hash}`);
   }
-  const wrong = recordings.add([...files], options());
-  say(wrong.join(" "), wrong.length > 0);
+  const wrong = [...new Set(recordings.add([...files], options()))];
+  const said = wrong.slice(0, SAID_AT_ONCE);
+  if (wrong.length > said.length) said.push(t("andMore", { count: number(wrong.length - said.length) }));
+  say(said.join(" "), said.length > 0);
 }
 
 function sending() {

@@ -43,7 +43,12 @@ export class Card {
     if (this.shown === this.signature()) return;
     this.shown = this.signature();
     this.progress = null;
+    const focused = this.head.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     this.head.replaceChildren(this.title(), this.verdict(state), this.actions(state));
+    if (focused) {
+      const buttons = [...this.head.querySelectorAll("button")];
+      (buttons.find((one) => one.dataset.key === focused) ?? buttons[0])?.focus({ preventScroll: true });
+    }
     this.renderBody(state);
   }
 

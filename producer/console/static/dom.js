@@ -17,7 +17,7 @@ export function h(tag, attributes = {}, ...children) {
 }
 
 export function button(key, act, options = {}) {
-  return h("button", { type: "button", onclick: act, ...options }, t(key));
+  return h("button", { type: "button", onclick: act, "data-key": key, ...options }, t(key));
 }
 
 /** A bar that is so full, from 0 to 1, for the eye alone. */

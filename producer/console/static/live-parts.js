@@ -36,9 +36,11 @@ export function tiles(found, past) {
   const tile = (key, value, points) => h("div", { class: "tile" },
     h("dt", {}, t(key)), h("dd", {}, value), points ? curve(points) : null);
   const latency = mean(some, "latency_ms");
+  // Sums of those that are shown: the others do more.
+  const rate = (name) => `${found.workers_total > some.length ? "≥ " : ""}${number(last(name), last(name) < 100 ? 1 : 0)}`;
   return h("dl", { class: "tiles" },
-    tile("jobsRate", number(last("jobs"), last("jobs") < 100 ? 1 : 0), past.jobs),
-    tile("audioRate", number(some.length ? last("audio") : null, last("audio") < 100 ? 1 : 0), past.audio),
+    tile("jobsRate", rate("jobs"), past.jobs),
+    tile("audioRate", some.length ? rate("audio") : number(null), past.audio),
     tile("waitingJobs", number(last("waiting")), past.waiting),
     tile("inFlight", number(sum(all, "in_flight"))),
     tile("latency", latency === null ? "–" : t("ms", { count: number(latency) })),
@@ -86,7 +88,10 @@ export function workers(found) {
     h("td", { class: "number" }, percent(one.tape_fill)),
     h("td", { class: "busy" }, one.device_share === null ? "–" : [bar(one.device_share), percent(one.device_share)]),
     h("td", {}, one.device || "–", gpu(one))));
-  return table(t("workers"), [[t("worker"), ""], [t("state"), ""], [t("inFlight"), "number"],
+  const shown = found.workers.length;
+  const caption = found.workers_total > shown
+    ? t("workersShown", { shown: number(shown), total: number(found.workers_total) }) : t("workers");
+  return table(caption, [[t("worker"), ""], [t("state"), ""], [t("inFlight"), "number"],
     [t("rate"), "number"], [t("audioRate"), "number"], [t("tapeFill"), "number"],
     [t("deviceShare"), ""], [t("device"), ""]], rows, t("noWorkers"));
 }

@@ -6,6 +6,7 @@ import { failures, lanes, tiles, workers } from "./live-parts.js";
 import { reason, t } from "./text.js";
 
 const EVERY_MS = 1000;
+const PATIENCE_MS = 10_000; // the next look is as good
 const KEPT = 120; // points of a curve
 
 export class Live {
@@ -36,15 +37,17 @@ export class Live {
   async run() {
     const turn = Symbol("turn");
     this.turn = turn;
+    const aging = setInterval(() => this.tellAge(), EVERY_MS); // also while nobody answers
     while (this.watching && this.turn === turn) {
       if (!document.hidden) await this.look();
       await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
     }
+    clearInterval(aging);
   }
 
   async look() {
     try {
-      this.found = await ask("/api/live");
+      this.found = await ask("/api/live", { patienceMs: PATIENCE_MS });
       this.at = Date.now();
       this.up();
       this.remember();
@@ -70,8 +73,7 @@ export class Live {
 
   render() {
     if (!this.found) return;
-    const seconds = (Date.now() - this.at) / 1000;
-    this.stale.textContent = seconds > 3 ? t("stale", { age: age(seconds) }) : "";
+    this.tellAge();
     this.put("tiles", tiles(this.found, this.past));
     this.put("lanes", lanes(this.found, this.write && ((lane, paused) => this.pause(lane, paused))));
     this.put("workers", workers(this.found));
@@ -79,6 +81,12 @@ export class Live {
       replayDead: (code) => this.act("/api/dead/replay", "replayed", code),
       cancelWaiting: (code) => this.act("/api/retries/cancel", "cancelledWaiting", code),
     }));
+  }
+
+  /** How old the figures are, where they are. */
+  tellAge() {
+    const seconds = this.found ? (Date.now() - this.at) / 1000 : 0;
+    this.stale.textContent = seconds > 3 ? t("stale", { age: age(seconds) }) : "";
   }
 
   /**

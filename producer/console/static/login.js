@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { byId } from "./dom.js";
-import { onLanguage, switchLanguage, t } from "./text.js";
+import { onLanguage, reason, switchLanguage, t } from "./text.js";
 
 byId("login").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -13,8 +13,8 @@ byId("login").addEventListener("submit", async (event) => {
     location.reload();
   } catch (error) {
     const { code, detail } = error;
-    said.textContent = t(code === "too_many" ? "tooManyTries" : code === "wrong_password"
-      ? "wrongPassword" : "noAnswer", detail);
+    const known = { too_many: "tooManyTries", wrong_password: "wrongPassword" }[code];
+    said.textContent = known || error.passing ? t(known || "noAnswer", detail) : reason(error);
     byId("password").select();
   }
 });

@@ -20,6 +20,7 @@ export class Recordings {
     this.asked = 0;
     this.uploader = new Uploader(batch, (item) => this.changed(item));
     this.list = byId("list");
+    this.buildToolbar();
   }
 
   get few() {
@@ -157,21 +158,25 @@ export class Recordings {
   /** Ask what became of those that have not ended, some at a time, for as long as there are any. */
   async watch(down, up) {
     let looks = 0;
+    let unheard = false;
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
       looks += 1;
       const open = this.items.filter((item) => item.state === "sent" && !hasEnded(item));
-      // Another page may go on with what was interrupted here.
-      const elsewhere = this.items.some((item) => item.state === "interrupted") && looks % 5 === 0;
-      if (!open.length && !elsewhere) continue;
+      // Another page may go on with what was interrupted here; or nobody answers who is sent files.
+      const whole = (this.items.some((item) => item.state === "interrupted") && looks % 5 === 0)
+        || unheard || this.items.some((item) => item.trouble);
+      if (!open.length && !whole) continue;
       const from = open.length ? this.asked % open.length : 0;
       const some = [...open.slice(from), ...open.slice(0, from)].slice(0, ASKED_AT_ONCE);
       this.asked = open.length > ASKED_AT_ONCE ? from + ASKED_AT_ONCE : 0;
       try {
         if (some.length) await this.look(some);
-        if (elsewhere) await this.load();
+        if (whole) await this.load();
+        unheard = false;
         up();
       } catch (error) {
+        unheard = true;
         down(error);
       }
     }
@@ -194,26 +199,32 @@ export class Recordings {
   /** In another language. */
   translate() {
     for (const card of this.cards.values()) card.render();
+    this.buildToolbar();
     this.toolbar();
   }
 
+  /** Its buttons stay while the counts change: so does the focus in them, and what is selected. */
+  buildToolbar() {
+    const shown = h("code", { hidden: true });
+    const copy = button("copyLink", async () => {
+      shown.textContent = new URL(`?batch=${encodeURIComponent(this.batch)}`, location).href;
+      copy.textContent = await copied(shown.textContent, shown);
+    }, { onblur: () => { copy.textContent = t("copyLink"); } });
+    this.counts = h("p", {});
+    this.rest = this.write ? button("cancelAll", () => this.cancelAll()) : null;
+    byId("toolbar").replaceChildren(this.counts, h("div", { class: "actions" }, this.rest,
+      copy, button("newBatch", () => location.assign(location.pathname))), shown);
+  }
+
   toolbar() {
-    const box = byId("toolbar");
-    box.hidden = !this.items.length;
+    byId("toolbar").hidden = !this.items.length;
     const ended = this.items.filter(hasEnded);
     const done = ended.filter((item) => stateOf(item) === "done").length;
     const open = this.items.length - ended.length;
-    const counts = [t(this.items.length === 1 ? "batchOne" : "batchCount", { total: number(this.items.length) }),
+    this.counts.textContent = [t(this.items.length === 1 ? "batchOne" : "batchCount", { total: number(this.items.length) }),
       done ? t("done", { count: number(done) }) : "",
       ended.length > done ? t("failedCount", { count: number(ended.length - done) }) : "",
       open ? t("openCount", { count: number(open) }) : ""].filter(Boolean).join(" · ");
-    const link = new URL(`?batch=${encodeURIComponent(this.batch)}`, location).href;
-    const shown = h("code", { hidden: true }, link);
-    const copy = button("copyLink", async () => {
-      copy.textContent = await copied(link, shown);
-    });
-    box.replaceChildren(h("p", {}, counts), h("div", { class: "actions" },
-      open && this.write ? button("cancelAll", () => this.cancelAll()) : null,
-      copy, button("newBatch", () => location.assign(location.pathname))), shown);
+    if (this.rest) this.rest.hidden = !open;
   }
 }

@@ -207,6 +207,11 @@ export class Stage {
     const seconds = this.position;
     const heard = model.lanes.map((lane) => lane.items.at(seconds)).filter(Boolean)
       .map((item) => `${nameOf(texts, item)}: ${labelText(texts, item.label)}`);
+    // While it plays only who speaks: where it is would be read aloud over all of it.
+    const spoken = heard.join(", ");
+    const goesOn = this.timeline.playing && spoken === this.heard;
+    this.heard = spoken;
+    if (goesOn) return void this.moved();
     const where = texts.of(clock(seconds), clock(model.duration));
     this.scroll.setAttribute("aria-valuenow", seconds.toFixed(1));
     this.scroll.setAttribute("aria-valuetext", [where, ...heard].join(", "));

@@ -119,8 +119,9 @@ class Timeline {
   }
 
   toggle() {
-    if (this.playing) this.audio.pause();
-    else this.play();
+    if (!this.playing) return void this.play();
+    this.audio.pause();
+    this.stage.say();
   }
 
   update(options) {

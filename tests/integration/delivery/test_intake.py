@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from storage.errors import StorageUnavailable
 from storage.queue.entries import Begun
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Lane
 from tests.support.intake_host import KEYS, MakeHost, hosts
 from tests.support.polling import until
+from worker.fitness.self_test import Finding
 from worker.pipeline.task import Task
 
 
@@ -176,6 +178,46 @@ def test_what_was_given_back_comes_before_what_is_new(host: MakeHost) -> None:
         del running.room.tasks[:4]
     assert ended[:30] == old
     assert ended[30:] == [f"new-{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize("given_back", [False, True])
+def test_a_full_worker_takes_over_before_it_reads(host: MakeHost, given_back: bool) -> None:
+    """What comes free while it waits for room is for what others left, as long as there is any."""
+    running = host(capacity=8, lease_seconds=30)
+    first, old, new = (
+        [f"{each}-{number}" for number in range(8)] for each in ("one", "old", "new")
+    )
+    running.add(*first)
+    assert running.steps(2) == first
+    running.add(*old)
+    taken = running.take(8)
+    if given_back:
+        running.worker("other").give_back([(each.delivery, each.job_id) for each in taken])
+    running.add(*new)
+    running.room.leaving, running.clock.tick = 4, 0
+    running.clock.now += 2  # the next upkeep is due, and no other for the rest of it
+    for _ in range(6):
+        running.intake.step()
+    assert running.room.left + running.room.jobs == first + old + new
+
+
+def test_a_worker_whose_store_is_back_takes_over_before_it_reads(host: MakeHost) -> None:
+    """The look that was due while the breaker was open is made up for."""
+    running = host(capacity=4, lease_seconds=30)
+    running.add("old")
+    (taken,) = running.take()
+    running.worker("other").give_back([(taken.delivery, taken.job_id)])
+    running.add("a", "b", "c", "d")
+    running.fitness.found = Finding(StorageUnavailable("nobody answers"), away=True)
+    assert running.breaker.blame(running.clock())
+    running.clock.now += 2  # the next upkeep is due, and no other for the rest of it
+    running.intake.step()
+    running.fitness.found = None
+    running.breaker.look()
+    running.intake.step()
+    assert running.room.jobs == ["old"]
+    running.intake.step()
+    assert running.room.jobs == ["old", "a", "b", "c"]
 
 
 @pytest.mark.parametrize("faults", ["faults", "late_faults"])

@@ -3,21 +3,27 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 
-from producer.client import AsyncClient, BacklogFull, InvalidJob, new_job
+from producer.client import AsyncClient, BacklogFull, Contract, InvalidJob, RedisError, new_job
+from storage.queue import submission
 from storage.queue.batches import BatchStatus, WrongTotal
 from storage.queue.cancellation import Cancelled, Verdict
 from storage.queue.streams import JobStreams
 from storage.queue.submission import PIPELINED, Submitted
 from storage.redis.bounds import MAX_REPLY_BYTES, MAX_REPLY_PARTS, ReplyTooLarge
+from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.redis.event_loop import connect_async
 from storage.wire.messages import Job, Lane, Status
+from tests.support.clients import KINDS, open_client
+from tests.support.polling import until
 from tests.support.stream_workers import FAILED, end
 
 
@@ -116,6 +122,37 @@ def test_of_many_jobs_the_confirmed_are_told_first(ours: Any, client: Any) -> No
     with pytest.raises(InvalidJob, match="is the id of an entry"):
         told.extend(one.job_id for one in ours.submit_many(jobs))
     assert client.xlen("emo:jobs") == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_confirmed_before_an_outage_is_told(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given full lanes, and a server that goes away while more room is waited for."""
+    monkeypatch.setattr(submission, "_FULL_SECONDS", 0.01)
+    told: list[str] = []
+    with EmbeddedRedis(tmp_path) as server, connect(server.url, name="test") as client:
+
+        def calls() -> int:
+            return int(client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+        def stop() -> None:
+            try:
+                until(
+                    lambda: calls() > 1000
+                )  # 600 jobs, and a hundred without room again and again
+            finally:
+                server.stop()
+
+        stopping = threading.Thread(target=stop)
+        stopping.start()
+        opened = contextmanager(open_client)(kind, server.url, contract=Contract(max_backlog=500))
+        with opened as ours, pytest.raises(RedisError):
+            told.extend(
+                one.job_id for one in ours.submit_many(Job(f"job-{n}", "a.wav") for n in range(600))
+            )
+        stopping.join()
+    assert told == [f"job-{n}" for n in range(500)]
 
 
 def test_a_wait_is_over_at_its_time(ours: Any) -> None:

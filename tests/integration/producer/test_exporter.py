@@ -10,8 +10,7 @@ from structlog.testing import capture_logs
 from producer.exporter.metrics import QueueMetrics
 from storage.queue.batches import Batching
 from storage.queue.bulks import Bulks, BulkStatus
-from storage.queue.cancellation import Ends
-from storage.queue.entries import Ending
+from storage.queue.entries import Ending, Ends
 from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
 from storage.queue.workers import Words

@@ -1,13 +1,17 @@
 """What a worker holds, and the heartbeat that keeps it."""
 
+from dataclasses import replace
+from functools import cache
+
 from storage.queue.entries import Delivery
 from storage.wire.messages import Job, Lane
 from worker.delivery.leases import Leases
 from worker.pipeline.task import Task
 
 
+@cache
 def delivery(entry: str = "1-0", count: int = 1, lane: Lane = Lane.NORMAL) -> Delivery:
-    """A delivered entry."""
+    """A delivered entry, one for all who name it so."""
     return Delivery(lane, entry, count, ())
 
 
@@ -90,6 +94,30 @@ def test_the_end_of_an_older_delivery_leaves_the_newer_alone() -> None:
     assert not newer.abandoned
     newer.overdue_at = 1.0
     assert renewable(leases, 2.0) == []  # it is the newer task that counts
+
+
+def test_what_is_said_late_of_a_delivery_is_not_of_the_next() -> None:
+    """Given an entry that was given back and taken again, which has the same count once more."""
+    leases = Leases()
+    hold(leases, given := delivery())
+    leases.drop([given])
+    (task,) = hold(leases, taken := replace(given))
+    assert taken == given
+    assert leases.lose([given]) == []  # by a heartbeat whose reply comes only now
+    leases.drop([given])
+    assert not task.abandoned
+    assert not leases.holds(given)
+    assert leases.holds(taken)
+
+
+def test_what_comes_back_while_it_is_given_back_is_new() -> None:
+    """The intake may take it again before whoever gave it back has the reply."""
+    leases = Leases()
+    hold(leases, given := delivery())
+    leases.settling([given])
+    assert leases.hold([taken := replace(given)]) == [taken]
+    leases.drop([given])
+    assert leases.holds(taken)
 
 
 def test_what_is_lost_is_abandoned() -> None:

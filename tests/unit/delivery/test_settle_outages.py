@@ -139,9 +139,10 @@ def test_one_that_was_excused_too_often_counts(attempts: int, ends: int) -> None
     desk.streams.often.add("x")
     desk.settle([desk.task("x", error=SICK, attempts=attempts)])
     counted = {"error_code": "storage_unavailable", "error": "no mount"}
+    fields = {"key": "a.wav", **counted}
     dead = [ending for _, ending in desk.streams.finished]
     tried_again = [(code, message) for _, _, code, message in desk.streams.retried]
-    assert dead == [Ending(Status.DEAD, counted, "storage_unavailable")] * ends
+    assert dead == [Ending(Status.DEAD, fields, "storage_unavailable")] * ends
     assert tried_again == [tuple(counted.values())] * (1 - ends)
     assert desk.sample("jobs_excused_total", fault="sick") == 0
 

@@ -1,5 +1,6 @@
 """The engine: windows, pooling, tapes that do not fit, and what it refuses."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,11 +17,13 @@ from tests.unit.model.parity import clip_of, loaded, noise, segments_of, wavefor
 from worker.clip import Window
 from worker.engine import engine as engine_module
 from worker.engine.eager import SegmentOutput
-from worker.engine.engine import Engine
+from worker.engine.engine import CUDNN_PLANS, CUDNN_PLANS_VARIABLE, Engine
+from worker.engine.ladder import LADDER
 from worker.model.convolutions import FrontEndConv
 from worker.model.model import Model
 from worker.model.network import FRONT_END_FRAMES_CPU, Network
 from worker.model.operations import TorchOperations
+from worker.model.synthetic import architecture
 from worker.tape import Segment, TapeLayout, max_tape_slots_cpu
 
 
@@ -185,6 +188,29 @@ def test_a_tape_has_room_for_a_window(model: Model) -> None:
         Engine(model, tape_slots=1_000)
     with pytest.raises(ValueError, match="EMO_WINDOW_SECONDS=0"):
         Engine(model, window_seconds=0)
+
+
+@pytest.mark.parametrize("told", [None, "7"])
+def test_plans_of_convolutions_are_bounded(
+    told: str | None, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, and before the first; whoever sets torch's variable has their own way."""
+    name = CUDNN_PLANS_VARIABLE
+    monkeypatch.setenv(name, told or "")
+    if told is None:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    Engine(model, tape_slots=2_000)
+    assert os.environ.get(name) == told
+    Engine(replace(model, device=torch.device("cuda", 0)), tape_slots=2_000)
+    assert os.environ[name] == (told or str(CUDNN_PLANS))
+
+
+def test_a_ladder_keeps_its_plans() -> None:
+    """Each of the layers, on each rung and as each way is tried before; with room to spare."""
+    layers = len(architecture("large").front_end) + 1  # the positional ones are alike
+    ways = 3 * 2  # runs of frames, and what is left of a tape behind the last
+    assert 2 * layers * (len(LADDER) + ways) < CUDNN_PLANS
 
 
 def test_warm_up_runs_a_full_tape(model: Model) -> None:

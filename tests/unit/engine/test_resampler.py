@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.resampling import RATES, noise, resampler
 from worker.engine import resampler as resampling
 from worker.engine.loading import load_engine
-from worker.engine.resampler import Resampler, resampler_for
+from worker.engine.resampler import DeviceResampler, resampler_for
 from worker.model.device import DeviceError
 from worker.settings import WorkerSettings
 
@@ -143,7 +143,7 @@ def test_what_a_gpu_does_not_do_the_cpu_does(monkeypatch: pytest.MonkeyPatch) ->
     """Out of memory, or not there at all, as here: the clips are none the worse, and it is said."""
     expected = resampler()(8_000, [noise(800)])
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
-    broken = Resampler(GPU)
+    broken = DeviceResampler(GPU)
     with structlog.testing.capture_logs() as logs:
         made = broken(8_000, [noise(800), noise(900)])
     assert np.array_equal(made[0], expected[0])

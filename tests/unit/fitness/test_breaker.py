@@ -174,3 +174,53 @@ def test_a_fault_of_the_test_itself_stops_nobody(logs: list[EventDict]) -> None:
     desk.fitness.fault = ValueError("boom")
     assert desk.breaker.blame(desk.clock()) is None
     assert [event["event"] for event in logs] == ["fitness.failed"]
+
+
+def test_a_test_that_cannot_be_started_is_a_finding(
+    logs: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a thread to spare is at fault, and tested again as soon as it has one."""
+    start, faults = threading.Thread.start, [RuntimeError("can't start new thread")]
+
+    def faulty(thread: threading.Thread) -> None:
+        if thread.name == "self-test" and faults:
+            raise faults.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", faulty)
+    desk = Desk()
+    finding = desk.breaker.blame(desk.clock())
+    assert finding
+    assert not finding.away
+    assert "can't start new thread" in finding.reason
+    assert desk.breaker.open
+    desk.breaker.look()
+    assert not desk.breaker.open
+    assert desk.fitness.tests == ["everything"]
+
+
+def test_a_look_that_fails_is_not_the_last(
+    logs: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is open nobody else would close."""
+    monkeypatch.setattr(breaker_module, "_OPEN_SECONDS", 0.001)
+    desk = Desk()
+    desk.fitness.found = SICK
+    desk.breaker.look()
+    faults = [ValueError("boom")]
+
+    def faulty(value: float) -> None:
+        if not desk.breaker.open and faults:
+            raise faults.pop()
+
+    desk.breaker.start()
+    monkeypatch.setattr(desk.metrics.sick, "set", faulty)
+    desk.fitness.found = None
+    until(lambda: not faults)
+    desk.fitness.found = SICK
+    until(lambda: desk.breaker.open)
+    desk.fitness.found = None
+    assert desk.breaker.wait_until_closed(TIMEOUT_SECONDS)
+    desk.breaker.stop()
+    desk.breaker._thread.join(TIMEOUT_SECONDS)
+    assert "breaker.failed" in [event["event"] for event in logs]

@@ -168,6 +168,30 @@ def test_what_is_put_back_waits_from_its_own_arrival() -> None:
     assert former.seconds_left(2.5, more_coming=True) == 0.0
 
 
+def test_what_is_given_up_takes_no_slot() -> None:
+    """Neither its slots nor its age count any more, and the others keep their turns."""
+    former = new_former(tape_slots=10, max_wait_seconds=1.0)
+    for number, clip in enumerate([[6, 7], [2], [3]]):
+        former.add(number, clip, now=float(number))
+    assert former.give_up(lambda task: None) == []
+    assert former.give_up(lambda task: -1 if task == 0 else None) == [(0, [-1])]
+    assert len(former) == 2
+    assert not former.due(2.5, more_coming=True, device_busy=True)
+    assert former.seconds_left(1.5, more_coming=True) == 0.5
+    assert segments(former.take()) == [2, 3]
+
+
+def test_what_is_given_up_ends_with_its_last_window_on_a_tape() -> None:
+    """While a device may still read it, it is not over."""
+    former = new_former(tape_slots=10)
+    former.add("long", [5] * 100, now=0.0)
+    first, second = former.take(), former.take()
+    assert former.deliver(first, [50, 50]) == []
+    assert former.give_up(lambda task: -1) == []
+    assert not former
+    assert former.deliver(second, [50, 50]) == [("long", [50, 50, -1, 50, 50])]
+
+
 def test_a_tape_that_takes_all_that_waits_is_not_cut() -> None:
     """There is nothing to fill the next one with."""
     former = new_former(tape_slots=10, even=lambda tape: 1)
@@ -203,3 +227,33 @@ def test_every_piece_is_delivered_exactly_once(
             former.add(*coming, now=0.0)
     assert sorted(delivered) == [(n, [100 * slots for slots in clip]) for n, clip in arriving]
     assert former.seconds_left(0.0, more_coming=False) is None
+
+
+@settings(deadline=None)
+@given(
+    clips=st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), max_size=12),
+    tape_slots=st.integers(1, 40),
+    kept=st.floats(0, 1),
+    given_up=st.lists(st.integers(0, 11)),
+)
+def test_every_clip_ends_exactly_once_whichever_are_given_up(
+    clips: list[list[int]], tape_slots: int, kept: float, given_up: list[int]
+) -> None:
+    """One is given up before each tape, which comes back after the next was sent."""
+    former = new_former(tape_slots=tape_slots, even=lambda tape: int(kept * len(tape)))
+    for number, clip in enumerate(clips):
+        former.add(number, clip, now=0.0)
+    ended: list[Any] = []
+    running: list[Piece[int, int]] = []
+    unwanted = iter(given_up)
+    while former or running:
+        instead: dict[object, int] = {next(unwanted, None): -1}
+        ended += former.give_up(instead.get)
+        following = former.take()
+        ended += former.deliver(running, segments(running))
+        running = following
+    assert sorted(number for number, _ in ended) == list(range(len(clips)))
+    whole = [(number, outputs) for number, outputs in ended if -1 not in outputs]
+    assert all(outputs == clips[number] for number, outputs in whole)
+    assert former.seconds_left(0.0, more_coming=False) is None
+    assert former._waiting_slots == 0

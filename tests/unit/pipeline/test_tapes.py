@@ -1,9 +1,12 @@
 """The pipeline: which clips go on a tape together, and when it is sent and collected."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
-from tests.support.pipeline_bench import Bench, MakeBench
+import pytest
+
+from tests.support.pipeline_bench import Bench, MakeBench, code
 from tests.support.polling import TIMEOUT_SECONDS, until
 from worker.pipeline.stage import Stage
 
@@ -112,6 +115,30 @@ def test_a_tape_that_was_run_when_it_was_sent_is_settled_at_once(bench: MakeBenc
     assert running.network.calls == [
         f"{verb} [{number}]" for number in (1, 2, 3) for verb in ("start", "finish")
     ]
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+@pytest.mark.parametrize("ends", ["lost", "expired"])
+def test_no_tape_is_spent_on_what_nobody_waits_for(
+    bench: MakeBench, ends: str, overlaps: bool
+) -> None:
+    """An hour of audio that is cancelled on its way ends with what is on the device."""
+    running = bench(tape_slots=4)
+    running.network.overlaps = overlaps
+    running.network.free.clear()
+    (long,) = running.submit("long", value=list(range(1, 101)))
+    sent = 2 if overlaps else 1
+    until(lambda: len(running.network.tapes) == sent)
+    running.submit("a")
+    if ends == "lost":
+        long.abandoned = True
+    else:
+        long.job = replace(long.job, deadline_ms=1)
+    running.network.free.set()
+    running.finish()
+    assert [len(tape) for tape in running.network.tapes] == [4] * sent + [1]
+    assert code(running.settled.errors["long"]) == "deadline_exceeded"
+    assert running.settled.values["a"] == [10]
 
 
 def test_a_fault_of_the_infer_thread_ends_the_worker() -> None:

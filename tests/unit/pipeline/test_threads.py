@@ -179,6 +179,29 @@ def test_terminate_wakes_those_who_wait_for_bytes(bench: MakeBench) -> None:
     assert str(task.error) == "the worker is stopping"
 
 
+def test_what_waits_for_bytes_at_the_end_is_not_settled(bench: MakeBench) -> None:
+    """Settle would count a try: it stays held, to be given back with all the rest."""
+
+    def fetch(size: int) -> None:
+        running.budget.admit(size)
+
+    running = bench(fetch)
+    running.budget.release(-1000)
+    (task,) = running.submit("a", value=10)
+    until(lambda: running.budget._asking)
+    close = running.budget.close
+
+    def close_slowly() -> None:
+        close()
+        until(lambda: not running.pipeline._before_infer)  # the fetch has failed
+
+    running.budget.close = close_slowly  # type: ignore[method-assign]  # a busy machine
+    running.pipeline.terminate()
+    until(lambda: not running.running_threads())
+    assert task.error
+    assert running.settled.errors == {}
+
+
 def test_what_piled_up_is_settled_in_batches(bench: MakeBench) -> None:
     """One round trip serves many, but a batch has its limit."""
     running = bench(capacity=200)

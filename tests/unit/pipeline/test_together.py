@@ -1,6 +1,7 @@
 """A stage that takes several tasks at once, and what passes it by."""
 
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -26,7 +27,8 @@ def test_a_stage_that_takes_several_gets_what_waits(bench: MakeBench) -> None:
         Stage("resample", together, threads=1, takes=3),
         Stage("normalize", lambda value: [*value, threading.current_thread().name], threads=0),
     ]
-    running = bench(stages=stages)
+    observed = Counter[str]()
+    running = bench(stages=stages, observe=lambda stage, _: observed.update([stage]))
     (first,) = running.submit("a", value=[0])
     until(lambda: calls)
     rest = [running.submit(f"{number}", value=[number])[0] for number in range(1, 6)]
@@ -37,6 +39,8 @@ def test_a_stage_that_takes_several_gets_what_waits(bench: MakeBench) -> None:
     assert running.settled.values["4"] == [40, *2 * [10 * "resample-0"]]
     for task in (first, *rest):
         assert list(task.milliseconds) == ["fetch", "resample", "normalize", "infer"]
+    # What threads were busy with: a call counts once, however many it took.
+    assert (observed["fetch"], observed["resample"], observed["normalize"]) == (6, 3, 6)
 
 
 def test_a_task_passes_by_what_it_does_not_need(bench: MakeBench) -> None:

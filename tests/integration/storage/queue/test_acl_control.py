@@ -9,8 +9,7 @@ from producer.control.worker import ControlScheduler
 from producer.exporter.metrics import QueueMetrics
 from storage.queue.batches import Batching
 from storage.queue.bulks import Bulks, BulkStatus
-from storage.queue.cancellation import Ends
-from storage.queue.entries import Outcome
+from storage.queue.entries import Ends, Outcome
 from storage.queue.recent import RecentEnds
 from storage.queue.steps import Driver
 from storage.queue.webhooks import DUE, RETRYING, Fate, Settled, WebhookLetters, Webhooks, release

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from storage.queue.batches import Batching, Unfinished
-from storage.queue.cancellation import Ends
 from storage.queue.dead import Selection
+from storage.queue.entries import Ends
 from storage.queue.steps import Driver
 from tests.support.batches import WEEK_MS, Side
 from tests.support.stream_workers import DEAD

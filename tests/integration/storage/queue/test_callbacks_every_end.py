@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from storage.queue.batches import Batching
-from storage.queue.cancellation import Ends
-from storage.queue.entries import Outcome, Verdict
+from storage.queue.entries import Ends, Outcome, Verdict
 from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
 from storage.queue.submission import Submissions
