@@ -15,7 +15,7 @@ from producer.client import Client, Contract
 from storage.objects.store import ManagedStore, open_store
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError, UnfitServer
-from storage.settings import InvalidSettings, SharedSettings, load
+from storage.settings import InvalidSettings, SharedSettings, load, unknown_settings
 from storage.terminal.text import tell
 
 EXIT_FAILED = 1
@@ -46,6 +46,18 @@ def settings(*, redis: bool = True) -> SharedSettings:
         return load(SharedSettings, required=("redis_url",) if redis else ())
     except InvalidSettings as error:
         fail(*error.problems, status=EXIT_SETTINGS)
+
+
+def configure_logs(kind: type[SharedSettings], level: str) -> None:
+    """Log from `level` on; names that look like settings and are none are the first event."""
+    import structlog  # noqa: PLC0415 (programs log, commands do not)
+
+    from storage.terminal import logs  # noqa: PLC0415 (as above)
+
+    logs.configure(level)
+    log = structlog.get_logger(__name__)
+    for name in unknown_settings(kind):
+        log.warning("settings.unknown", variable=name)
 
 
 def client_of(chosen: SharedSettings) -> Client:
