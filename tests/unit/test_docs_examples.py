@@ -11,6 +11,7 @@ import yaml
 from producer.exporter.metrics import catalogue
 from storage.errors import InvalidJob
 from storage.wire.parts import parse_segments
+from tests.unit.test_compose import KEY, compose
 from worker.assembly import stages
 from worker.clip import SAMPLE_RATE_HZ
 from worker.settings import WorkerSettings
@@ -83,3 +84,26 @@ def test_the_longest_speaker_is_told() -> None:
         assert parse_segments(turn % ("a" * int(most)))
         with pytest.raises(InvalidJob, match="item 0, 'speaker'"):
             parse_segments(turn % ("a" * (int(most) + 1)))
+
+
+def test_the_example_of_another_store_is_for_all_that_have_one() -> None:
+    """Each service that is told of a store is told of that one, with keys of its own."""
+    page = (ROOT / "docs" / "docker.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+    (shown,) = (block for block in blocks if "EMO_STORE" in block)
+    told = {name: each["environment"] for name, each in yaml.safe_load(shown)["services"].items()}
+    services = compose()["services"].items()
+    have = {name for name, each in services if "EMO_STORE" in each.get("environment", {})}
+    assert told.keys() == have
+    for name, environment in told.items():
+        assert environment.keys() >= compose()["x-store"].keys(), name
+        assert not KEY.search(str(environment)), "those are of the S3 server in compose.yaml"
+
+
+def test_what_is_shown_to_end_it_ends_all_of_it() -> None:
+    """`down` leaves the containers of every profile that it is not told of."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    ended = re.findall(r"docker compose\b([^`\n]*) down\b", text)
+    assert ended
+    assert {options.strip() for options in ended} == {"--profile '*'"}
