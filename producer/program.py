@@ -13,6 +13,7 @@ from rich.progress import track
 
 from producer.client import Client, Contract
 from storage.objects.store import ManagedStore, open_store
+from storage.queue.rights import is_refused
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError, UnfitServer
 from storage.settings import InvalidSettings, SharedSettings, load, unknown_settings
@@ -25,6 +26,7 @@ EXIT_TIMEOUT = 4
 EXIT_INTERRUPTED = 130
 _BACKLOG_WAIT_SECONDS = 0.5
 _PIPED_WIDTH = 160
+_USERS = "docs/operations.md#redis-users"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -66,8 +68,15 @@ def client_of(chosen: SharedSettings) -> Client:
     try:
         client.check()
     except (RedisError, UnfitServer) as error:
-        fail(f"EMO_REDIS_URL: {error}")
+        fail(f"EMO_REDIS_URL: {explained(error)}")
     return client
+
+
+def explained(error: Exception) -> str:
+    """What it says; where it is that a user of Redis may not do something, first who may."""
+    if not is_refused(error):
+        return str(error)
+    return f"the user of EMO_REDIS_URL may not do that, emo-operator may ({_USERS}): {error}"
 
 
 def store_of(chosen: SharedSettings, url: str | None = None) -> ManagedStore | None:

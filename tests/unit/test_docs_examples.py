@@ -32,7 +32,7 @@ def shown(key: str) -> dict[str, Any]:
 
 
 def test_kubernetes_reaches_a_worker_and_lets_it_drain() -> None:
-    """Its probes ask at the port on which the worker is told to listen, from outside; and it waits."""
+    """Its probes ask where the worker is told to listen, for all to reach; and it waits."""
     pod, settings = shown("spec")["spec"], WorkerSettings()
     (container,) = pod["containers"]
     variables = {each["name"]: each["value"] for each in container["env"]}

@@ -174,7 +174,9 @@ def test_unknown_names_are_found_wherever_settings_are_read_from(
     assert unknown_settings(WorkerSettings) == names
 
 
-@pytest.mark.parametrize("kind", [WorkerSettings, ControlSettings, ExporterSettings, ConsoleSettings])
+@pytest.mark.parametrize(
+    "kind", [WorkerSettings, ControlSettings, ExporterSettings, ConsoleSettings]
+)
 def test_what_any_program_has_is_known_to_each(kind: type[SharedSettings]) -> None:
     """Whatever is in the environment that they share."""
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")

@@ -45,5 +45,7 @@ def test_a_misspelt_name_is_said_before_it_serves(
     ran = CliRunner().invoke(app, [program], env=variables)
     assert (ran.exit_code, len(served)) == (0, 1), ran.output
     said = [json.loads(line) for line in ran.stderr.splitlines() if line.startswith("{")]
-    assert [(each["event"], each["level"]) for each in said] == [("settings.unknown", "warning")] * 3
+    assert [(each["event"], each["level"]) for each in said] == [
+        ("settings.unknown", "warning")
+    ] * 3
     assert {each["variable"] for each in said} == {"EMO_BACKLOG", "EMO_REDS_URL", misspelt}
