@@ -128,7 +128,6 @@ def stress(
         if page is not None:
             page.write_text(command.as_page(kept, before), encoding="utf-8")
     except KeyboardInterrupt:
-        tell("stopped: what had not ended was cancelled, and what was uploaded is removed")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except (StressFailed, RedisError, JobError, OSError) as error:
         fail(explained(error))
