@@ -17,6 +17,7 @@ from producer.program import (
     EXIT_SETTINGS,
     age_seconds,
     client_of,
+    explained,
     fail,
     outputs_of,
     settings,
@@ -93,7 +94,7 @@ def export(
                 if store is not None and to_key is not None:
                     store.put_file(to_key, path, content_type=written.content_type)
     except (RedisError, JobError, OSError, CannotWrite) as error:
-        fail(str(error))
+        fail(explained(error))
     tell(f"{count} result(s) in {to_key or to_file}")
 
 
