@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from producer.client import Client, Contract
-from storage.objects.store import ManagedStore, open_store
+from storage.objects.store import ManagedStore
 from storage.queue.rights import is_refused
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError, UnfitServer
@@ -84,12 +84,7 @@ def store_of(chosen: SharedSettings, url: str | None = None) -> ManagedStore | N
     url = chosen.store if url is None else url
     if not url:
         return None
-    return open_store(
-        url,
-        access_key=chosen.s3_access_key,
-        secret_key=chosen.s3_secret_key.get_secret_value(),
-        region=chosen.s3_region,
-    )
+    return chosen.open_store(url)
 
 
 def outputs_of(chosen: SharedSettings) -> ManagedStore:

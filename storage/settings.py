@@ -14,7 +14,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from storage.objects.store import open_store
+from storage.objects.store import ManagedStore, open_store
 from storage.redis.url import Kind, is_hash_tagged, parse_redis_url
 
 ENV_PREFIX = "EMO_"
@@ -104,6 +104,19 @@ class SharedSettings(BaseSettings):
     results_maxlen: Annotated[int, Field(ge=1, le=_MOST_EVENTS)] = Field(
         1_000_000, description="Events kept in the results stream."
     )
+
+    def open_store(self, url: str, **limits: Any) -> ManagedStore:
+        """The object store of a URL, with these credentials; `limits` as `open_store` takes them.
+
+        Connects to nothing.
+        """
+        return open_store(
+            url,
+            access_key=self.s3_access_key,
+            secret_key=self.s3_secret_key.get_secret_value(),
+            region=self.s3_region,
+            **limits,
+        )
 
     @field_validator("redis_url")
     @classmethod
