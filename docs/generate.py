@@ -26,8 +26,9 @@ _SETTINGS = """\
 
 Environment variables, or lines of a file `.env` in the working directory; the environment wins.
 Times are in seconds. Sizes are in bytes, or carry a unit: `512MiB`. What is wrong is reported all
-at once, before anything starts, with exit status 2. The worker logs `settings.unknown` for an
-`EMO_` variable that does not exist.
+at once, before anything starts, with exit status 2. The worker, `control`, the exporter and the
+console log `settings.unknown` for an `EMO_` name, in either place, that no setting has. One that
+begins as those of `control`, of the exporter or of the console do is said by that program alone.
 
 The producer reads those up to and including `EMO_RESULTS_MAXLEN`. How the model is downloaded has
 variables of its own, which [model.md](model.md) explains.

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import track
 
 from producer.client import Client, Contract
-from storage.objects.store import ManagedStore, open_store
+from storage.objects.store import ManagedStore
+from storage.queue.rights import is_refused
 from storage.queue.submission import BacklogFull
 from storage.redis.connection import RedisError, UnfitServer
-from storage.settings import InvalidSettings, SharedSettings, load
+from storage.settings import InvalidSettings, SharedSettings, load, unknown_settings
 from storage.terminal.text import tell
 
 EXIT_FAILED = 1
@@ -25,6 +26,7 @@ EXIT_TIMEOUT = 4
 EXIT_INTERRUPTED = 130
 _BACKLOG_WAIT_SECONDS = 0.5
 _PIPED_WIDTH = 160
+_USERS = "docs/operations.md#redis-users"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -48,14 +50,33 @@ def settings(*, redis: bool = True) -> SharedSettings:
         fail(*error.problems, status=EXIT_SETTINGS)
 
 
+def configure_logs(kind: type[SharedSettings], level: str) -> None:
+    """Log from `level` on; names that look like settings and are none are the first event."""
+    import structlog  # noqa: PLC0415 (programs log, commands do not)
+
+    from storage.terminal import logs  # noqa: PLC0415 (as above)
+
+    logs.configure(level)
+    log = structlog.get_logger(__name__)
+    for name in unknown_settings(kind):
+        log.warning("settings.unknown", variable=name)
+
+
 def client_of(chosen: SharedSettings) -> Client:
     """A client of a Redis that answers and will do; exits with 1 where there is none."""
     client = Client(chosen.redis_url, Contract.of(chosen), name="emostream-producer")
     try:
         client.check()
     except (RedisError, UnfitServer) as error:
-        fail(f"EMO_REDIS_URL: {error}")
+        fail(f"EMO_REDIS_URL: {explained(error)}")
     return client
+
+
+def explained(error: Exception) -> str:
+    """What it says; where it is that a user of Redis may not do something, first who may."""
+    if not is_refused(error):
+        return str(error)
+    return f"the user of EMO_REDIS_URL may not do that, emo-operator may ({_USERS}): {error}"
 
 
 def store_of(chosen: SharedSettings, url: str | None = None) -> ManagedStore | None:
@@ -63,12 +84,7 @@ def store_of(chosen: SharedSettings, url: str | None = None) -> ManagedStore | N
     url = chosen.store if url is None else url
     if not url:
         return None
-    return open_store(
-        url,
-        access_key=chosen.s3_access_key,
-        secret_key=chosen.s3_secret_key.get_secret_value(),
-        region=chosen.s3_region,
-    )
+    return chosen.open_store(url)
 
 
 def outputs_of(chosen: SharedSettings) -> ManagedStore:

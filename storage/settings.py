@@ -1,7 +1,8 @@
 """Settings both programs share, read once from `EMO_*` variables or `.env`, passed on as values."""
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Self, TypeVar
 
@@ -13,13 +14,24 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from storage.objects.store import open_store
+from storage.objects.store import ManagedStore, open_store
 from storage.redis.url import Kind, is_hash_tagged, parse_redis_url
 
 ENV_PREFIX = "EMO_"
 # Settings of one program each, which may stand in an environment that all programs share.
 _GROUPS = tuple(
     f"{ENV_PREFIX}{group}_" for group in ("BULK", "CONSOLE", "CONTROL", "EXPORTER", "WEBHOOK")
+)
+# The worker's own, which have no such beginning in common, by field: producers cannot import them.
+_OF_THE_WORKER = (
+    *("model", "model_revision", "device", "dtype", "resample", "compute_threads", "tape_slots"),
+    *("require_durable_redis", "buckets", "output_prefix", "max_wait_seconds", "lease_seconds"),
+    *("grace_seconds", "max_attempts", "max_crashes", "retry_seconds", "fetch_timeout_seconds"),
+    *("decode_timeout_seconds", "window_seconds", "max_audio_seconds", "max_object_bytes"),
+    *("jobs_in_flight", "bytes_in_flight", "fetch_threads", "decode_processes", "spool_dir"),
+    *("decode_memory_bytes", "spool_bytes", "speech_threshold", "speech_min_turn_seconds"),
+    *("speech_merge_gap_seconds", "speech_pad_seconds", "speech_max_turn_seconds"),
+    *("metrics_address", "log_level"),
 )
 _LONGEST_TTL_SECONDS = 10 * 365 * 86_400
 _MOST_EVENTS = 10**12
@@ -92,6 +104,19 @@ class SharedSettings(BaseSettings):
     results_maxlen: Annotated[int, Field(ge=1, le=_MOST_EVENTS)] = Field(
         1_000_000, description="Events kept in the results stream."
     )
+
+    def open_store(self, url: str, **limits: Any) -> ManagedStore:
+        """The object store of a URL, with these credentials; `limits` as `open_store` takes them.
+
+        Connects to nothing.
+        """
+        return open_store(
+            url,
+            access_key=self.s3_access_key,
+            secret_key=self.s3_secret_key.get_secret_value(),
+            region=self.s3_region,
+            **limits,
+        )
 
     @field_validator("redis_url")
     @classmethod
@@ -180,17 +205,26 @@ def variable(field: str) -> str:
     return ENV_PREFIX + field.upper()
 
 
-def unknown_variables(kind: type[SharedSettings], environ: Mapping[str, str]) -> list[str]:
-    """`EMO_*` variables that no setting has: most likely misspelt.
+def unknown_settings(kind: type[SharedSettings]) -> list[str]:
+    """`unknown_variables` of the environment, and of `.env`, where a name is told in capitals."""
+    in_file = (name.upper() for name in DotEnvSettingsSource(kind).env_vars)
+    return unknown_variables(kind, {*os.environ, *in_file})
+
+
+def unknown_variables(kind: type[SharedSettings], names: Iterable[str]) -> list[str]:
+    """`EMO_*` variables, in whatever case, that no program has: most likely misspelt.
 
     Those of a program that has a group of its own are its business, unless the kind is its too.
     """
-    known = {variable(name) for name in kind.model_fields}
-    others = tuple(group for group in _GROUPS if not any(name.startswith(group) for name in known))
+    own = {variable(name) for name in kind.model_fields}
+    others = tuple(group for group in _GROUPS if not any(name.startswith(group) for name in own))
+    known = own.union(map(variable, _OF_THE_WORKER))
     return sorted(
         name
-        for name in environ
-        if name.startswith(ENV_PREFIX) and name not in known and not name.startswith(others)
+        for name in names
+        if (upper := name.upper()).startswith(ENV_PREFIX)
+        and upper not in known
+        and not upper.startswith(others)
     )
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from storage.errors import JobError
-from storage.objects.store import ObjectStore, open_store
+from storage.objects.store import ObjectStore
 from storage.queue.streams import JobStreams
 from storage.redis.connection import Client, UnfitServer, check_server, connect
 from storage.redis.durability import weaknesses
@@ -104,11 +104,8 @@ def open_named_store(settings: WorkerSettings, url: str, *, hasty: bool = False)
     A `hasty` one waits for no answer for longer than a few seconds.
     """
     limit_seconds = settings.fetch_timeout_seconds
-    return open_store(
+    return settings.open_store(
         url,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        region=settings.s3_region,
         timeout_seconds=min(limit_seconds, _PROBE_SECONDS) if hasty else limit_seconds,
         connections=1 if hasty else settings.fetch_threads,
         buckets=[name.strip() for name in settings.buckets.split(",") if name.strip()],

@@ -16,6 +16,7 @@ from producer.program import (
     EXIT_TIMEOUT,
     AsJson,
     client_of,
+    explained,
     fail,
     settings,
 )
@@ -37,7 +38,7 @@ def show_batch(name: Id, *, as_json: AsJson = False) -> None:
     try:
         state = _batch(name).state()
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     if state is None:
         fail(f"batch {name}: unknown; no job of it has come yet, or it has expired")
     _say(state, as_json=as_json)
@@ -63,7 +64,7 @@ def wait(name: Id, *, timeout: Timeout = None, as_json: AsJson = False) -> None:
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     if state is not None and not as_json:
         _say(state, as_json=False)
     undone = state is not None and state.ends[Status.DONE] < state.jobs
@@ -81,7 +82,7 @@ def seal(
     try:
         _say(_batch(name).seal(total), as_json=as_json)
     except (RedisError, WrongTotal) as error:
-        fail(str(error))
+        fail(explained(error))
 
 
 @batch.command()
@@ -90,7 +91,7 @@ def cancel(name: Id) -> None:
     try:
         still_open = _batch(name).cancel()
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     if still_open is None:
         fail(f"batch {name}: is complete; nothing was changed")
     tell(f"batch {name}: {still_open} job(s) that are known have not ended, and will be cancelled")
@@ -107,7 +108,7 @@ def failures(
     try:
         found = _batch(name).failures(limit)
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     for one in found:
         if as_json:
             told = {"job": one.job_id, "status": one.status, "error_code": one.error_code}

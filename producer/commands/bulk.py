@@ -17,6 +17,7 @@ from producer.program import (
     EXIT_SETTINGS,
     AsJson,
     client_of,
+    explained,
     fail,
     outputs_of,
     settings,
@@ -112,7 +113,7 @@ def submit(
             source = _place(manifest, written, name, chosen)
         bulks.create(name, lane, source, job)
     except (RedisError, JobError, OSError, ValueError, BulkExists, ManifestError) as error:
-        fail(str(error))
+        fail(explained(error))
     say(name)
 
 
@@ -125,7 +126,7 @@ def list_bulks(*, as_json: AsJson = False) -> None:
         found = client.operator.bulks.all()[::-1]
         rows = [{**_fields(each), **_counts(client, each.id)} for each in found]
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     if as_json:
         say(*map(json_line, rows))
     elif rows:
@@ -147,7 +148,7 @@ def show_bulk(
         rows = [json.loads(row) for row in client.operator.bulks.refused(name, refused)[:refused]]
         fields = {**_fields(found), **_counts(client, name)}
     except (RedisError, ValueError) as error:
-        fail(str(error))
+        fail(explained(error))
     _tell_what_is_not_kept(found, chosen.results_maxlen)
     if as_json:
         return say(json_line({**fields, "refused_rows": rows}))
@@ -189,7 +190,7 @@ def cancel(name: Id) -> None:
         stopped = bulks.change(name, still, status=BulkStatus.CANCELLING)
         still_open = client.batch(name).cancel()
     except (RedisError, InvalidJob) as error:
-        fail(str(error))
+        fail(explained(error))
     if not stopped and not still_open:
         fail(f"bulk {name}: has ended; nothing was changed")
     tell(f"bulk {name}: is cancelled; {still_open or 0} job(s) have not ended, and will be")
@@ -209,7 +210,7 @@ def _change(name: str, expected: list[BulkStatus], became: str, **fields: Any) -
         if not bulks.change(name, expected, **fields):
             fail(f"bulk {name}: is {_known(bulks, name).status}; nothing was changed")
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     tell(f"bulk {name}: {became}")
 
 

@@ -7,6 +7,7 @@ from producer.program import (
     EXIT_SOME_FAILED,
     AsJson,
     client_of,
+    explained,
     fail,
     settings,
     unknown,
@@ -32,7 +33,7 @@ def cancel(jobs: list[str], *, as_json: AsJson = False) -> None:
                 if outcome.was != Status.CANCELLED:
                     exit_status = EXIT_SOME_FAILED
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     raise typer.Exit(exit_status)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from producer.program import EXIT_SETTINGS, client_of, fail
+from producer.program import EXIT_SETTINGS, client_of, configure_logs, fail
 from storage.settings import InvalidSettings, load
 
 _EXTRA = "pip install -e '.[console]'"
@@ -34,6 +34,7 @@ def console(
         chosen = load(ConsoleSettings, required=("redis_url", "store"), options=options)
     except InvalidSettings as error:
         fail(*error.problems, status=EXIT_SETTINGS)
+    configure_logs(ConsoleSettings, "info")
     with client_of(chosen) as client:
         try:
             serve(chosen, client)

@@ -1,10 +1,9 @@
 """`control`: bulks and webhooks, carried out until it is told to end."""
 
 from producer.control.settings import ControlSettings
-from producer.program import EXIT_SETTINGS, fail
+from producer.program import EXIT_SETTINGS, configure_logs, fail
 from storage.redis.connection import RedisError, UnfitServer
 from storage.settings import InvalidSettings, load
-from storage.terminal import logs
 
 
 def control() -> None:
@@ -13,7 +12,7 @@ def control() -> None:
         settings = load(ControlSettings, required=("redis_url",))
     except InvalidSettings as error:
         fail(*error.problems, status=EXIT_SETTINGS)
-    logs.configure(settings.log_level)
+    configure_logs(ControlSettings, settings.log_level)
     from producer.control import program  # noqa: PLC0415 (rq takes 0.2 s to import, and is its own)
 
     try:

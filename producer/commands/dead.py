@@ -18,6 +18,7 @@ from producer.program import (
     age_seconds,
     client_of,
     enqueue,
+    explained,
     fail,
     settings,
     stdout,
@@ -71,7 +72,7 @@ def list_letters(
         if next(selected, None):
             tell(f"there are more than {limit}: choose with --reason or an age, or use --limit 0")
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     if found:
         stdout().print(show.letters_table(found, now_ms))
 
@@ -92,7 +93,7 @@ def show_letter(
         job = None if found is None else found.fields
         now_ms = letters.now_ms()
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     if as_json:
         say(show.letter_as_json(letter, now_ms, job))
     else:
@@ -108,7 +109,7 @@ def summary(
     try:
         causes = _letters().summary(_selection(None, None, older_than, newer_than))
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     for cause in causes if as_json else ():
         told = {"reason": cause.reason, "letters": cause.letters}
         say(json_line({**told, "entry": cause.example.entry, "job": cause.example.job_id}))
@@ -161,7 +162,7 @@ def replay(
                 seen |= {name for one in chunk for name in (one.entry, one.job_id)}
             enqueue(partial(send, chunk), when_full)
     except (RedisError, BacklogFull) as error:
-        fail(f"{error} ({replayed} replayed before)")
+        fail(f"{explained(error)} ({replayed} replayed before)")
     tell(f"{replayed} replayed, {refused} not")
     _end(selection, seen, refused)
 
@@ -189,7 +190,7 @@ def purge(
                 seen |= {name for one in chunk for name in (one.entry, one.job_id)}
             purged += letters.purge([letter.entry for letter in chunk])
     except RedisError as error:
-        fail(f"{error} ({purged} purged before)")
+        fail(f"{explained(error)} ({purged} purged before)")
     tell(f"{purged} purged")
     _end(selection, seen, 0)
 

@@ -20,6 +20,7 @@ from producer.program import (
     EXIT_SOME_FAILED,
     age_seconds,
     client_of,
+    explained,
     fail,
     outputs_of,
     settings,
@@ -103,7 +104,7 @@ def export(
                     store.put_file(to_key, path, content_type=written.content_type)
         oldest_ms = history.oldest_ms()
     except (RedisError, JobError, OSError, CannotWrite) as error:
-        fail(str(error))
+        fail(explained(error))
     tell(f"{count} result(s) in {to_key or to_file}")
     missing = list(kept.missing())
     if batch is not None and since is None and until is None:

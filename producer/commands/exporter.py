@@ -1,9 +1,8 @@
 """`exporter`: the queue's metrics for Prometheus, until it is told to end."""
 
 from producer.exporter.settings import ExporterSettings
-from producer.program import EXIT_SETTINGS, fail
+from producer.program import EXIT_SETTINGS, configure_logs, fail
 from storage.settings import InvalidSettings, load
-from storage.terminal import logs
 
 
 def exporter() -> None:
@@ -12,7 +11,7 @@ def exporter() -> None:
         settings = load(ExporterSettings, required=("redis_url",))
     except InvalidSettings as error:
         fail(*error.problems, status=EXIT_SETTINGS)
-    logs.configure(settings.log_level)
+    configure_logs(ExporterSettings, settings.log_level)
     from producer.exporter import program  # noqa: PLC0415 (the other commands start without it)
 
     try:

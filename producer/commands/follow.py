@@ -14,6 +14,7 @@ from producer.program import (
     EXIT_TIMEOUT,
     AsJson,
     client_of,
+    explained,
     fail,
     progress,
     settings,
@@ -31,7 +32,7 @@ def status(job: str, *, as_json: AsJson = False) -> None:
     try:
         result = client_of(settings()).status(job)
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     if result is None:
         fail(unknown(job))
     found = result.fields
@@ -49,7 +50,7 @@ def wait(jobs: list[str], *, timeout: Timeout = None, as_json: AsJson = False) -
     try:
         strange = [job for job in jobs if client.status(job) is None]
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     if strange:
         fail(unknown(strange[0]))
     follow(client, {job: job for job in jobs}, timeout, as_json=as_json)
@@ -75,7 +76,7 @@ def follow(
     except KeyboardInterrupt:
         exit_status = EXIT_INTERRUPTED
     except RedisError as error:
-        tell(str(error))
+        tell(explained(error))
         exit_status = EXIT_FAILED
     if not as_json and rows:
         ended = [(named[job_id], rows[job_id]) for job_id in named if job_id in rows]

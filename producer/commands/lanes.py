@@ -8,7 +8,7 @@ import typer
 from rich.live import Live
 
 from producer import show_lanes
-from producer.program import EXIT_INTERRUPTED, AsJson, client_of, fail, settings, stdout
+from producer.program import EXIT_INTERRUPTED, AsJson, client_of, explained, fail, settings, stdout
 from storage.queue.lanes import Lanes, Overview
 from storage.queue.pauses import Pauses
 from storage.redis.connection import RedisError
@@ -45,7 +45,7 @@ def show_all(
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
 
 
 @lanes.command()
@@ -54,7 +54,7 @@ def pause(lane: Lane) -> None:
     try:
         changed = _pauses().pause(lane)
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     tell(f"lane {lane.value}: {'paused' if changed else 'was paused already'}")
 
 
@@ -64,7 +64,7 @@ def resume(lane: Lane) -> None:
     try:
         changed = _pauses().resume(lane)
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     tell(f"lane {lane.value}: {'resumed' if changed else 'was not paused'}")
 
 

@@ -14,6 +14,7 @@ from producer.program import (
     EXIT_SOME_FAILED,
     AsJson,
     client_of,
+    explained,
     fail,
     settings,
     stdout,
@@ -127,10 +128,9 @@ def stress(
         if page is not None:
             page.write_text(command.as_page(kept, before), encoding="utf-8")
     except KeyboardInterrupt:
-        tell("stopped: what had not ended was cancelled, and what was uploaded is removed")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except (StressFailed, RedisError, JobError, OSError) as error:
-        fail(str(error))
+        fail(explained(error))
     if as_json:
         say(json_line(command.as_object(kept)))
     else:

@@ -16,6 +16,7 @@ from producer.program import (
     WhenFull,
     client_of,
     enqueue,
+    explained,
     fail,
     progress,
     settings,
@@ -125,7 +126,7 @@ def submit(
     except RedisError as error:
         _tell_enqueued(named, printed=not wait_for_results)
         fail(
-            str(error),
+            explained(error),
             f"{source.name} may have been enqueued as job {asked.id}: "
             f"repeat it with --job {asked.id}",
         )

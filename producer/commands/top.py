@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from producer.program import EXIT_INTERRUPTED, AsJson, client_of, fail, settings, stdout
+from producer.program import EXIT_INTERRUPTED, AsJson, client_of, explained, fail, settings, stdout
 from producer.top.acts import Acts
 from producer.top.desk import Desk, Row
 from producer.top.keyboard import Keyboard
@@ -46,7 +46,7 @@ def top(
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
 
 
 def _print(snapshot: Snapshot, console: Console, *, as_json: bool) -> None:

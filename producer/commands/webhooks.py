@@ -13,6 +13,7 @@ from producer.program import (
     EXIT_SOME_FAILED,
     AsJson,
     client_of,
+    explained,
     fail,
     settings,
     stdout,
@@ -56,7 +57,7 @@ def list_webhooks(
             tell(f"there are more than {limit}: use --limit 0")
         waiting = letters.waiting()
     except RedisError as error:
-        fail(str(error))
+        fail(explained(error))
     if table.row_count:
         stdout().print(table)
     tell(f"{waiting} are not delivered yet, and not given up on")
@@ -86,7 +87,7 @@ def _act(what: str, names: list[str] | None, host: str | None, *, every: bool) -
             seen |= {name for one in chunk for name in (one.entry, one.fields.get("job", ""))}
             done += letters.purge(entries) if what == "purged" else sum(letters.replay(entries))
     except RedisError as error:
-        fail(f"{error} ({done} {what} before)")
+        fail(f"{explained(error)} ({done} {what} before)")
     tell(f"{done} {what}")
     missing = sorted(set(names or ()) - seen)
     for name in missing:

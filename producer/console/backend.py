@@ -17,7 +17,7 @@ from producer.client import BacklogFull, Client, RedisError
 from producer.console.guard import refused
 from producer.console.settings import ConsoleSettings
 from storage.errors import AccessDenied, InvalidJob, JobError, ObjectNotFound
-from storage.objects.store import ObjectStore, open_store
+from storage.objects.store import ObjectStore
 from storage.objects.transfers import Transfers, transfers_of
 from storage.queue.dead import DeadLetters
 from storage.queue.files import BatchFiles
@@ -46,8 +46,8 @@ class Backend:
     @classmethod
     def of(cls, settings: ConsoleSettings, client: Client) -> "Backend":
         """With the stores opened."""
-        audio = _store(settings, settings.store)
-        outputs = _store(settings, settings.output_store) if settings.output_store else audio
+        audio = settings.open_store(settings.store)
+        outputs = settings.open_store(settings.output_store) if settings.output_store else audio
         return cls(
             settings,
             client,
@@ -71,15 +71,6 @@ class Backend:
                 with self.outputs.fetch(key, max_bytes=_MOST_LIST_BYTES) as blob:
                     opened[name] = from_json(os.pread(blob.fd, blob.size, 0))
         return opened
-
-
-def _store(settings: ConsoleSettings, url: str) -> ObjectStore:
-    return open_store(
-        url,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        region=settings.s3_region,
-    )
 
 
 def backend_of(request: Request) -> Backend:

@@ -16,7 +16,7 @@ from producer.control.context import Context, Part
 from producer.control.jobs import ControlQueue
 from producer.control.settings import ControlSettings
 from storage.errors import AccessDenied
-from storage.objects.store import ManagedStore, open_store
+from storage.objects.store import ManagedStore
 from storage.queue.bulks import Bulk, Bulks, BulkStatus
 from storage.wire.messages import Lane
 
@@ -106,12 +106,6 @@ def store_by_name(settings: ControlSettings) -> Callable[[str], ManagedStore]:
         url = settings.output_store if which == "output" else ""
         if not (url or settings.store):
             raise AccessDenied("control has no store: set EMO_STORE where it runs, and resume")
-        return open_store(
-            url or settings.store,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key.get_secret_value(),
-            region=settings.s3_region,
-            timeout_seconds=_STORE_SECONDS,
-        )
+        return settings.open_store(url or settings.store, timeout_seconds=_STORE_SECONDS)
 
     return opened

@@ -33,8 +33,12 @@ _GAUGES: dict[str, tuple[str, list[str]]] = {
         ["lane", "state"],
     ),
     "emostream_queue_estimated": (
-        "1 where each lane's share of that state is an estimate; the sum is exact.",
+        "1 where each lane's share of that state is an estimate.",
         ["state"],
+    ),
+    "emostream_dead_letter_newest_seconds": (
+        "Age of the newest dead letter: for how long no job has been given up on.",
+        [],
     ),
     "emostream_queue_oldest_seconds": (
         "Age of the oldest job of a lane that is `queued` or `in_flight`.",
@@ -208,6 +212,9 @@ def _fill_lanes(families: Families, state: Overview) -> None:
         families["emostream_queue_paused_seconds"].add_metric([name], paused)
     for of, estimated in (("delayed", state.delayed_estimated), ("dead", state.dead_estimated)):
         families["emostream_queue_estimated"].add_metric([of], estimated)
+    if state.newest_dead_seconds is not None:
+        newest = families["emostream_dead_letter_newest_seconds"]
+        newest.add_metric([], state.newest_dead_seconds)
     families["emostream_backlog"].add_metric([], backlog(state))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from producer.client import Client, Job, Lane, Result
+from producer.stress.cancels import Cancels
 
 
 class StressFailed(Exception):
@@ -29,7 +30,13 @@ class Alone:
 
 
 def take_alone(
-    client: Client, clips: Sequence[Clip], lane: Lane, *, prefix: str, timeout_seconds: float
+    client: Client,
+    clips: Sequence[Clip],
+    lane: Lane,
+    *,
+    cancels: Cancels,
+    prefix: str,
+    timeout_seconds: float,
 ) -> Iterator[Alone]:
     """Each clip, once the one before has ended; of the first, which goes twice, the second time.
 
@@ -41,15 +48,15 @@ def take_alone(
         client.submit(job, lane)
         try:
             (result,) = client.wait([job.id], timeout_seconds=timeout_seconds)
-        except KeyboardInterrupt:
-            client.cancel(job.id)
-            raise
         except TimeoutError:
-            client.cancel(job.id)
+            cancels.cancel([job.id])
             raise StressFailed(
                 f"{clip.name} has not ended after {timeout_seconds:.0f} s, alone: is a worker "
                 f"running, and lane {lane} neither paused nor full? See `producer lanes`"
             ) from None
+        except BaseException:
+            cancels.cancel([job.id])
+            raise
         took_ms = 1000 * (time.monotonic() - started)
         if not result.done:
             why = f" ({result.error.code}: {result.error.message})" if result.error else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from producer.client import Lane
 from producer.stress.alone import Alone, StressFailed, take_alone
+from producer.stress.cancels import Cancels
 from producer.stress.clips import Lengths
 from producer.stress.page import page as as_page
 from producer.stress.report import Asked, Kept, Run, Step, as_json, as_object, read_run
@@ -96,7 +97,27 @@ def stress(
     store_url: str,
     say: Callable[[str], None],
 ) -> Kept:
-    """Upload, take each clip alone, run, and remove. Raises StressFailed, RedisError, JobError."""
+    """Upload, take each clip alone, run, and remove. Raises StressFailed, RedisError, JobError.
+
+    What becomes of jobs at a Ctrl-C is said, and of uploads, where they stay.
+    """
+    cancels = Cancels(target.client, say=say)
+    try:
+        return _stress(plan, target, cancels, store=store, store_url=store_url, say=say)
+    except KeyboardInterrupt:
+        say(f"stopped: {cancels.outcome}")
+        raise
+
+
+def _stress(
+    plan: Plan,
+    target: Target,
+    cancels: Cancels,
+    *,
+    store: ManagedStore | None,
+    store_url: str,
+    say: Callable[[str], None],
+) -> Kept:
     asked = plan.asked
     with placed(
         plan.source,
@@ -104,6 +125,7 @@ def stress(
         seed=asked.seed,
         store=store,
         store_url=store_url,
+        needed=lambda: cancels.open > 0,
     ) as clips:
         asked = replace(asked, different=len(clips))
         say(f"{len(clips)} clips, each alone")
@@ -112,11 +134,12 @@ def stress(
                 target.client,
                 clips,
                 plan.lane,
+                cancels=cancels,
                 prefix=target.prefix,
                 timeout_seconds=target.drain_seconds,
             )
         )
-        with Session(target, alone, say=say) as session:
+        with Session(target, alone, cancels=cancels, say=say) as session:
             if plan.objective is None:
                 say(described(asked))
                 return Kept(session.run(asked))

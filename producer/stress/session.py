@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 
-from producer.client import Client, Contract, Lane, RedisError
+from producer.client import Client, Contract, Lane
 from producer.stress.alone import Alone
+from producer.stress.cancels import Cancels
 from producer.stress.clock import Clocks, read_offset
 from producer.stress.feed import ClosedFeed, Feed, OpenFeed, Shot
 from producer.stress.figures import Ran, summarize
@@ -46,9 +47,15 @@ class Session:
     """Runs on one set of clips; use it in a `with`. Raises RedisError."""
 
     def __init__(
-        self, target: Target, alone: Sequence[Alone], *, say: Callable[[str], None]
+        self,
+        target: Target,
+        alone: Sequence[Alone],
+        *,
+        cancels: Cancels,
+        say: Callable[[str], None],
     ) -> None:
         self._target = target
+        self._cancels = cancels
         self._alone = alone
         self._say = say
         self._numbers = count(1)
@@ -179,11 +186,7 @@ class Session:
     def _cancel(self, shots: dict[str, Shot]) -> None:
         """What nobody waits for any more; its audio is about to be removed."""
         left = [x for x in shots.values() if x.sent is not None and not x.refused and not x.ends]
-        try:
-            for shot in left:
-                self._target.client.cancel(shot.job_id)
-        except RedisError as error:
-            self._say(f"{len(left)} jobs are open, and cannot be cancelled: {error}")
+        self._cancels.cancel([shot.job_id for shot in left])
 
     def _read_results(self, shots: Sequence[Shot]) -> None:
         for shot in shots:

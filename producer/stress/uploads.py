@@ -1,6 +1,6 @@
 """The clips of a run in the store, for as long as it takes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from producer.sources import Source, place, upload
@@ -20,10 +20,12 @@ def placed(
     seed: int,
     store: ManagedStore | None,
     store_url: str,
+    needed: Callable[[], bool],
 ) -> Iterator[list[Clip]]:
     """Clips that were drawn, or the audio files of a directory; what was uploaded is removed.
 
-    Raises StressFailed, JobError, OSError.
+    It stays where it is `needed` at the end, for jobs that may run on. Raises StressFailed,
+    JobError, OSError.
     """
     sources: list[Source] = []
     try:
@@ -42,7 +44,14 @@ def placed(
             raise StressFailed(f"there is no audio in {source}")
         yield [Clip(each.name, each.key) for each in sources]
     finally:
-        _remove([each.key for each in sources if each.uploaded], store)
+        uploaded = [each.key for each in sources if each.uploaded]
+        if uploaded and needed():
+            tell(
+                f"{len(uploaded)} upload(s) stay, for jobs that may run on: later "
+                "`producer purge-uploads` deletes them"
+            )
+        else:
+            _remove(uploaded, store)
 
 
 def _remove(keys: list[str], store: ManagedStore | None) -> None:

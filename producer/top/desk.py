@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 from rich.text import Text
 
+from producer.program import explained
 from producer.top.acts import Acts
 from producer.top.look import Snapshot
 from storage.redis.connection import RedisError
@@ -149,7 +150,7 @@ class Desk:
         try:
             self._said = act()
         except RedisError as error:
-            self._said = str(error)
+            self._said = explained(error)
         return True
 
     def _type(self, key: str) -> None:

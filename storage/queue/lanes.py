@@ -44,8 +44,9 @@ class LaneState:
 class Overview:
     """All lanes at one instant. `delayed` and `dead` are counted, whatever each lane's are.
 
-    `healed` are the streams that were put right in the last week; `paused_seconds` is for how long
-    lanes have been paused that are.
+    `newest_dead_seconds` is the age of the newest letter, None where there is none. `healed` are
+    the streams that were put right in the last week; `paused_seconds` is for how long lanes have
+    been paused that are.
     """
 
     lanes: Sequence[LaneState]
@@ -53,6 +54,7 @@ class Overview:
     dead: int
     delayed_estimated: bool
     dead_estimated: bool
+    newest_dead_seconds: float | None = None
     healed: Sequence[Healed] = ()
     paused_seconds: Mapping[Lane, float] = field(default_factory=dict)
 
@@ -72,7 +74,7 @@ class Lanes:
 
         How old the next entry is that nobody has read, is not known where it is oversized.
         """
-        now_ms, states, delayed, dead = self._look(
+        now_ms, states, delayed, dead, newest = self._look(
             keys=self._keys.lanes, args=[self._keys.prefix, GROUP, self._sample]
         )
         for stream, state in zip(self._keys.lanes, states, strict=True):
@@ -84,6 +86,7 @@ class Lanes:
             dead=dead[0],
             delayed_estimated=delayed[1] < delayed[0],
             dead_estimated=dead[1] < dead[0],
+            newest_dead_seconds=_oldest(now_ms, [newest]),
             healed=healed_streams(self._client, self._keys),
             paused_seconds={
                 lane: max(0, now_ms - since_ms) / 1000

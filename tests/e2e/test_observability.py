@@ -111,10 +111,11 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
 
 @contextmanager
 def _trouble(patch: pytest.MonkeyPatch, place: Path, client: Any) -> Iterator[str]:
-    """A lane that was paused in 1970, and a worker with a GPU; where that serves its metrics."""
+    """A lane paused in 1970, a dead letter, and a worker with a GPU; where that has its metrics."""
     nvml.load(patch, nvml.say(place / "readings", **{**nvml.BUSY, "reasons": 0x40}))
     client.hset(KEYS.paused, Lane.BULK.value, 1)
     client.xadd(KEYS.lane(Lane.BULK), {"key": "a.wav"})
+    client.xadd(KEYS.dead, {"job": "given-up"})
     words = {"state": "ready", "gpu_uuid": nvml.UUID, "gpu_verdict": "healthy"}
     Words(client, KEYS, "gpu", lease_seconds=600).tell(words)
     server = HealthServer(
@@ -207,6 +208,20 @@ def test_every_alert_has_a_runbook(name: str) -> None:
     assert anchor in anchors(ROOT / page)
     assert annotations["summary"]
     assert ALERTS[name]["labels"]["severity"] in ("critical", "warning", "info")
+
+
+def test_runbooks_can_be_given_an_address(tmp_path: Path) -> None:
+    """By the command of the page: each is one, of the section that it was."""
+    rules = tmp_path / "alerts.yml"
+    rules.write_bytes(RULES.read_bytes())
+    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    (command,) = re.findall(r"^sed .*runbook_url.*alerts\.yml$", page, re.MULTILINE)
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    for group in yaml.safe_load(rules.read_text("utf-8"))["groups"]:
+        for rule in group["rules"]:
+            address = rule["annotations"]["runbook_url"]
+            path = ALERTS[rule["alert"]]["annotations"]["runbook_url"]
+            assert re.fullmatch(rf"https://[^/]+/.*/{re.escape(path)}", address)
 
 
 def test_every_runbook_has_an_alert() -> None:

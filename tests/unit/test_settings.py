@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from producer.console.settings import ConsoleSettings
+from producer.control.settings import ControlSettings
 from producer.exporter.settings import ExporterSettings
-from storage.settings import load, table, unknown_variables, variable
+from storage.settings import (
+    SharedSettings,
+    load,
+    table,
+    unknown_settings,
+    unknown_variables,
+    variable,
+)
 from tests.support.settings import problems
 from worker import settings
 from worker.audio.turns import SpeechOptions
@@ -149,6 +158,34 @@ def test_unknown_variables_are_named() -> None:
     """`EMO_` variables that nothing reads are most likely misspelt; others are not ours."""
     environ = {"EMO_LEASE_SECOND": "1", "EMO_LEASE_SECONDS": "1", "EMOTION": "1", "EMO_A": ""}
     assert unknown_variables(WorkerSettings, environ) == ["EMO_A", "EMO_LEASE_SECOND"]
+
+
+def test_unknown_names_are_found_wherever_settings_are_read_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In `.env` as in the environment, and in any case, as settings are."""
+    (tmp_path / ".env").write_text(
+        "EMO_DECODE_PROCESES=4\nexport emo_leas_seconds=9\nemo_device=cpu\nREDIS_PORT=1\n"
+    )
+    monkeypatch.setenv("emo_lease_seconds", "5")
+    monkeypatch.setenv("emo_tape_slot", "5")
+    assert load(WorkerSettings).lease_seconds == 5
+    names = ["EMO_DECODE_PROCESES", "EMO_LEAS_SECONDS", "emo_tape_slot"]
+    assert unknown_settings(WorkerSettings) == names
+
+
+@pytest.mark.parametrize(
+    "kind", [WorkerSettings, ControlSettings, ExporterSettings, ConsoleSettings]
+)
+def test_what_any_program_has_is_known_to_each(kind: type[SharedSettings]) -> None:
+    """Whatever is in the environment that they share."""
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    every = re.findall(r"^\| `(EMO_[A-Z0-9_]+)`", page, re.MULTILINE)
+    assert {"EMO_DECODE_PROCESSES", "EMO_WEBHOOK_HOSTS", "EMO_CONSOLE_HOSTS"} <= set(every)
+    assert unknown_variables(kind, every) == []
+    misspelt = "EMO_WEBHOOK_HOST"
+    assert unknown_variables(kind, [misspelt]) == [misspelt] * (kind is ControlSettings)
+    assert unknown_variables(kind, ["EMO_WEBHOK_HOSTS"]) == ["EMO_WEBHOK_HOSTS"]
 
 
 def test_variables_of_other_programs_are_known() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import structlog
 import typer
 
-from storage.settings import InvalidSettings, load, unknown_variables
+from storage.settings import InvalidSettings, load, unknown_settings
 from storage.terminal import logs
 from storage.terminal.text import tell
 from worker.settings import WorkerSettings
@@ -50,9 +50,9 @@ def load_settings(*, required: tuple[str, ...] = (), **given: str | None) -> Wor
 
 
 def configure_logs(level: str) -> None:
-    """Log from `level` on; variables that look like settings and are none are the first event."""
+    """Log from `level` on; names that look like settings and are none are the first event."""
     logs.configure(level)
-    for name in unknown_variables(WorkerSettings, os.environ):
+    for name in unknown_settings(WorkerSettings):
         log.warning("settings.unknown", variable=name)
 
 

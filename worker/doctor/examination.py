@@ -1,10 +1,9 @@
 """Which checks are made of which settings."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from storage.redis.url import parse_redis_url
-from storage.settings import unknown_variables
+from storage.settings import unknown_settings
 from worker.doctor.device import Torch
 from worker.doctor.examine import examine
 from worker.doctor.findings import Category, Check, Finding, Line, fail, ok, warn
@@ -53,6 +52,7 @@ def without_settings(problems: Sequence[str]) -> Iterator[Finding]:
                 "correct it: no program starts with it, and nothing else was looked at",
                 _SEE,
             )
+        yield from _misspelt()
 
     return examine([Category("settings", (Check("settings", wrong),)), python()])
 
@@ -67,11 +67,16 @@ def secrets_of(settings: WorkerSettings) -> Iterator[str]:
                 yield str(options.get(name) or "")
 
 
+def _misspelt() -> Iterator[Line]:
+    for name in unknown_settings(WorkerSettings):
+        yield warn(f"{name}: there is no such setting", "correct its name, or unset it", _SEE)
+
+
 def _settings(settings: WorkerSettings) -> Iterable[Line]:
     fine = True
-    for name in unknown_variables(WorkerSettings, os.environ):
+    for line in _misspelt():
         fine = False
-        yield warn(f"{name}: there is no such setting", "correct its name, or unset it", _SEE)
+        yield line
     for where in in_plain_text(settings) if settings.redis_url else ():
         fine = False
         yield warn(

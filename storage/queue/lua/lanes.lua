@@ -1,6 +1,6 @@
 -- Looks at the lanes, and changes nothing. KEYS: the lanes, in the order high, normal, bulk. ARGV:
 -- prefix group sample (how many of the next retries and the newest letters tell their lanes).
--- Returns {now_ms, lanes, delayed, dead}: each lane as {length, last delivered, {given back,
+-- Returns {now_ms, lanes, delayed, dead, the newest letter's id or ''}: each lane as {length, last delivered, {given back,
 -- oldest}, consumers}, each consumer as {name, pending, idle_ms, oldest}; the oldest as entry ids,
 -- or ''; what is next to be delivered is not looked at, as it may be oversized; delayed and dead as {count, sampled, high, normal, bulk}.
 local prefix, group, sample = ARGV[1], ARGV[2], ARGV[3]
@@ -46,7 +46,7 @@ for i, stream in ipairs(KEYS) do lanes[i] = look(stream) end
 
 must_be(delayed, 'zset')
 must_be(dead, 'stream')
-local waiting, letters = {}, {}
+local waiting, letters, newest = {}, {}, ''
 for i, job in ipairs(redis.call('ZRANGE', delayed, 0, sample - 1)) do
   local lane = redis.pcall('HGET', delayed .. ':' .. job, '_lane')
   waiting[i] = type(lane) == 'string' and lane or ''
@@ -55,6 +55,7 @@ local from, left_bytes = '+', SAMPLE_BYTES
 for i = 1, sample do
   local letter = left_bytes > 0 and redis.call('XREVRANGE', dead, from, '-', 'COUNT', 1)[1]
   if not letter then break end
+  if i == 1 then newest = letter[1] end
   letters[i] = field(letter[2], '_lane') or ''
   for _, part in ipairs(letter[2]) do left_bytes = left_bytes - #part end
   from = '(' .. letter[1]
@@ -62,4 +63,5 @@ end
 return {
   now_ms(), lanes,
   by_lane(redis.call('ZCARD', delayed), waiting), by_lane(redis.call('XLEN', dead), letters),
+  newest,
 }

@@ -58,6 +58,7 @@ def test_an_empty_queue_has_no_backlog(scrape: Scrapes) -> None:
     assert told["emostream_webhooks_waiting"] == told["emostream_webhooks_dead"] == 0
     assert told["emostream_workers{ready}"] == 0
     assert not [name for name in told if name.startswith("emostream_queue_oldest_seconds")]
+    assert "emostream_dead_letter_newest_seconds" not in told
 
 
 def test_the_backlog_counts_retries_that_wait(
@@ -74,6 +75,7 @@ def test_the_backlog_counts_retries_that_wait(
         assert told[f"emostream_queue_jobs{{normal,{state}}}"] == 1
     assert told["emostream_backlog"] == 3
     assert told["emostream_queue_oldest_seconds{normal,queued}"] >= 0
+    assert told["emostream_dead_letter_newest_seconds"] >= 0
     client.delete(keys.lane(Lane.NORMAL))
     assert scrape()["emostream_backlog"] == 1
 

@@ -140,11 +140,26 @@ def test_the_worst_decides(number: int, state: State) -> None:
     assert worst(FINDINGS[:number]) is state
 
 
+@pytest.mark.usefixtures("clean_environment")
 def test_wrong_settings_are_a_fault_like_others() -> None:
     """Each is named, and what needs none is looked at."""
     findings = list(without_settings(["EMO_A=1: wrong", "EMO_B: required"]))
     assert [each.line.state for each in findings] == [State.FAIL, State.FAIL, State.OK]
     assert findings[0].line.text == "EMO_A=1: wrong"
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_beside_wrong_settings_misspelt_ones_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them at once: one that is required may be missing because it is misspelt."""
+    (tmp_path / ".env").write_text("EMO_DECODE_PROCESES=4\n")
+    monkeypatch.setenv("EMO_REDS_URL", "redis://host")
+    findings = list(without_settings(["EMO_REDIS_URL: required"]))
+    states = [State.FAIL, State.WARN, State.WARN, State.OK]
+    assert [each.line.state for each in findings] == states
+    named = [each.line.text.partition(":")[0] for each in findings[1:3]]
+    assert named == ["EMO_DECODE_PROCESES", "EMO_REDS_URL"]
 
 
 def test_before_anything_is_started_nothing_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,10 +146,11 @@ def test_what_may_only_look_changes_nothing() -> None:
 
 
 def test_what_redis_refuses_is_said(desk: Desk, told: Told) -> None:
-    """And nothing ends."""
+    """And who may do it; nothing ends."""
     told.refuses = NoPermissionError("NOPERM no permissions")
     press(desk, "p")
     assert "NOPERM" in said(desk)
+    assert "emo-operator may" in said(desk)
 
 
 def test_in_an_outage_there_is_nothing_to_choose(desk: Desk, told: Told) -> None:

@@ -1,15 +1,25 @@
 """Where the console listens."""
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from producer.cli import app
 from storage.redis.embedded import EmbeddedRedis
 
 
+@pytest.fixture
+def _quiet_afterwards() -> Iterator[None]:
+    """What a program has configured does not outlive it."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("_quiet_afterwards")
 def test_an_address_that_is_taken_is_named(
     redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

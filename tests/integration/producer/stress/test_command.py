@@ -9,10 +9,9 @@ from storage.queue.entries import Begun, Ending
 from storage.queue.workers import Words
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
+from tests.support.acl import PRODUCER, let_in
 from tests.support.paced_worker import ABOUT, PacedWorker, done
 from tests.support.stress_commands import NOT_FAILED, OPEN, Stress, kept, slowly
-
-ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_an_open_loop(stress: Stress, worker: PacedWorker, tmp_path: Path) -> None:
@@ -119,11 +118,7 @@ def test_a_producers_rights_are_enough(
     stress: Stress, worker: PacedWorker, server: EmbeddedRedis
 ) -> None:
     """Lanes and workers are for operators to look at: that they were not seen is said."""
-    users = (ROOT / "deploy/redis/users.acl").read_text().splitlines()
-    (line,) = [line for line in users if line.startswith("user emo-producer ")]
-    rights = [word for word in line.split()[2:] if not word.startswith("#")]
-    worker.client.execute_command("ACL", "SETUSER", "emo-producer", *rights, ">secret")
-    ran = stress(*OPEN, EMO_REDIS_URL=server.url.replace("://", "://emo-producer:secret@"))
+    ran = stress(*OPEN, EMO_REDIS_URL=server.url.replace("://", let_in(worker.client, PRODUCER)))
     assert ran.exit_code in NOT_FAILED, ran.output
     run = kept().run
     assert not run.failed and run.jobs

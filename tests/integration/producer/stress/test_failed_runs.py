@@ -1,6 +1,7 @@
 """Runs of `producer stress` that fail, are invalid or cut off, on a real server."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import pytest
 from redis.exceptions import ConnectionError as ConnectionLost
 
 from producer import program
-from producer.client import Client, Job, Lane, Submitted
+from producer.client import Client, Job, Lane, Result, Submitted
 from producer.stress import session
 from producer.stress.feed import Shot
 from storage.queue.entries import Begun, Ending
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Status
+from tests.support.acl import PRODUCER, let_in
 from tests.support.paced_worker import PacedWorker, done
 from tests.support.polling import until
 from tests.support.stress_commands import NOT_FAILED, OPEN, Stress, drop_one, kept, slowly
@@ -118,8 +120,59 @@ def test_ctrl_c(
     monkeypatch.setattr(session.Session, "_drain", interrupt)
     ran = stress(*OPEN)
     assert ran.exit_code == 130, ran.output
+    assert "stopped: what had not ended was cancelled" in ran.stderr
     assert worker.client.hget(f"emo:result:{dropped[0]}", "status") == b"cancelled"
     assert not list((tmp_path / "store").rglob("*.wav"))
+
+
+@pytest.mark.parametrize("when", ["at Ctrl-C", "after the drain", "alone"])
+def test_what_cannot_be_cancelled_keeps_its_audio(
+    when: str,
+    stress: Stress,
+    worker: PacedWorker,
+    server: EmbeddedRedis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A producer may not cancel: who may is said, and that jobs may run on, and nothing else."""
+    dropped: list[str] = []
+    drain = session.Session._drain
+
+    def drop(begun: Begun) -> Ending | None:
+        if when != "alone":
+            return drop_one(begun, dropped)
+        dropped.append(begun.job_id)
+        return None
+
+    class Hasty(Client):
+        """Waits no longer for a job that was dropped."""
+
+        def wait(self, job_ids: Sequence[str], **options: Any) -> Iterator[Result]:
+            until(lambda: dropped)
+            raise TimeoutError
+
+    def late(self: session.Session, shots: dict[str, Shot]) -> None:
+        sent = [shot for shot in shots.values() if shot.sent is not None]
+        until(lambda: [shot.job_id for shot in sent if not shot.ends] == dropped)
+        if when == "at Ctrl-C":
+            raise KeyboardInterrupt
+        self._target = replace(self._target, drain_seconds=0.2)
+        drain(self, shots)
+
+    worker.end = drop
+    monkeypatch.setattr(session.Session, "_drain", late)
+    if when == "alone":
+        monkeypatch.setattr(program, "Client", Hasty)
+    url = server.url.replace("://", let_in(worker.client, PRODUCER))
+    ran = stress(*OPEN, "--drain", "60s", EMO_REDIS_URL=url)
+    assert ran.exit_code == {"at Ctrl-C": 130, "after the drain": 3, "alone": 1}[when], ran.output
+    assert "1 job(s) are open, and cannot be cancelled: the user of EMO_REDIS_URL" in ran.stderr
+    assert "emo-operator may" in ran.stderr
+    stopped = "stopped: 1 job(s) that had not ended were not cancelled, and may run on"
+    assert (stopped in ran.stderr) == (when == "at Ctrl-C")
+    assert worker.client.hget(f"emo:result:{dropped[0]}", "status") == b"running"
+    assert len(list((tmp_path / "store").rglob("*.wav"))) == 3
+    assert "3 upload(s) stay, for jobs that may run on" in ran.stderr
 
 
 class Unreliable(Client):

@@ -12,6 +12,7 @@ import pytest
 
 from producer.client import Client, Contract, Lane
 from producer.stress.alone import Clip, take_alone
+from producer.stress.cancels import Cancels
 from producer.stress.report import Asked, Run
 from producer.stress.session import Session, Target
 from storage.redis.embedded import EmbeddedRedis
@@ -62,13 +63,14 @@ def ours(url: str, worker: PacedWorker) -> Run:
     """A run by a schedule, where it stands still as well."""
     with Client(url) as client:
         target = Target(client, url, Contract(), Lane.NORMAL, "stress-test-", 60.0)
+        cancels, clips = Cancels(client, say=print), [Clip("a", "a.wav")]
         alone = list(
-            take_alone(client, [Clip("a", "a.wav")], Lane.NORMAL, prefix="x-", timeout_seconds=30)
+            take_alone(client, clips, Lane.NORMAL, cancels=cancels, prefix="x-", timeout_seconds=30)
         )
         stall = threading.Timer(2.0, worker.stall, [STALL_SECONDS])
         stall.start()
         asked = Asked("files", 1, 4.6, 0.2, 1, "normal", rate=RATE, arrivals="poisson")
-        with Session(target, alone, say=print) as session:
+        with Session(target, alone, cancels=cancels, say=print) as session:
             return session.run(asked)
 
 

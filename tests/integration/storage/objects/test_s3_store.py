@@ -100,7 +100,7 @@ def test_delete(store: ManagedStore, moto: str) -> None:
 
 def test_put_in_parts(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """An output larger than one part arrives whole."""
-    monkeypatch.setattr(storage.objects.s3, "PART_BYTES", 5 * 1024 * 1024)
+    monkeypatch.setattr(storage.objects.s3, "_OUTPUT_PART_BYTES", 5 * 1024 * 1024)
     data = bytes(range(256)) * 4 * 1024 * 6
     store.put("large.npy", data, content_type="application/octet-stream")
     assert read(store, "large.npy") == data

@@ -84,6 +84,7 @@ def test_a_producer_can_do_its_work(users: Users) -> None:
     assert driver.run(batching.seal("b", 2)).complete
     assert [each.run for each in driver.iterate(batching.wait("b"))] == [1]
     assert submissions.submit(Job("member", key="a.wav", batch="b"), Lane.NORMAL).enqueued
+    assert driver.run(batching.cancel("b")) == 1
     assert users["admin"].acl_log() == []
 
 

@@ -126,6 +126,17 @@ def test_retries_and_letters_are_counted_by_lane(client: Any, lanes: Lanes, work
     }
 
 
+def test_the_newest_letter_has_an_age(client: Any, lanes: Lanes) -> None:
+    """Of letters alone, whatever became of those before it; None where there are none."""
+    assert lanes.look().newest_dead_seconds is None
+    now = client.time()[0]
+    for age_seconds in (500, 300):
+        newest = client.xadd("emo:dead", {"_lane": "bulk"}, id=f"{(now - age_seconds) * 1000}-0")
+    assert lanes.look().newest_dead_seconds in Since(client, now - 300)
+    client.xdel("emo:dead", newest)
+    assert lanes.look().newest_dead_seconds in Since(client, now - 500)
+
+
 def test_beyond_the_sample_it_is_an_estimate(client: Any, keys: Keys) -> None:
     """Which says so; the totals are counted."""
     for number in range(40):
