@@ -27,14 +27,14 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM ${PYTHON_IMAGE}
 ARG FLAVOUR=cpu
 # On a GPU, Triton builds what calls the kernels when a worker first starts: with a C compiler, which
-# nothing else needs. A named volume takes its owner from the directory it covers, so both are made.
+# nothing else needs. A named volume takes its owner from the directory it covers, so each is made.
 RUN case "$FLAVOUR" in gpu) compiler="gcc libc6-dev" ;; *) compiler= ;; esac \
     && apt-get update \
     && apt-get install --yes --no-install-recommends ffmpeg $compiler \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 emo \
     && useradd --uid 10001 --gid emo --no-create-home --home-dir /tmp emo \
-    && install --directory --owner=emo --group=emo /models /compiled
+    && install --directory --owner=emo --group=emo /models /compiled /scratch
 COPY --from=dependencies /venv /venv
 # HOME and the caches are writable places even where the root file system is read-only. What is
 # compiled for a GPU has a place of its own: nothing can be loaded from a tmpfs of Docker's.

@@ -10,6 +10,7 @@ from storage.queue.batches import BatchState
 from storage.queue.dead import Cause, Letter
 from storage.terminal.tables import parts_table
 from storage.terminal.text import cell, json_line, plain
+from storage.wire.messages import LISTS, OBJECTS
 
 STAGES = ("queue_ms", "fetch_ms", "decode_ms", "normalize_ms", "infer_ms")
 _HOURS_A_DAY = 24
@@ -18,16 +19,14 @@ _MOST = 2**63  # larger numbers are nobody's score, and may be more than a float
 # Result fields in the order that people read them; what is not here follows.
 ORDER = (
     *("job", "name", "key", "batch", "status", "label", "score", "scores", "duration_s", "warning"),
-    *("error_code", "error", "embedding_key", "frames_key"),
-    *("peaks_key", "preview_key"),
-    *("segments_found", "speech_s", "segments", "channels", "timeline"),
-    *("segments_key", "channels_key", "timeline_key"),
+    *("error_code", "error"),
+    *(f"{name}_key" for name in OBJECTS if name not in LISTS),
+    *("segments_found", "speech_s", *LISTS, *(f"{name}_key" for name in LISTS)),
     *("model", "model_revision", "device", "dtype", "attempts", "deliveries", "run", "worker"),
     *STAGES,
     *("resample_ms", "batch_clips", "finished_at_ms"),
 )
-_AS_JSON = ("scores", "timeline", "segments", "channels")
-_LISTS = ("timeline", "segments", "channels")
+_AS_JSON = ("scores", *LISTS)
 _NUMBERS = {
     *("segments_found", "speech_s"),
     *("score", "duration_s", "attempts", "deliveries", "run", "batch_clips", "finished_at_ms"),
@@ -76,8 +75,8 @@ def as_json(job_id: str, result: Mapping[str, str]) -> str:
 def shown_apart(job_id: str, result: Mapping[str, str]) -> tuple[dict[str, str], Table | None]:
     """The fields of a result that are a line each, and its parts as a table where it has some."""
     opened = _opened(job_id, result)
-    table = parts_table({name: opened.get(name) for name in _LISTS})
-    apart = [name for name in _LISTS if table is not None and isinstance(opened.get(name), list)]
+    table = parts_table({name: opened.get(name) for name in LISTS})
+    apart = [name for name in LISTS if table is not None and isinstance(opened.get(name), list)]
     return {name: text for name, text in in_order(result).items() if name not in apart}, table
 
 
@@ -85,7 +84,7 @@ def parts(rows: Sequence[tuple[str, str, Mapping[str, str]]]) -> Iterator[Table 
     """Of each result that has parts, its name and a table of them, or where they are."""
     for name, job_id, result in rows:
         _, table = shown_apart(job_id, result)
-        where = {part: result[f"{part}_key"] for part in _LISTS if f"{part}_key" in result}
+        where = {part: result[f"{part}_key"] for part in LISTS if f"{part}_key" in result}
         if table is not None or where:
             yield Text("\n") + cell(f"{name}:")
         if table is not None:
@@ -205,8 +204,7 @@ def _opened(job_id: str, result: Mapping[str, str]) -> dict[str, object]:
 def _opened_field(name: str, value: str) -> object:
     """What a field holds: a number or JSON, by its name; anyone may have written something else."""
     if name in _NUMBERS:
-        number = _number(value)
-        return value if number is None else number
+        return as_number(value)
     if name in _AS_JSON:
         try:
             opened = from_json(value, allow_inf_nan=False)
@@ -215,6 +213,12 @@ def _opened_field(name: str, value: str) -> object:
             return value
         return opened
     return value
+
+
+def as_number(text: str) -> int | float | str:
+    """The number that a text is; any other text as it is."""
+    number = _number(text)
+    return text if number is None else number
 
 
 def _number(text: str) -> int | float | None:

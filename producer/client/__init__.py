@@ -13,7 +13,7 @@ from producer.client.event_loop import AsyncBatch, AsyncClient
 from producer.client.threads import Batch, Client
 from producer.results import Event, Result, UnreadableResult
 from storage.errors import InvalidJob
-from storage.queue.batches import BatchState, BatchStatus, Failure, WrongTotal
+from storage.queue.batches import BatchGone, BatchState, BatchStatus, Failure, WrongTotal
 from storage.queue.cancellation import Cancelled
 from storage.queue.submission import BacklogFull, Submitted
 from storage.queue.workers import Fleet, Gpu, Worker
@@ -25,6 +25,7 @@ __all__ = [
     "AsyncClient",
     "BacklogFull",
     "Batch",
+    "BatchGone",
     "BatchState",
     "BatchStatus",
     "Cancelled",

@@ -53,12 +53,13 @@ def new_job(
     """
     job_id = job or uuid.uuid4().hex
     sent = {"key": key, "job": job_id}
-    sent |= {name: _text(name, value) for name, value in fields.items() if value is not None}
+    sent |= {name: field_text(name, value) for name, value in fields.items() if value is not None}
     listed = [text.encode() for pair in sent.items() for text in pair]
     return parse_job(job_id, listed, max_job_bytes=max_job_bytes or Contract().max_job_bytes)
 
 
-def _text(name: str, value: Any) -> str:
+def field_text(name: str, value: Any) -> str:
+    """A field of a job as it is sent: lists in commas, segments as JSON."""
     if isinstance(value, str):
         return value
     if name == "segments" and isinstance(value, Iterable):

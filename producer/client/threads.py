@@ -135,7 +135,7 @@ class Batch:
         return self._driver.run(self._steps.batching.state(self.id))
 
     def wait(self, *, timeout_seconds: float | None = None) -> Iterator[BatchState]:
-        """Give its state as it changes, until it is complete. Raises TimeoutError."""
+        """Give its state as it changes, until it is complete. Raises TimeoutError, BatchGone."""
         return self._driver.iterate(
             self._steps.batching.wait(self.id, timeout_seconds=timeout_seconds)
         )

@@ -149,11 +149,20 @@ def show_bulk(
         fields = {**_fields(found), **_counts(client, name)}
     except (RedisError, ValueError) as error:
         fail(explained(error))
+    _tell_what_is_not_kept(found, chosen.results_maxlen)
     if as_json:
         return say(json_line({**fields, "refused_rows": rows}))
     say(*show.aligned({name: str(value) for name, value in fields.items() if value != ""}))
     for row in rows:
         say(f"{row['row']}: {row['error']}")
+
+
+def _tell_what_is_not_kept(found: Bulk, most: int) -> None:
+    if found.keys > most:
+        tell(
+            f"bulk {found.id}: has {found.keys} keys, and the last {most} ends of all jobs are "
+            "kept (EMO_RESULTS_MAXLEN): `export --batch` may miss the first"
+        )
 
 
 @bulk.command()
@@ -223,10 +232,10 @@ def _place(manifest: str, written: Format, name: str, chosen: SharedSettings) ->
 
 
 def _fields(found: Bulk) -> dict[str, Any]:
-    """A bulk for people and programs."""
+    """A bulk for people and programs; what is not there is left out."""
     source = found.source
     listed = source.get("prefix", source.get("manifest", ""))
-    return {
+    fields = {
         "bulk": found.id,
         "status": found.status.value,
         "error": found.error,
@@ -236,10 +245,11 @@ def _fields(found: Bulk) -> dict[str, Any]:
         "keys": found.keys,
         "skipped": found.skipped,
         "refused": found.refused,
-        "created_at_ms": found.created_at_ms or "",
-        "updated_at_ms": found.updated_at_ms or "",
-        "ended_at_ms": found.ended_at_ms or "",
+        "created_at_ms": found.created_at_ms,
+        "updated_at_ms": found.updated_at_ms,
+        "ended_at_ms": found.ended_at_ms,
     }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _counts(client: Client, name: str) -> dict[str, Any]:

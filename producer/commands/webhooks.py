@@ -50,7 +50,7 @@ def list_webhooks(
         selected = _selected(letters, names, host)
         for one in islice(selected, limit or None):
             if as_json:
-                say(json_line(_as_json(one)))
+                say(json_line(_as_json(one, now_ms)))
             else:
                 table.add_row(*map(cell, _row(one, now_ms)))
         if next(selected, None):
@@ -123,10 +123,11 @@ def _row(one: DeadWebhook, now_ms: int) -> list[str]:
     return [one.entry, *told, _host(one), one.attempts, age, one.reason]
 
 
-def _as_json(one: DeadWebhook) -> dict[str, object]:
-    return {
-        "entry": one.entry,
-        "reason": one.reason,
-        "attempts": one.attempts,
-        **{name: value for name, value in one.fields.items() if name not in ("entry", "reason")},
-    }
+def _as_json(one: DeadWebhook, now_ms: int) -> dict[str, object]:
+    """All of it; the URL too. Numbers are numbers, as those of dead letters."""
+    told: dict[str, object] = {**one.fields}
+    told |= {"entry": one.entry, "reason": one.reason, "attempts": show.as_number(one.attempts)}
+    told |= {"died_at_ms": one.died_at_ms, "age_s": (now_ms - one.died_at_ms) / 1000}
+    if "run" in told:
+        told["run"] = show.as_number(one.fields["run"])
+    return told

@@ -23,11 +23,11 @@ from storage.queue.dead import DeadLetters
 from storage.queue.files import BatchFiles
 from storage.queue.rights import is_refused
 from storage.redis.url import Kind, parse_redis_url
+from storage.wire.messages import LISTS
 
 _MOST_BODY_BYTES = 3 * 1024**2  # of what is no part of a file: a list of 10,000 segments
 _BODY_SECONDS = 20.0
 _MOST_LIST_BYTES = 32 * 1024**2
-_LISTS = ("segments", "channels", "timeline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Backend:
         if found is None:
             return None
         opened: dict[str, Any] = json.loads(show.as_json(job, found.fields))
-        for name in _LISTS:
+        for name in LISTS:
             key = found.fields.get(f"{name}_key")
             if key and name not in opened:
                 with self.outputs.fetch(key, max_bytes=_MOST_LIST_BYTES) as blob:

@@ -16,7 +16,7 @@ from producer.results import Result, UnreadableResult
 from storage.errors import InvalidJob
 from storage.queue.batches import check_batch
 from storage.queue.dead import Verdict
-from storage.wire.messages import JOB_ID, Status
+from storage.wire.messages import JOB_ID, LISTS, Status
 
 _MOST_JOBS = 200
 _OBJECTS = ("peaks", "preview")
@@ -89,12 +89,9 @@ def summary(job: str, fields: Mapping[str, str]) -> dict[str, Any]:
             shown |= {"duration_s": result.duration_s}
     except UnreadableResult as error:
         shown |= {"status": "unreadable", "error": str(error)}
-    shown["parts"] = any(name in fields or f"{name}_key" in fields for name in _PARTS)
+    shown["parts"] = any(name in fields or f"{name}_key" in fields for name in LISTS)
     shown["objects"] = [name for name in _OBJECTS if f"{name}_key" in fields]
     return shown
-
-
-_PARTS = ("segments", "channels", "timeline")
 
 
 def cancel(request: Request) -> Response:

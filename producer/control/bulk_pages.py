@@ -1,23 +1,35 @@
 """One page of a bulk: some of its rows become jobs, and how far it is by then is written down."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import islice
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from threading import Event
 
 import structlog
+from rq.timeouts import JobTimeoutException
 
 from producer.client import BacklogFull, Client, Job, Lane
+from producer.control.jobs import JOB_SECONDS
 from producer.control.manifest import ManifestError, Row
 from producer.control.rows import Sources, Stores, job_of
 from producer.control.settings import ControlSettings
 from storage.errors import InvalidJob, JobError
 from storage.queue.bulks import OPEN, Bulk, Bulks, BulkStatus
 
-Refused = dict[str, dict[str, str]]
+_READ_SECONDS = 5.0  # reading a page: less than its time, of which a manifest may take 20 s to come
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass
+class _Page:
+    """Rows, the jobs of some by their numbers, and what is wrong with others by their cursors."""
+
+    rows: list[Row] = field(default_factory=list)
+    jobs: dict[int, Job] = field(default_factory=dict)
+    refused: dict[str, dict[str, str]] = field(default_factory=dict)
+    last: bool = False  # there are no rows behind it
 
 
 class BulkPages:
@@ -30,6 +42,8 @@ class BulkPages:
         bulks: Bulks,
         stores: Stores,
         sent: Event,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -37,6 +51,7 @@ class BulkPages:
         self._stores = stores
         self._sources = Sources(stores)
         self._sent = sent
+        self._clock = clock
 
     def send(self, bulk_id: str, number: int) -> None:
         """Send a page, unless it is sent already. Raises RedisError, JobError, OSError."""
@@ -50,13 +65,23 @@ class BulkPages:
             self._send(bulk, min(room, self._settings.bulk_page_keys))
         except (ManifestError, JobError) as error:
             if isinstance(error, JobError) and error.retryable:
-                self._bulks.change(bulk_id, OPEN, at_page=number, error=f"waits: {error}")
+                self._waits(bulk_id, number, str(error))
                 raise
             told = {"status": BulkStatus.FAILED, "error": str(error)}
             self._bulks.change(bulk_id, [BulkStatus.RUNNING], at_page=number, **told)
             log.error("bulk.failed", bulk=bulk_id, error=str(error))
+        except OSError as error:  # of control's own disk most often, where manifests are copied to
+            self._waits(bulk_id, number, f"where control runs: {error}")
+            raise
+        except JobTimeoutException:
+            self._waits(bulk_id, number, f"a page of it took longer than {JOB_SECONDS} s")
+            raise
         finally:
             self._sent.set()
+
+    def _waits(self, bulk_id: str, number: int, why: str) -> None:
+        """Have `bulk show` say what it waits for, or fails of again and again."""
+        self._bulks.change(bulk_id, OPEN, at_page=number, error=f"waits: {why}")
 
     def _send(self, bulk: Bulk, most: int) -> None:
         repeated = bulk.begun == bulk.page
@@ -65,25 +90,29 @@ class BulkPages:
         ):
             return
         source = self._sources.take(bulk)
-        rows, jobs, refused = self._jobs(islice(source, most), bulk)
-        confirmed, full = self._submit([job for job in jobs.values()], bulk.lane, repeated)
-        taken = next((number for number, job in jobs.items() if job.id not in confirmed), len(rows))
-        done = rows[:taken]
+        read = self._read(source, most, bulk)
+        confirmed, full = self._submit(list(read.jobs.values()), bulk.lane, repeated)
+        unsent = (number for number, job in read.jobs.items() if job.id not in confirmed)
+        taken = next(unsent, len(read.rows))
+        whole, done = taken == len(read.rows), read.rows[:taken]
+        # What lies behind may be sent: by whoever had this page before, or in spite of a full lane.
+        # Then the next page is a repeat too.
+        short = repeated and len(read.rows) < self._settings.bulk_page_keys
         page = bulk.page + 1
-        exhausted = taken == len(rows) < most
         cursor = done[-1].cursor if done else bulk.cursor
-        faults = [json.dumps(refused[each.cursor]) for each in done if each.cursor in refused]
-        skipped = sum(1 for row in done if row.fields is None and not row.fault)
+        refused = [read.refused[each.cursor] for each in done if each.cursor in read.refused]
+        faults = [json.dumps(each) for each in refused]
+        counted = [row for row in done if not row.blank]
+        skipped = sum(1 for row in counted if row.fields is None and not row.fault)
         written = self._bulks.change(
             bulk.id,
             OPEN,
             at_page=bulk.page,
             refused_rows=faults,
             page=page,
-            # What lies behind a full lane's first refusal may be sent: the next page is a repeat.
-            begun=page if full else bulk.page,
+            begun=page if full or short else bulk.page,
             cursor=cursor,
-            keys=bulk.keys + len(done) - skipped - len(faults),
+            keys=bulk.keys + len(counted) - skipped - len(faults),
             skipped=bulk.skipped + skipped,
             refused=bulk.refused + len(faults),
             error="",
@@ -91,34 +120,41 @@ class BulkPages:
         if not written:
             return
         log.debug("bulk.page_sent", bulk=bulk.id, page=page, keys=len(done))
-        if exhausted:
+        if whole and read.last:
             if self._bulks.change(bulk.id, [BulkStatus.RUNNING], status=BulkStatus.ENDING):
                 self.end(bulk.id)
-        elif taken == len(rows):
+        elif whole:
             self._sources.keep(bulk.id, cursor, source)
 
-    def _jobs(self, read: Iterator[Row], bulk: Bulk) -> tuple[list[Row], dict[int, Job], Refused]:
-        """The rows, their jobs by their numbers, and what is wrong with others by their cursors.
+    def _read(self, source: Iterator[Row], most: int, bulk: Bulk) -> _Page:
+        """The next rows: so many, or fewer where they are long in coming; one at least.
 
         A job is bounded and a row is not, so what a row holds is let go before the next is read.
         """
-        rows: list[Row] = []
-        jobs: dict[int, Job] = {}
-        refused: Refused = {}
-        for number, row in enumerate(read):
-            rows.append(replace(row, name="", fields=None if row.fields is None else {}))
+        page = _Page()
+        ends_at: float | None = None
+        while len(page.rows) < most and (ends_at is None or self._clock() < ends_at):
+            row = next(source, None)
+            if row is None:
+                page.last = True
+                break
+            if ends_at is None:  # the first may have taken a manifest to come
+                ends_at = self._clock() + _READ_SECONDS
+            number = len(page.rows)
+            page.rows.append(replace(row, name="", fields=None if row.fields is None else {}))
             if row.fields is None:
                 fault = row.fault
             else:
                 try:
-                    jobs[number] = job_of(row, bulk, max_job_bytes=self._settings.max_job_bytes)
+                    most_bytes = self._settings.max_job_bytes
+                    page.jobs[number] = job_of(row, bulk, max_job_bytes=most_bytes)
                     continue
                 except InvalidJob as error:
                     fault = str(error)
             if fault:
                 shown = row.name.encode("utf-8", "backslashreplace").decode()
-                refused[row.cursor] = {"row": shown, "error": fault}
-        return rows, jobs, refused
+                page.refused[row.cursor] = {"row": shown, "error": fault}
+        return page
 
     def _submit(self, jobs: list[Job], lane: Lane, repeated: bool) -> tuple[set[str], bool]:
         """The ids that are enqueued now, or were before; and whether there was no room for all."""

@@ -17,7 +17,8 @@ JOB_FIELDS = (
     *("key", "job", "bucket", "want", "deadline_ms", "callback", "traceparent"),
     *FIELDS,
 )
-_LONGEST_LINE = 2 * 1024**2
+_LONGEST_LINE = 2 * 1024**2  # and of all lines of one row together
+_BLANKS = 1000  # where lines say nothing, each so many-th is a row that moves the cursor
 _PARQUET_ROWS = 1000  # in memory at once
 _BOM = b"\xef\xbb\xbf"
 
@@ -27,7 +28,7 @@ class ManifestError(Exception):
 
 
 class _LongLine(Exception):
-    """A line that is not read into memory; what comes next is the line behind it."""
+    """A line, or a row of many, that is not read into memory; next comes the line behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,14 @@ class Row:
     """One row: where to go on after it, what it is called, and its fields.
 
     Where it cannot be read, `fault` says why; where it is not wanted, there are no fields either.
+    A `blank` one is none: it says where to go on after lines that say nothing.
     """
 
     cursor: str
     name: str
     fields: Mapping[str, Any] | None = None
     fault: str = ""
+    blank: bool = False
 
 
 def unused_columns(file: BinaryIO, written: Format) -> list[str]:
@@ -69,13 +72,18 @@ def read(file: BinaryIO, written: Format, cursor: str) -> Iterator[Row]:
 class _Lines:
     """The lines of a file as text, and where it is. What is no UTF-8 becomes surrogates.
 
-    Raises _LongLine, and then goes on behind it.
+    Raises _LongLine, and then goes on behind it. Whoever reads rows says where each begins.
     """
 
     def __init__(self, file: BinaryIO, offset: int = 0, line: int = 0) -> None:
         file.seek(offset)
         self._file = file
         self.offset, self.line = offset, line
+        self._row_offset = offset
+
+    def begin_row(self) -> None:
+        """Say that the next line is the first of a row."""
+        self._row_offset = self.offset
 
     def __iter__(self) -> "_Lines":
         return self
@@ -93,6 +101,8 @@ class _Lines:
             raise _LongLine(f"is longer than {_LONGEST_LINE} bytes")
         text = read_line.removeprefix(_BOM) if not self.offset else read_line
         self.offset += len(read_line)
+        if self.offset - self._row_offset > _LONGEST_LINE:  # an open quote goes on over lines
+            raise _LongLine(f"is longer than {_LONGEST_LINE} bytes: a quote is open")
         return text.decode("utf-8", "surrogateescape")
 
     @property
@@ -129,6 +139,7 @@ class _CsvRows:
         lines = _Lines(self._file, *_place(cursor or self._first))
         rows = csv.reader(lines, delimiter=self._delimiter)
         while True:
+            lines.begin_row()
             name = f"line {lines.line + 1}"
             try:
                 cells = next(rows)
@@ -140,8 +151,10 @@ class _CsvRows:
             except csv.Error as error:
                 yield Row(lines.cursor, name, fault=f"no CSV: {error}")
                 continue
-            if not cells:
-                continue  # an empty line
+            if not cells:  # an empty line
+                if lines.line % _BLANKS == 0:
+                    yield Row(lines.cursor, name, blank=True)
+                continue
             if len(cells) > len(self.columns):
                 fault = f"has {len(cells)} cells, and there are {len(self.columns)} columns"
                 yield Row(lines.cursor, name, fault=fault)
@@ -153,6 +166,7 @@ class _CsvRows:
 def _json_rows(file: BinaryIO, cursor: str) -> Iterator[Row]:
     lines = _Lines(file, *_place(cursor or "0:0"))
     while True:
+        lines.begin_row()
         try:
             line = next(lines)
         except StopIteration:
@@ -161,6 +175,8 @@ def _json_rows(file: BinaryIO, cursor: str) -> Iterator[Row]:
             yield Row(lines.cursor, f"line {lines.line}", fault=str(error))
             continue
         if not line.strip():
+            if lines.line % _BLANKS == 0:
+                yield Row(lines.cursor, f"line {lines.line}", blank=True)
             continue
         name = f"line {lines.line}"
         try:

@@ -12,12 +12,14 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from producer.client import Job, new_job
+from producer.client.asked import field_text
 from producer.control.manifest import JOB_FIELDS, ManifestError, Row, read
 from producer.export.formats import Format
 from storage.errors import InvalidJob
 from storage.objects.local_files import AUDIO_SUFFIXES
 from storage.objects.store import ManagedStore
 from storage.queue.bulks import Bulk
+from storage.wire.messages import Want
 
 MOST_MANIFEST_BYTES = 1024**3
 _OPEN = 16  # sources that are kept open, each for its next page
@@ -114,8 +116,8 @@ def job_of(row: Row, bulk: Bulk, *, max_job_bytes: int) -> Job:
         raise InvalidJob("field 'key': missing; it names the audio object")
     if odd := [name for name, value in fields.items() if isinstance(value, _NO_TEXT)]:
         raise InvalidJob(f"field {odd[0]!r}: must be text, a number or a list")
-    told = {**bulk.job, **fields}
     try:
+        told = {**_of_all(bulk.job, fields), **fields}
         said = json.dumps(fields, sort_keys=True, default=str).encode()
         job_id = told.pop("job", None) or f"{bulk.id}.{hashlib.sha256(said).hexdigest()[:32]}"
         del told["key"]
@@ -123,3 +125,24 @@ def job_of(row: Row, bulk: Bulk, *, max_job_bytes: int) -> Job:
         return new_job(key, job=str(job_id), max_job_bytes=max_job_bytes, **given)
     except UnicodeEncodeError as error:
         raise InvalidJob(f"is not UTF-8: {error.reason}") from error
+    except RecursionError:  # what can be read so deep cannot be written: it takes more of the stack
+        raise InvalidJob("is nested too deep") from None
+
+
+def _of_all(job: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, str]:
+    """What is told for all jobs, but for what cannot be had beside what this row says."""
+    told = dict(job)
+    segmented = "segments" in fields or "segments_from" in fields
+    wanted = _words(field_text("want", fields["want"])) if "want" in fields else None
+    if segmented or (wanted and Want.FRAMES in wanted):
+        told.pop("segments", None)
+        told.pop("segments_from", None)
+    if segmented and "want" in told:
+        told["want"] = ",".join(word for word in _words(told["want"]) if word != Want.FRAMES)
+    if wanted and Want.TIMELINE not in wanted:
+        told.pop("hop_s", None)
+    return told
+
+
+def _words(want: str) -> list[str]:
+    return [word.strip() for word in want.split(",")]

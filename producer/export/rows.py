@@ -9,19 +9,19 @@ from pydantic_core import from_json
 
 from producer.results import Result, UnreadableResult
 from storage.queue.history import Ended
+from storage.wire.messages import LISTS, OBJECTS
 
 NUMBERS = ("score", "duration_s")
 COUNTS = ("run", "attempts")
 TEXTS = ("job", "key", "batch", "status", "label", "warning", "error_code", "error")
 MADE_BY = ("model", "model_revision", "device", "dtype")
-LISTS = ("segments", "channels", "timeline")  # JSON, as they were told
-OBJECTS = ("embedding_key", "frames_key", *(f"{name}_key" for name in LISTS))
+OBJECT_KEYS = tuple(f"{name}_key" for name in OBJECTS)
 COLUMNS = (
     *("job", "key", "batch", "status", "label", "score", "scores", "duration_s", "warning"),
     *("error_code", "error", "finished_at", "run", "attempts"),
     *MADE_BY,
-    *LISTS,
-    *OBJECTS,
+    *LISTS,  # JSON, as they were told
+    *OBJECT_KEYS,
 )
 
 
@@ -32,7 +32,7 @@ def rows_of(ends: Iterable[Ended]) -> Iterator[dict[str, Any]]:
         fields = {**ended.event, **ended.result}
         result = Result(job, fields)
         row: dict[str, Any] = dict.fromkeys(COLUMNS)
-        row |= {name: fields.get(name) for name in (*TEXTS, *MADE_BY, *OBJECTS)}
+        row |= {name: fields.get(name) for name in (*TEXTS, *MADE_BY, *OBJECT_KEYS)}
         row |= {"job": job, **{name: _whole(fields.get(name)) for name in COUNTS}}
         for name in NUMBERS:
             row[name] = _readable(result, name)

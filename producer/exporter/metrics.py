@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from storage.queue.batches import Batching
+from storage.queue.bulks import standing
 from storage.queue.entries import Ends
 from storage.queue.lanes import Lanes, Overview
 from storage.queue.steps import Command, Driver, Steps
@@ -54,6 +55,15 @@ _GAUGES: dict[str, tuple[str, list[str]]] = {
     "emostream_batch_jobs_unfinished": ("Jobs of those that are known and have not ended.", []),
     "emostream_batches_unread": (
         "More of those batches, which neither counts: they look at 10,000.",
+        [],
+    ),
+    "emostream_bulks": (
+        "Bulks by status; `waiting` are running, and say what for (`bulk show`).",
+        ["status"],
+    ),
+    "emostream_bulk_silent_seconds": (
+        "Since control last got on with a bulk that is running, ending or cancelling, of the one "
+        "that has stood longest; 0: there is none. In a full lane none gets on.",
         [],
     ),
     "emostream_webhooks_waiting": ("Webhooks that have not been delivered yet.", []),
@@ -118,6 +128,7 @@ class QueueMetrics(Collector):
             fleet = self._driver.run(self._workers.look())
             waiting = self._driver.run(_entries(self._keys.webhooks))
             given_up = self._driver.run(_entries(self._keys.dead_webhooks))
+            bulks = self._driver.run(standing(self._keys))
             batches = self._driver.run(self._batching.unfinished())
             self._follow_batches()
         except RedisError as error:
@@ -132,6 +143,9 @@ class QueueMetrics(Collector):
         families["emostream_redis_up"].add_metric([], 1)
         families["emostream_webhooks_waiting"].add_metric([], waiting)
         families["emostream_webhooks_dead"].add_metric([], given_up)
+        for status, count in bulks.counts.items():
+            families["emostream_bulks"].add_metric([status], count)
+        families["emostream_bulk_silent_seconds"].add_metric([], bulks.silent_seconds)
         for status, count in (("open", batches.open), ("sealed", batches.sealed)):
             families["emostream_batches_unfinished"].add_metric([status], count)
         families["emostream_batch_jobs_unfinished"].add_metric([], batches.jobs)

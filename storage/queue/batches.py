@@ -31,6 +31,10 @@ class WrongTotal(ValueError):
     """A batch cannot be sealed with that total; the message says why."""
 
 
+class BatchGone(LookupError):
+    """A batch that somebody waits for has expired, or was deleted, before it was complete."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchState:
     """What a batch has counted. Times are unix milliseconds, by the clock of Redis."""
@@ -170,7 +174,10 @@ class Batching:
         timeout_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Steps[None]:
-        """Give its state whenever that has changed, until it is complete. Raises TimeoutError."""
+        """Give its state whenever that has changed, until it is complete.
+
+        One that nobody knows yet is waited for. Raises TimeoutError, BatchGone.
+        """
         deadline = None if timeout_seconds is None else clock() + timeout_seconds
         newest = yield Command(("XREVRANGE", self._keys.batches, "+", "-", "COUNT", 1))
         last = newest[0][0] if newest else b"0-0"
@@ -182,6 +189,8 @@ class Batching:
                 told = state
             if state is not None and state.complete:
                 return
+            if state is None and told is not None:
+                raise gone(batch)
             left_ms = _SWEEP_MS if deadline is None else round(1000 * (deadline - clock()))
             if left_ms <= 0:
                 raise TimeoutError(f"batch {batch} is not complete yet")
@@ -189,6 +198,11 @@ class Batching:
             reply = yield Command(("XREAD", *how, "STREAMS", self._keys.batches, last))
             for _, (entry, _) in stream_entries(reply):
                 last = entry
+
+
+def gone(batch: str) -> BatchGone:
+    """What to raise where there is nothing more of a batch that was waited for."""
+    return BatchGone(f"batch {batch}: has expired, or was deleted, before it was complete")
 
 
 def check_batch(batch: str) -> str:

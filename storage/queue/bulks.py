@@ -14,12 +14,14 @@ import redis
 
 from storage.errors import InvalidJob
 from storage.queue.following import fields_as_text
-from storage.queue.steps import Call, Driver
+from storage.queue.steps import Call, Driver, Steps
 from storage.wire.messages import Keys, Lane, require_id
 
 LONGEST_ID = 64  # the ids of its jobs are longer
 _KEPT_MS = 7 * 86_400_000  # once it has ended
 _MOST_REFUSED_AT_ONCE = 1000
+_MOST_COUNTED = 1000
+WAITING = "waiting"  # running, and saying what for
 
 
 class BulkStatus(StrEnum):
@@ -61,6 +63,28 @@ class Bulk:
     created_at_ms: int | None = None
     updated_at_ms: int | None = None
     ended_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How many bulks are where, by status or `waiting`: of the newest thousand.
+
+    `silent_seconds` is since control last got on with one that it is to get on with, the longest.
+    """
+
+    counts: Mapping[str, int]
+    silent_seconds: float
+
+
+def standing(keys: Keys) -> Steps[Standing]:
+    """How bulks are, read in one step that changes nothing."""
+    silent_ms, *told = yield Call("bulks", [keys.bulks], [keys.prefix, _MOST_COUNTED])
+    found = {
+        status.decode("utf-8", "replace"): int(count)
+        for status, count in zip(told[::2], told[1::2], strict=True)
+    }
+    counts = {each: found.get(each, 0) for each in (*(one.value for one in BulkStatus), WAITING)}
+    return Standing(counts, int(silent_ms) / 1000)
 
 
 class BulkExists(Exception):

@@ -15,11 +15,15 @@ _LAST = 2**64 - 1  # of the entries of one millisecond
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of one run of a job: its event; and its hash, where that still tells of this run."""
+    """The end of one run of a job: its event; and its hash, where that still tells of this run.
+
+    Where it has `expired` there is no hash at all; else it tells of a later run.
+    """
 
     entry: str
     event: Mapping[str, str]
     result: Mapping[str, str]
+    expired: bool = False
 
 
 class History:
@@ -54,5 +58,5 @@ class History:
             for (entry, event), raw in zip(wanted, hashes, strict=True):
                 result = fields_as_text(raw)
                 same = has_ended(result) and result.get("run") == event.get("run")
-                yield Ended(entry, event, result if same else {})
+                yield Ended(entry, event, result if same else {}, expired=not result)
             first = f"({events[-1][0]}"

@@ -65,6 +65,10 @@ class Want(StrEnum):
 
 
 RENDERED = frozenset({Want.PEAKS, Want.PREVIEW})  # of the recording itself, not of its result
+# The lists of a result, each a field, or where it is long an object; and all that may be objects,
+# each at the key that a field `<name>_key` tells.
+LISTS = ("segments", "channels", "timeline")
+OBJECTS = ("embedding", "frames", *LISTS, "peaks", "preview")
 
 
 class Keys:

@@ -102,3 +102,28 @@ def test_one_installation_is_no_reason_of_another(tmp_path: Path) -> None:
     for whose in (OURS, OTHERS):
         series[f'{VERDICT}{{{whose}, worker="w", gpu="g", verdict="under-fed"}}'] = steady(1)
     assert fires("EmostreamGpuUnderFed", series, "instance", tmp_path) == {"others:9470"}
+
+
+@pytest.mark.parametrize(
+    ("failed", "waiting", "silent", "paused", "expected"),
+    [
+        (0, 0, 100, 0, set()),
+        (1, 0, 0, 0, {"EmostreamBulkFailed"}),
+        (0, 1, 0, 60, {"EmostreamBulkStuck"}),
+        (0, 0, 1000, 0, {"EmostreamBulkStuck"}),
+        (0, 0, 1000, 60, set()),  # it waits on purpose, and that it is paused is told anyway
+    ],
+)
+def test_bulks_that_stand(
+    failed: int, waiting: int, silent: int, paused: int, expected: set[str], tmp_path: Path
+) -> None:
+    """Where one failed, waits for something, or nobody gets on with it; of this installation."""
+    series = {
+        f'emostream_bulks{{{OURS}, status="failed"}}': steady(failed),
+        f'emostream_bulks{{{OURS}, status="waiting"}}': steady(waiting),
+        f"emostream_bulk_silent_seconds{{{OURS}}}": steady(silent),
+        f'{PAUSED}{{{OURS}, lane="bulk"}}': steady(paused),
+        f'{PAUSED}{{{OTHERS}, lane="bulk"}}': steady(60),
+    }
+    alerts = ("EmostreamBulkFailed", "EmostreamBulkStuck")
+    assert {each for each in alerts if fires(each, series, "instance", tmp_path)} == expected

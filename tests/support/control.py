@@ -1,5 +1,6 @@
 """Control in this process: its parts and rq's worker, driven a round at a time."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -21,6 +22,7 @@ class Control:
     """What one process of control has, without its threads."""
 
     def __init__(self, url: str, store: Path, **options: Any) -> None:
+        clock = options.pop("clock", time.monotonic)
         given = {"redis_url": url, "store": f"file://{store}", "bulk_page_keys": 100, **options}
         self.settings = ControlSettings(**given)
         self.client = Client(url, Contract.of(self.settings), name="test-control")
@@ -31,7 +33,12 @@ class Control:
         self.queue = ControlQueue(self.settings.prefix, self._rq, job_class=jobs_of(self.functions))
         self.bulks = self.client.operator.bulks
         self.pages = BulkPages(
-            self.settings, self.client, self.bulks, store_by_name(self.settings), Event()
+            self.settings,
+            self.client,
+            self.bulks,
+            store_by_name(self.settings),
+            Event(),
+            clock=clock,
         )
         self.functions[SEND] = self.pages.send
         self.feeder = Feeder(self.settings, self.bulks, self.queue, self.pages.end, Event())

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from storage.objects.store import Put
 from storage.queue.streams import as_field
-from storage.wire.messages import Want
+from storage.wire.messages import LISTS, Want
 from worker.clip import Renditions
 from worker.engine.prediction import Prediction, Timeline
 from worker.pipeline.task import Task
@@ -18,7 +18,6 @@ from worker.stages.infer import Classified, ClassifiedCut, ClassifiedView
 from worker.warning import AudioWarning, as_told
 
 MOST_FIELD_BYTES = 64 * 1024  # a longer list goes to the output store
-_LISTS = ("timeline", "segments", "channels")
 
 
 class Results:
@@ -53,7 +52,7 @@ class Results:
         for name in ("warning", "segments_found", "speech_s"):
             if name in told:
                 fields[name] = as_field(told[name])
-        for name in _LISTS:
+        for name in LISTS:
             if name in told:
                 fields |= self._list(task, name, to_json(told.pop(name)))
         if Want.EMBEDDING in task.job.want:

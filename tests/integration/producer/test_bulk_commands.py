@@ -232,6 +232,40 @@ def test_bulks_by_commands(producer: Commands, control: Control, client: Any, st
     assert "is done; nothing was changed" in producer("bulk", "pause", made).stderr
 
 
+def test_a_field_is_of_one_kind_from_the_beginning_to_the_end(
+    producer: Commands, control: Control, store: Path
+) -> None:
+    """Or it is not there yet: as programs read it, by either command."""
+    files(store / "a", 30)
+    producer("bulk", "submit", "--prefix", "a/", "--id", "b")
+    kinds: dict[str, set[type]] = {}
+    for act in (lambda: None, control.round, control.run):
+        act()
+        for words in (("show", "b"), ("list",)):
+            told = json.loads(producer("bulk", *words, "--json").stdout)
+            for name, value in told.items():
+                kinds.setdefault(name, set()).add(type(value))
+    assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
+    times = [name for name in kinds if name.endswith("_at_ms")]
+    assert sorted(times) == ["created_at_ms", "ended_at_ms", "updated_at_ms"]
+    assert all(kinds[name] == {int} for name in times)
+
+
+def test_a_bulk_with_more_keys_than_events_are_kept_says_so(
+    producer: Commands, control: Control, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is exported; one that has no more, does not."""
+    files(store / "a", 21)
+    producer("bulk", "submit", "--prefix", "a/", "--id", "b")
+    control.run()
+    monkeypatch.setenv("EMO_RESULTS_MAXLEN", "21")
+    assert producer("bulk", "show", "b").stderr == ""
+    monkeypatch.setenv("EMO_RESULTS_MAXLEN", "20")
+    said = producer("bulk", "show", "b", "--json")
+    assert "has 21 keys, and the last 20 ends of all jobs are kept" in said.stderr
+    assert json.loads(said.stdout)["keys"] == 21
+
+
 def test_what_a_bulk_is_of_is_told(producer: Commands, client: Any) -> None:
     """Also where its manifest is no file here, most often by a slip, and where it is everything."""
     sent = producer("bulk", "submit", "--manifest", "lists/monday.csv", "--id", "monday")

@@ -1,9 +1,12 @@
 """Bulks whose controls die or share, that are paused or cancelled, whose store is away."""
 
+import itertools
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rq.timeouts import JobTimeoutException
 
 from storage.queue.bulks import Bulk, BulkStatus
 from storage.queue.streams import JobStreams
@@ -180,6 +183,114 @@ def test_redis_away_in_a_page_is_a_try_that_failed(
     control.run()
     assert (control.failures, control.status("b")) == (["RedisError: away"], BulkStatus.DONE)
     assert len(sent(client)) == 10
+
+
+def test_a_page_that_was_cut_off_is_sent_once_also_in_smaller_ones(
+    control: Control,
+    client: Any,
+    streams: JobStreams,
+    redis_server: EmbeddedRedis,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The lane has less room when it is repeated; all that it had sent has failed meanwhile."""
+    names = files(store / "a", 250)
+    control.submit("b", "a/")
+
+    def cut_off(*_: Any, **fields: Any) -> bool:
+        if "cursor" in fields:
+            raise ConnectionResetError("killed")
+        return real(*_, **fields)
+
+    real = control.bulks.change
+    monkeypatch.setattr(control.bulks, "change", cut_off)
+    with pytest.raises(ConnectionResetError):
+        control.pages.send("b", 0)
+    end(streams, FAILED, 100)
+    for room in (30, 45):
+        after = Control(redis_server.url, store, bulk_lane_jobs=room)
+        after.round()
+        after.close()
+    assert client.xlen("emo:jobs:bulk") == 0
+    after = Control(redis_server.url, store)
+    after.run()
+    assert sent(client) == [f"a/{name}" for name in names[100:]]
+    assert (after.bulk("b").keys, after.status("b")) == (250, BulkStatus.DONE)
+    after.close()
+
+
+def test_a_disk_that_takes_no_manifest_is_waited_for(
+    control: Control, client: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says why, and goes on by itself."""
+    (store / "list.csv").write_text("key\na.wav\n")
+    source = {"manifest": "list.csv", "store": "audio", "format": "csv"}
+    control.bulks.create("b", Lane.BULK, source, {})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+    control.round()
+    bulk = control.bulk("b")
+    assert bulk.status is BulkStatus.RUNNING
+    assert bulk.error.startswith("waits: where control runs: ")
+    assert str(tmp_path / "full") in bulk.error
+    assert control.failures
+    (tmp_path / "full").mkdir()
+    control.pages.send("b", 0)
+    assert _facts(control.bulk("b")) == (BulkStatus.DONE, 1, "")
+    assert sent(client) == ["a.wav"]
+
+
+def test_a_page_that_takes_too_long_is_told(
+    control: Control, client: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it hangs in; and it is tried again."""
+    files(store / "a", 10)
+    control.submit("b", "a/")
+    real, tries = control.client.submit_many, []
+
+    def hang(*given: Any, **options: Any) -> Any:
+        tries.append(control.bulk("b").error)
+        if len(tries) == 1:
+            raise JobTimeoutException
+        return real(*given, **options)
+
+    monkeypatch.setattr(control.client, "submit_many", hang)
+    control.run()
+    assert tries == ["", "waits: a page of it took longer than 30 s"]
+    assert _facts(control.bulk("b")) == (BulkStatus.DONE, 10, "")
+
+
+def test_a_page_whose_rows_are_long_in_coming_is_a_short_one(
+    client: Any, redis_server: EmbeddedRedis, store: Path
+) -> None:
+    """Each row takes two seconds: so it ends within its time, and each key is sent once."""
+    names = files(store / "a", 50)
+    ticks = itertools.count(0, 2)
+    control = Control(redis_server.url, store, clock=lambda: float(next(ticks)))
+    control.submit("b", "a/")
+    control.round()
+    assert 0 < control.bulk("b").keys < 10
+    control.run()
+    assert control.status("b") is BulkStatus.DONE
+    assert sent(client) == [f"a/{name}" for name in names]
+    control.close()
+
+
+def test_a_manifest_of_empty_lines_is_read_page_by_page(
+    client: Any, redis_server: EmbeddedRedis, store: Path
+) -> None:
+    """They are no rows: nothing counts them."""
+    (store / "list.csv").write_bytes(b"key\na.wav\n" + b"\n" * 25_000 + b"b.wav\n")
+    control = Control(redis_server.url, store, bulk_page_keys=10)
+    source = {"manifest": "list.csv", "store": "audio", "format": "csv"}
+    control.bulks.create("b", Lane.BULK, source, {})
+    control.round()
+    assert control.bulk("b").cursor
+    control.run()
+    bulk = control.bulk("b")
+    assert (bulk.status, bulk.keys, bulk.skipped, bulk.refused) == (BulkStatus.DONE, 2, 0, 0)
+    assert bulk.page == 3
+    assert sent(client) == ["a.wav", "b.wav"]
+    control.close()
 
 
 def _facts(bulk: Bulk) -> tuple[BulkStatus, int, str]:

@@ -82,7 +82,11 @@ def read(path: Path) -> list[dict[str, Any]]:
 def test_results_in_one_object(producer: Commands, tmp_path: Path, kind: str) -> None:
     """A row for each end, in their order; of what has expired, what its event says."""
     said = producer("export", "--to-key", f"exports/all.{kind}")
-    assert said.stderr == f"3 result(s) in exports/all.{kind}\n"
+    expired = "no key, scores or lists of 1 of them: their results have expired"
+    assert said.stderr == (
+        f"3 result(s) in exports/all.{kind}\n{expired} (EMO_RESULT_TTL_SECONDS)\n"
+    )
+    assert said.exit_code == 0
     a, b, c = read(tmp_path / "store" / "exports" / f"all.{kind}")
     assert (a["job"], a["key"], a["batch"], a["status"]) == ("a", "calls/é.wav", "monday", "done")
     assert float(a["score"]) == 0.75
@@ -139,6 +143,65 @@ def test_a_job_that_ran_again_has_a_row_for_each_run(
         (1, "failed", None),
         (2, "done", "calls/é.wav"),
     ]
+
+
+def end_batch(client: Any, keys: Keys, jobs: int, *, ending: Ending = DONE) -> None:
+    """So many jobs of the batch `b`, all of them ended."""
+    streams = new_streams(JobStreams, client, keys, "one", 30)
+    for number in range(jobs):
+        client.xadd("emo:jobs", {"key": "x.wav", "job": f"b{number}", "batch": "b"})
+    streams.finish([(begun, ending) for begun in streams.begin(streams.read(jobs))])
+
+
+@pytest.mark.parametrize("to", ["--to-file", "--to-key"])
+def test_a_batch_that_is_not_whole_is_told(
+    client: Any, keys: Keys, producer: Commands, to: str
+) -> None:
+    """Its first ends have no event any more, and some of the others no result."""
+    export = ("export", to, "out.jsonl", "--batch", "b")
+    end_batch(client, keys, 10)
+    assert producer(*export).exit_code == 0
+    entries = client.xrange("emo:results")
+    client.xtrim("emo:results", minid=entries[4][0], approximate=False)
+    said = producer(*export)
+    assert said.exit_code == 3
+    assert said.stderr.startswith("6 result(s) in out.jsonl\nbatch b: 4 of 10 ends are no longer ")
+    client.delete(keys.result("b7"), keys.result("b8"))
+    said = producer(*export)
+    assert said.exit_code == 3
+    assert "no key, scores or lists of 2 of them: their results have expired" in said.stderr
+    assert "batch b: 4 of 10 ends are no longer kept" in said.stderr
+    client.delete("emo:batch:b")
+    said = producer(*export)
+    assert (said.exit_code, "batch b: unknown, or expired" in said.stderr) == (3, True)
+
+
+def test_runs_of_one_job_do_not_stand_for_others(
+    client: Any, keys: Keys, producer: Commands
+) -> None:
+    """A row for each run, and each job's last is counted, whatever is in the file besides."""
+    end_batch(client, keys, 3, ending=FAILED)
+    streams = new_streams(JobStreams, client, keys, "two", 30)
+    for _ in range(3):
+        producer("submit", "x.wav", "--job", "b2", "--batch", "b")
+        streams.finish([(begun, FAILED) for begun in streams.begin(streams.read(1))])
+    export = ("export", "--to-file", "out.jsonl", "--batch", "b")
+    assert (producer(*export).exit_code, len(read(Path("out.jsonl")))) == (0, 6)
+    client.xtrim("emo:results", minid=client.xrange("emo:results")[2][0], approximate=False)
+    said = producer(*export)
+    assert (said.exit_code, len(read(Path("out.jsonl")))) == (3, 4)
+    assert "batch b: 2 of 3 ends are no longer kept" in said.stderr
+
+
+def test_a_part_of_a_batch_is_no_batch_that_is_not_whole(
+    client: Any, keys: Keys, producer: Commands
+) -> None:
+    """By time it was chosen."""
+    end_batch(client, keys, 3)
+    said = producer("export", "--to-file", "out.jsonl", "--batch", "b", "--from", "2999-01-01")
+    assert (said.exit_code, said.stderr) == (0, "0 result(s) in out.jsonl\n")
+    said = producer("export", "--to-file", "out.jsonl", "--batch", "b", "--to", "1h")
+    assert (said.exit_code, said.stderr) == (0, "0 result(s) in out.jsonl\n")
 
 
 def test_what_cannot_be_exported(producer: Commands, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from producer.exporter.metrics import QueueMetrics
 from storage.queue.batches import Batching
+from storage.queue.bulks import Bulks, BulkStatus
 from storage.queue.entries import Ending, Ends
 from storage.queue.steps import Driver
 from storage.queue.streams import JobStreams
@@ -17,7 +18,9 @@ from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys, Lane
 from tests.support.ports import own_port
-from tests.support.stream_workers import DEAD, DONE, begin_one, new_streams
+from tests.support.stream_workers import DEAD, DONE, begin_one, new_streams, now_ms
+
+MOVING = (BulkStatus.RUNNING, BulkStatus.ENDING, BulkStatus.CANCELLING)
 
 
 class Scrapes:
@@ -134,6 +137,40 @@ def test_batches_that_are_not_complete_are_counted(
     assert told["emostream_batch_jobs_unfinished"] == 2
     assert told["emostream_batches_unread"] == 0
     assert not [name for name in told if "id-" in name]
+
+
+def test_bulks_are_counted_by_what_they_do(client: Any, keys: Keys, scrape: Scrapes) -> None:
+    """And how long control has not got on with one: paused or failed ones it is not to."""
+    bulks = Bulks(client, keys)
+    told = scrape()
+    assert {told[f"emostream_bulks{{{each.value}}}"] for each in BulkStatus} == {0}
+    assert told["emostream_bulk_silent_seconds"] == 0
+    hour_ms = 3_600_000
+    for number, status in enumerate(BulkStatus, 1):
+        for count in range(number):
+            bulks.create(f"{status}-{count}", Lane.BULK, {"prefix": ""}, {})
+            bulks.change(f"{status}-{count}", [BulkStatus.RUNNING], status=status)
+            ago_ms = 0 if status in MOVING else 5 * hour_ms
+            key = keys.bulk(f"{status}-{count}")
+            client.hset(key, "updated_at_ms", now_ms(client) - ago_ms)
+    bulks.create("waits", Lane.BULK, {"prefix": ""}, {})
+    bulks.change("waits", [BulkStatus.RUNNING], error="waits: the store is away")
+    client.zadd(keys.bulks, {"gone": 1, "odd": 2})
+    client.set(keys.bulk("odd"), "of somebody else")
+    told = scrape()
+    for number, status in enumerate(BulkStatus, 1):
+        assert told[f"emostream_bulks{{{status.value}}}"] == number
+    assert told["emostream_bulks{waiting}"] == 1
+    assert 0 <= told["emostream_bulk_silent_seconds"] < 3600
+    client.hset(keys.bulk("running-0"), "updated_at_ms", now_ms(client) - 2 * hour_ms)
+    assert 7200 <= scrape()["emostream_bulk_silent_seconds"] < 10_800
+    client.hset(keys.bulk("running-0"), "updated_at_ms", now_ms(client))
+    for odd in ("", "nan", "-inf", "-1e300", "9" * 400, "0x1"):
+        client.hset(keys.bulk("waits"), "updated_at_ms", odd)
+        assert 0 <= scrape()["emostream_bulk_silent_seconds"] < 7200
+    client.delete(keys.bulks)
+    client.set(keys.bulks, "of somebody else")
+    assert scrape()["emostream_bulks{waiting}"] == 0
 
 
 def test_webhooks_are_counted_where_there_are_any(client: Any, keys: Keys, scrape: Scrapes) -> None:

@@ -41,9 +41,22 @@ def test_they_are_listed(producer: Commands, client: Any) -> None:
     assert told["job"] == "job-2"
     assert told["reason"] == "HTTP 500"
     assert told["callback"] == "https://other.example.org:8443/"
+    assert (told["attempts"], told["run"]) == (18, 2)
+    assert told["died_at_ms"] == int(told["entry"].partition("-")[0])
+    assert 0 <= told["age_s"] < 3600
     ran = producer("webhooks", "list", "--limit", "2", "--json")
     assert len(ran.stdout.splitlines()) == 2
     assert "more than 2" in ran.stderr
+
+
+def test_what_nobody_of_ours_gave_up_is_listed(producer: Commands, client: Any) -> None:
+    """As text where it is no number; and its fields take no other's place."""
+    odd = {"_attempts": "many", "died_at_ms": "now", "age_s": "old", "attempts": "1"}
+    entry = client.xadd("emo:webhooks:dead", {**odd, "run": "9" * 30}).decode()
+    told = json.loads(producer("webhooks", "list", "--json").stdout)
+    assert (told["entry"], told["attempts"], told["run"]) == (entry, "many", "9" * 30)
+    assert isinstance(told["died_at_ms"], int)
+    assert isinstance(told["age_s"], float)
 
 
 def test_they_are_replayed_and_purged(producer: Commands, client: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from storage.errors import StorageUnavailable
 from storage.queue.entries import Begun, Delivery, Verdict
-from storage.wire.messages import Job, Lane, Want
+from storage.wire.messages import LISTS, OBJECTS, Job, Lane, Want
 from storage.wire.parts import SegmentAsked
 from tests.support.settle_desk import PREDICTION, SCORES, Outputs
 from tests.support.worker_process import ROOT
@@ -159,6 +159,21 @@ def test_peaks_and_preview_are_objects_that_fields_name(run: int) -> None:
     assert "peaks_key" not in told
     assert outputs.objects["out/x.preview.mp3"] == b"preview"
     assert not {"peaks_key", "preview_key"} & fields(WHOLE, outputs=outputs).keys()
+
+
+def test_what_may_be_an_object_is_known_to_all_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is wanted, and however long: they find a key for each of those, and no other."""
+    monkeypatch.setattr("worker.delivery.results.MOST_FIELD_BYTES", 0)
+    cuts = replace(WHOLE, cuts=(cut(0, 1, None),))
+    made = Renditions(frozenset({Want.PEAKS, Want.PREVIEW}), peaks=b"peaks", preview=b"preview")
+    found = {
+        name.removesuffix("_key")
+        for top in (WHOLE, cuts)
+        for name in fields(top, (WHOLE,), want=frozenset(Want), renditions=made)
+        if name.endswith("_key")
+    }
+    assert found == set(OBJECTS)
+    assert {name for name in found if name not in list(Want)} <= set(LISTS) <= found
 
 
 def test_hours_of_a_timeline_are_told_in_the_memory_of_their_text() -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from producer import show
 from producer.export.formats import Format
-from producer.export.rows import COLUMNS
+from producer.export.rows import COLUMNS, rows_of
 from producer.export.writers import write
+from storage.queue.history import Ended
+from storage.wire.messages import OBJECTS, Want
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("https://evil.example")']
 PLAIN = ["calls/=1.wav", "'=1", " =1", "a", "a\n=1"]
@@ -26,3 +29,15 @@ def test_a_spreadsheet_computes_nothing_that_others_wrote(name: str, tmp_path: P
     write(made, tmp_path / "a.jsonl", Format.JSONL)
     lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)[name] for line in lines] == FORMULAS + PLAIN
+
+
+@pytest.mark.parametrize("written", [Format.CSV, Format.JSONL])
+def test_every_object_of_a_result_has_its_key_in_the_file(written: Format, tmp_path: Path) -> None:
+    """Whatever a job may want, and whatever list was too long for a field; `status` has it too."""
+    keys = {f"{name}_key": f"out/j.{name}" for name in (*Want, *OBJECTS) if name != Want.SCORES}
+    event = {"job": "j", "status": "done", "run": "1"}
+    write(rows_of([Ended("1-1", event, {**event, **keys})]), tmp_path / "out", written)
+    with (tmp_path / "out").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file) if written is Format.CSV else map(json.loads, file)
+    assert keys.items() <= row.items()
+    assert keys.keys() <= set(show.ORDER)

@@ -45,6 +45,7 @@ from tests.support.stream_workers import DEAD, DONE, begin_one
 LUA = ROOT / "storage" / "queue" / "lua"
 OPERATORS_SCRIPTS = (
     "bulk",
+    "bulks",
     "cancel",
     "halt",
     "lanes",

@@ -102,10 +102,12 @@ def test_a_monitor_can_do_its_work(users: Users) -> None:
     Words(users[WORKER], KEYS, "one", lease_seconds=30).tell({"state": "ready"})
     for stream in (KEYS.webhooks, KEYS.dead_webhooks):
         users["admin"].xadd(stream, {"job": "dies"})
+    Bulks(users[OPERATOR], KEYS).create("b", Lane.BULK, {"prefix": ""}, {})
     told = generate_latest(registry_of(users[MONITOR])).decode()
     assert "emostream_redis_up 1.0" in told
     assert "emostream_backlog 2.0" in told
     assert "emostream_batch_jobs_unfinished 2.0" in told
+    assert 'emostream_bulks{status="running"} 1.0' in told
     assert "emostream_webhooks_waiting 1.0" in told
     assert "emostream_webhooks_dead 1.0" in told
     assert [end.failed for end in RecentEnds(users[MONITOR], KEYS).look()]

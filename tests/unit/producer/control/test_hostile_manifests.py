@@ -2,8 +2,11 @@
 
 import io
 import json
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -63,6 +66,53 @@ def test_a_line_that_is_too_long_is_refused_alone(written: Format, head: str, li
     assert keys(found) == ["a", "b"]
     (fault,) = (row.fault for row in found if row.fault)
     assert fault == "is longer than 2097152 bytes"
+
+
+@pytest.mark.parametrize("line_bytes", [30, 10_000, 2_000_000])
+@pytest.mark.parametrize("delimiter", [b",", b";", b"\t"])
+def test_a_row_of_many_lines_that_is_too_long_is_refused(delimiter: bytes, line_bytes: int) -> None:
+    """None is collected to the end of the file: each line may close a quote, and open the next."""
+    line = b'"' + delimiter * (line_bytes - 3) + b'"\n'
+    head = delimiter.join((b"key", b"a")) + b"\n"
+    first = delimiter.join((b"x", b'"')) + b"\n"
+    data = head + first + line * (6_000_000 // line_bytes)
+    found = list(read(io.BytesIO(data), Format.CSV, ""))
+    assert any(row.fault.startswith("is longer than 2097152 bytes") for row in found)
+    ends = [0, *(int(row.cursor.partition(":")[0]) for row in found)]
+    longest = max(after - before for before, after in pairwise(ends))
+    assert longest <= 2_097_152 + line_bytes
+
+
+CSV, JSONL = (b"key,channel\n", b"a,1\n"), (b"", b'{"key": "a"}\n')
+
+
+@pytest.mark.parametrize(
+    ("written", "lines", "blank"),
+    [
+        *((Format.CSV, CSV, blank) for blank in (b"\n", b"\r\n")),
+        *((Format.JSONL, JSONL, blank) for blank in (b"\n", b"\r\n", b"  \n", b"\xc2\xa0\n")),
+    ],
+)
+def test_lines_that_say_nothing_move_the_cursor(
+    written: Format, lines: tuple[bytes, bytes], blank: bytes
+) -> None:
+    """However many there are: a page of them ends, and the next goes on behind it."""
+    head, line = lines
+    found = rows(head + line + blank * 4500 + line + blank * 2500, written)
+    ends = [1, *(int(row.cursor.partition(":")[2]) for row in found)]
+    assert max(after - before for before, after in pairwise(ends)) <= 1000
+    assert keys(found) == ["a", "a"]
+    assert all(row.blank == (row.fields is None) and not row.fault for row in found)
+
+
+def test_however_deep_a_row_is_it_is_a_job_or_refused() -> None:
+    """What can just be read takes more of the stack to be written."""
+    for depth in range(1, sys.getrecursionlimit() + 100):
+        line = b'{"key": "a", "segments": ' + b"[" * depth + b"]" * depth + b"}"
+        (row,) = read(io.BytesIO(line), Format.JSONL, "")
+        if not row.fault:
+            with suppress(InvalidJob):
+                job_of(row, BULK, max_job_bytes=32_768)
 
 
 @pytest.mark.parametrize(
