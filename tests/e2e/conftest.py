@@ -64,7 +64,7 @@ def server(place: Path) -> Iterator[EmbeddedRedis]:
 
 
 @pytest.fixture
-def client(server: EmbeddedRedis) -> Iterator[Any]:
+def queue(server: EmbeddedRedis) -> Iterator[Any]:
     """A connection to it, emptied."""
     with connect(server.url, name="test", timeout_seconds=TIMEOUT_SECONDS) as connected:
         connected.flushall()
@@ -80,7 +80,7 @@ def console(server: EmbeddedRedis, place: Path) -> Iterator[ConsoleProcess]:
 
 
 @pytest.fixture
-def page(chromium: Any, console: ConsoleProcess, client: Any) -> Iterator[Open]:
+def page(chromium: Any, console: ConsoleProcess, queue: Any) -> Iterator[Open]:
     """Open a page of it, while its server is empty."""
     contexts: list[Any] = []
 

@@ -18,9 +18,9 @@ PHONE = {"width": 390, "height": 844}
 FOCUSED = "() => document.activeElement === document.body ? '' : document.activeElement.outerHTML"
 
 
-def test_what_is_looked_at_stays_where_it_is(page: Open, client: Any) -> None:
+def test_what_is_looked_at_stays_where_it_is(page: Open, queue: Any) -> None:
     """New figures neither scroll a wide table back, nor take the focus out of it."""
-    words = Words(client, KEYS, "one", lease_seconds=600)
+    words = Words(queue, KEYS, "one", lease_seconds=600)
     words.tell({**WORKER, "host": "office", "in_flight": 1})
     opened = page("/#live", viewport=PHONE)
     table = opened.locator(".live-workers .scroll")
@@ -33,38 +33,38 @@ def test_what_is_looked_at_stays_where_it_is(page: Open, client: Any) -> None:
 
 
 def test_a_link_keeps_the_focus_while_failures_come(
-    page: Open, client: Any, server: EmbeddedRedis
+    page: Open, queue: Any, server: EmbeddedRedis
 ) -> None:
     """As long as it is shown."""
-    end(server.url, client, "first", DEAD)
+    end(server.url, queue, "first", DEAD)
     opened = page("/#live")
     link = opened.locator(".live-failures a")
     link.wait_for()
     link.focus()
-    end(server.url, client, "second", DEAD)
+    end(server.url, queue, "second", DEAD)
     opened.locator(".live-failures a", has_text="second").wait_for()
     assert "job=first" in opened.evaluate(FOCUSED)
 
 
 def test_what_became_of_a_replay_can_be_read(
-    page: Open, client: Any, server: EmbeddedRedis
+    page: Open, queue: Any, server: EmbeddedRedis
 ) -> None:
     """Also when the next look has other figures."""
-    end(server.url, client, "first", DEAD)
+    end(server.url, queue, "first", DEAD)
     opened = page("/#live")
     opened.get_by_role("button", name="Replay 1 dead").click()
     said = opened.get_by_text("1 replayed, 0 not")
     said.wait_for()
-    end_next(client, DEAD)
+    end_next(queue, DEAD)
     opened.get_by_role("button", name="Replay 2 dead").wait_for()
     assert said.is_visible()
 
 
-def test_workers_of_one_machine_are_told_apart(page: Open, client: Any) -> None:
+def test_workers_of_one_machine_are_told_apart(page: Open, queue: Any) -> None:
     """By their names, where the machine's would be the same."""
     for name in ("office-17-a", "office-18-b", "attic-9-c"):
         told = {**WORKER, "host": name.partition("-")[0]}
-        Words(client, KEYS, name, lease_seconds=600).tell(told)
+        Words(queue, KEYS, name, lease_seconds=600).tell(told)
     opened = page("/#live")
     opened.locator("[data-worker]").nth(2).wait_for()
     names = opened.locator("[data-worker] .name").all_inner_texts()
@@ -72,7 +72,7 @@ def test_workers_of_one_machine_are_told_apart(page: Open, client: Any) -> None:
 
 
 def test_a_link_that_cannot_be_copied_is_not_said_to_be(
-    page: Open, console: ConsoleProcess, client: Any, place: Path
+    page: Open, console: ConsoleProcess, queue: Any, place: Path
 ) -> None:
     """Browsers give a page that came over plain HTTP no clipboard: it shows the link, selected.
 
@@ -87,25 +87,25 @@ def test_a_link_that_cannot_be_copied_is_not_said_to_be(
     opened.get_by_role("button", name="Selected: copy it by hand").wait_for()
     selected = "() => getSelection().toString()"
     assert opened.evaluate(selected).startswith("http://desk.test")
-    end_next(client, DONE)
+    end_next(queue, DONE)
     opened.locator(".card[data-state=done]").wait_for()
     assert opened.evaluate(selected).startswith("http://desk.test")
 
 
-def test_a_recording_that_ends_keeps_the_focus(page: Open, client: Any, place: Path) -> None:
+def test_a_recording_that_ends_keeps_the_focus(page: Open, queue: Any, place: Path) -> None:
     """On the button that was pressed last, or else on the first of its own."""
     opened = page("/")
     (place / "a.wav").write_bytes(b"sound")
     opened.set_input_files("#files", [str(place / "a.wav")])
     opened.locator(".card[data-state=queued]").get_by_role("button", name="Cancel").focus()
-    end_next(client, DONE)
+    end_next(queue, DONE)
     opened.locator(".card[data-state=done]").wait_for()
     assert "aria-expanded" in opened.evaluate(FOCUSED)
 
 
-def test_a_correction_keeps_the_focus(page: Open, client: Any, server: EmbeddedRedis) -> None:
+def test_a_correction_keeps_the_focus(page: Open, queue: Any, server: EmbeddedRedis) -> None:
     """On what it says, which is read aloud, instead of at the top of the page."""
-    end(server.url, client, "done", DONE)
+    end(server.url, queue, "done", DONE)
     opened = page("/?job=done")
     opened.get_by_role("button", name="Wrong label?").click()
     opened.get_by_label("It should be").select_option("sad")
@@ -115,11 +115,11 @@ def test_a_correction_keeps_the_focus(page: Open, client: Any, server: EmbeddedR
 
 
 def test_a_user_without_rights_is_no_outage(
-    chromium: Any, client: Any, server: EmbeddedRedis, place: Path
+    chromium: Any, queue: Any, server: EmbeddedRedis, place: Path
 ) -> None:
     """The page says whose rights are missing, and does not wait for Redis to come back."""
     rights = "~emo:* -@all +@read +@connection +@scripting +info +time +select"
-    client.execute_command("ACL", "SETUSER", "looks", "on", ">hush", *rights.split())
+    queue.execute_command("ACL", "SETUSER", "looks", "on", ">hush", *rights.split())
     url = server.url.replace("redis://", "redis://looks:hush@")
     with console_process(place, url, place / "store", "poor") as poor:
         opened = chromium.new_page()

@@ -47,11 +47,11 @@ def test_figures_grow_old_while_nobody_answers(page: Open) -> None:
     opened.locator("#banner", has_text="does not answer").wait_for()
 
 
-def test_workers_that_are_not_shown_are_counted(page: Open, client: Any) -> None:
+def test_workers_that_are_not_shown_are_counted(page: Open, queue: Any) -> None:
     """Given more than a hundred, the sums are said to be of some."""
     for number in range(101):
         told = {**WORKER, "host": f"host-{number}", "clips_per_s": 2.0}
-        Words(client, KEYS, f"w-{number}", lease_seconds=600).tell(told)
+        Words(queue, KEYS, f"w-{number}", lease_seconds=600).tell(told)
     opened = page("/#live")
     opened.get_by_role("heading", name="Workers: 100 of 101").wait_for()
     assert opened.locator(".tile dd").first.inner_text() == "≥ 200"
