@@ -46,9 +46,7 @@ def test_a_link_keeps_the_focus_while_failures_come(
     assert "job=first" in opened.evaluate(FOCUSED)
 
 
-def test_what_became_of_a_replay_can_be_read(
-    page: Open, queue: Any, server: EmbeddedRedis
-) -> None:
+def test_what_became_of_a_replay_can_be_read(page: Open, queue: Any, server: EmbeddedRedis) -> None:
     """Also when the next look has other figures."""
     end(server.url, queue, "first", DEAD)
     opened = page("/#live")
