@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -44,8 +44,11 @@ def application(settings: ConsoleSettings, client: Client) -> ASGIApp:
 
 
 async def _sweep(backend: Backend) -> None:
+    old: uploads.Uploads = frozenset()
     while True:
-        with suppress(RedisError):  # it is away: at the next look
+        try:
             if backend.settings.console_write:
-                await run_in_threadpool(uploads.sweep, backend)
+                old = await run_in_threadpool(uploads.sweep, backend, old)
+        except RedisError:
+            old = frozenset()  # it is away: when it is back, its pages are waited for
         await asyncio.sleep(_SWEEP_SECONDS)

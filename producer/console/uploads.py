@@ -3,7 +3,7 @@
 import re
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import PurePosixPath
@@ -80,6 +80,8 @@ def _begin(backend: Backend, asked: dict[str, Any], began_ms: float) -> Response
         known["modified"] = asked.get("modified")  # by which the page knows the file again
         backend.files.begun(batch, job)
         backend.files.note(batch, job, known)
+    elif known["state"] == "uploading":
+        backend.files.begun(batch, job)  # its page is there, whether or not it gets any further
     parts = _parts(backend, known) if known["state"] == "uploading" else 0
     return told({"job": job, "state": known["state"], "parts": parts, "part_bytes": PART_BYTES})
 
@@ -131,6 +133,7 @@ def _finish(backend: Backend, batch: str, job: str) -> Response:
     if known["state"] not in ("uploading", "sent"):
         raise HTTPException(HTTPStatus.CONFLICT, f"the upload is {known['state']}")
     if known["state"] == "uploading":
+        backend.files.begun(batch, job)  # where the lanes are full, its page asks again and again
         try:
             backend.uploads.finish(known["key"], known["upload"], known["size"])
         except ObjectNotFound:
@@ -168,9 +171,17 @@ def forget(backend: Backend, batch: str, job: str, known: Mapping[str, Any], *, 
     backend.files.ended(batch, job)
 
 
-def sweep(backend: Backend) -> None:
-    """Give up the uploads that nobody goes on with, of whatever console. Raises RedisError."""
-    for batch, job in backend.files.abandoned(backend.settings.console_abandoned_seconds):
+Uploads = Set[tuple[str, str]]  # by their batch and job
+
+
+def sweep(backend: Backend, before: Uploads) -> Uploads:
+    """Give up the uploads that nobody goes on with, of whatever console. Raises RedisError.
+
+    Only those that were old `before` too, which is what the last look has returned: while the
+    console or Redis was away, no page could go on, and each needs some seconds to do so now.
+    """
+    old = set(backend.files.abandoned(backend.settings.console_abandoned_seconds))
+    for batch, job in old & before:
         known = backend.files.of(batch, job)
         try:
             if known is not None and known.get("state") == "uploading":
@@ -178,6 +189,7 @@ def sweep(backend: Backend) -> None:
         except JobError:
             continue  # the store is away: at the next look
         backend.files.ended(batch, job)
+    return old
 
 
 def safe_name(name: str) -> str:
