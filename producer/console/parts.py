@@ -45,9 +45,9 @@ class Parts:
         """Store one part."""
         backend, batch, job = named(request)
         number = int(request.path_params["number"])
-        known = await run_in_threadpool(known_upload, backend, batch, job)
-        if known["state"] != "uploading":
-            raise HTTPException(HTTPStatus.CONFLICT, f"the upload is {known['state']}")
+        known = await run_in_threadpool(open_upload, backend, batch, job)
+        if known["state"] == "sent":
+            raise HTTPException(HTTPStatus.CONFLICT, "the upload is sent")
         wanted = min(PART_BYTES, known["size"] - number * PART_BYTES)
         if wanted < 1 or request.headers.get("content-length") != str(wanted):
             raise InvalidJob(f"part {number}: must have {max(0, wanted)} bytes")
@@ -56,8 +56,12 @@ class Parts:
                 data = await self._read(request, wanted)
             except (TimeoutError, ClientDisconnect) as error:
                 raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "the part did not come") from error
-            append = backend.uploads.append
-            await run_in_threadpool(append, known["key"], known["upload"], number, data)
+            try:
+                append = backend.uploads.append
+                await run_in_threadpool(append, known["key"], known["upload"], number, data)
+            except ObjectNotFound:
+                await run_in_threadpool(open_upload, backend, batch, job)  # is it given up?
+                raise
         await run_in_threadpool(backend.files.begun, batch, job)
         return told({"parts": number + 1})
 
@@ -108,4 +112,12 @@ def known_upload(backend: Backend, batch: str, job: str) -> dict[str, Any]:
     known = backend.files.of(batch, job)
     if known is None:
         raise ObjectNotFound(f"job {job}: nothing is known of its upload any more; send it again")
+    return known
+
+
+def open_upload(backend: Backend, batch: str, job: str) -> dict[str, Any]:
+    """What is noted of a file that is being sent, or was. Raises ObjectNotFound, HTTPException."""
+    known = known_upload(backend, batch, job)
+    if known["state"] not in ("uploading", "sent"):
+        raise HTTPException(HTTPStatus.CONFLICT, f"the upload is {known['state']}")
     return known

@@ -5,7 +5,6 @@ import time
 import unicodedata
 from collections.abc import Mapping, Set
 from dataclasses import replace
-from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,11 +16,12 @@ from starlette.routing import Route
 
 from producer.client import Job, Lane, new_job
 from producer.console.backend import Backend, backend_of, body_of, text_in, told
-from producer.console.parts import Parts, known_upload, named
+from producer.console.parts import Parts, known_upload, named, open_upload
 from producer.sources import UPLOAD_PREFIX, place_segments
 from storage.errors import InvalidJob, JobError, ObjectNotFound, ObjectTooLarge
 from storage.objects.local_files import AUDIO_SUFFIXES
 from storage.objects.transfers import MOST_PARTS, PART_BYTES
+from storage.queue.cancellation import Verdict
 from storage.wire.messages import require_id
 from storage.wire.parts import MOST_SEGMENTS_BYTES, SPEECH, parse_segments
 
@@ -129,17 +129,22 @@ async def finish(request: Request) -> Response:
 
 
 def _finish(backend: Backend, batch: str, job: str) -> Response:
-    known = known_upload(backend, batch, job)
-    if known["state"] not in ("uploading", "sent"):
-        raise HTTPException(HTTPStatus.CONFLICT, f"the upload is {known['state']}")
+    known = open_upload(backend, batch, job)
     if known["state"] == "uploading":
         backend.files.begun(batch, job)  # where the lanes are full, its page asks again and again
         try:
             backend.uploads.finish(known["key"], known["upload"], known["size"])
         except ObjectNotFound:
-            forget(backend, batch, job, known, state="lost")
+            if open_upload(backend, batch, job)["state"] == "uploading":
+                forget(backend, batch, job, known, state="lost")
             raise
+        open_upload(backend, batch, job)  # it may have been cancelled meanwhile
         submit(backend, job, known)
+        try:
+            open_upload(backend, batch, job)
+        except HTTPException:
+            backend.client.cancel(job)
+            raise
         backend.files.note(batch, job, {**known, "state": "sent"})
         backend.files.ended(batch, job)
     return told({"job": job, "state": "sent"})
@@ -152,16 +157,19 @@ def submit(backend: Backend, job: str, known: Mapping[str, Any]) -> None:
 
 
 async def give_up(request: Request) -> Response:
-    """Abort an upload; nothing is left in the store."""
-    backend, batch, job = named(request)
+    """Abort an upload; nothing is left in the store. Cancel the job, where it is one by now."""
+    return await run_in_threadpool(_give_up, *named(request))
 
-    def abort() -> Response:
-        known = known_upload(backend, batch, job)
-        if known["state"] == "uploading":
-            forget(backend, batch, job, known, state="cancelled")
-        return told({"state": "cancelled"})
 
-    return await run_in_threadpool(abort)
+def _give_up(backend: Backend, batch: str, job: str) -> Response:
+    known = known_upload(backend, batch, job)
+    if known["state"] not in ("sent", "cancelled"):
+        forget(backend, batch, job, known, state="cancelled")
+    # Whoever ends it looks at the note after the job is made, and we at the job after the note.
+    verdict = backend.client.cancel(job).verdict
+    if known["state"] == "sent" and verdict is Verdict.UNKNOWN:  # it has expired
+        forget(backend, batch, job, known, state="cancelled")
+    return told({"state": "cancelled"})
 
 
 def forget(backend: Backend, batch: str, job: str, known: Mapping[str, Any], *, state: str) -> None:

@@ -12,6 +12,7 @@ from producer.client import Client, Contract
 from producer.console import app, uploads
 from producer.console.backend import Backend
 from producer.console.settings import ConsoleSettings
+from storage.objects.directory_transfers import DirectoryTransfers
 from storage.queue.files import BatchFiles
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
@@ -94,3 +95,88 @@ def test_pages_are_heard_after_an_outage_of_redis(
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(app._sweep(backend))
     assert seen == [set(), old, set(), old]
+
+
+def status(client: Any, keys: Keys) -> bytes | None:
+    """That of the job's hash."""
+    found: bytes | None = client.hget(keys.result(JOB), "status")
+    return found
+
+
+@pytest.mark.parametrize("place", [DirectoryTransfers, uploads], ids=["object", "job"])
+@pytest.mark.parametrize("comes", ["before", "behind"])
+def test_what_is_cancelled_while_it_ends_does_not_run(
+    place: Any, comes: str, console: Open, client: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its object or its job is about to be made, or has just been."""
+    page, cancelling = console(), console()
+    begin(page, size=3)
+    put(page, 0, b"abc")
+    name = "finish" if place is DirectoryTransfers else "submit"
+    act = getattr(place, name)
+
+    def cancelled(*given: Any) -> None:
+        if comes == "behind":
+            act(*given)
+        assert cancelling.delete(PATH).json() == {"state": "cancelled"}
+        if comes == "before":
+            act(*given)
+
+    monkeypatch.setattr(place, name, cancelled)
+    answer = page.post(f"{PATH}/finish")
+    assert (answer.status_code, answer.json()["message"]) == (409, "the upload is cancelled")
+    assert page.get(PATH).json()["state"] == "cancelled"
+    assert status(client, keys) in (None, b"cancelled")
+    assert client.xlen(keys.lanes[1]) == 0
+
+
+def test_what_has_just_been_sent_is_cancelled_with_its_job(
+    console: Open, client: Any, keys: Keys
+) -> None:
+    """The page heard no more of its end; it is a job by now, and can be tried again."""
+    page = console()
+    send(page)
+    assert page.delete(PATH).json() == {"state": "cancelled"}
+    assert status(client, keys) == b"cancelled"
+    assert page.post(f"/api/jobs/{JOB}/retry?batch={BATCH}").json()["status"] == "queued"
+
+
+def test_a_part_of_what_was_cancelled_meanwhile_is_not_said_to_be_lost(
+    console: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its page would begin it anew."""
+    page, cancelling = console(), console()
+    begin(page, size=3)
+    append = DirectoryTransfers.append
+
+    def cancelled(*given: Any) -> None:
+        cancelling.delete(PATH)
+        append(*given)
+
+    monkeypatch.setattr(DirectoryTransfers, "append", cancelled)
+    answer = put(page, 0, b"abc")
+    assert (answer.status_code, answer.json()["message"]) == (409, "the upload is cancelled")
+
+
+def test_what_nobody_knows_any_more_is_dropped_by_its_page(
+    console: Open, client: Any, keys: Keys
+) -> None:
+    """Its result has expired, and it is sent again under another id."""
+    page = console()
+    send(page)
+    client.delete(keys.lanes[1], keys.result(JOB))
+    page.delete(PATH)
+    assert page.get(PATH).json()["state"] == "cancelled"
+
+
+def test_what_was_left_alone_is_dropped_by_its_page(
+    console: Open, backend: Backend, client: Any, keys: Keys
+) -> None:
+    """Which has begun it anew, under another id: nobody is to be asked for the file again."""
+    page = console()
+    begin(page)
+    leave_alone(client, keys)
+    uploads.sweep(backend, uploads.sweep(backend, frozenset()))
+    assert begin(page).json()["state"] == "abandoned"
+    page.delete(PATH)
+    assert begin(page).json()["state"] == "cancelled"
