@@ -68,7 +68,7 @@ def page(chromium: Any, console: ConsoleProcess, client: Any) -> Iterator[Open]:
     def make() -> Any:
         contexts.append(chromium.new_context())
         opened = contexts[-1].new_page()
-        opened.set_default_timeout(20_000)
+        opened.set_default_timeout(60_000)
         opened.goto(f"{console.url}/?batch={BATCH}")
         opened.wait_for_selector("body[data-ready]")
         return opened
@@ -116,6 +116,11 @@ def batch_was_shown(page: Any) -> None:
             pass
 
 
+def is_drop(answer: Any) -> bool:
+    """Whether it answers a page that has done with an upload."""
+    return str(answer.request.method) == "DELETE"
+
+
 def job_of(client: Any) -> str:
     """The one file's that was begun."""
     (job,) = client.hkeys(KEYS.files(BATCH))
@@ -132,7 +137,8 @@ def test_what_is_gone_is_begun_anew(
     part = hold(opened, PART.format(1), lambda: opened.set_input_files("#files", [file]))
     job = job_of(client)
     uploads.forget(backend, BATCH, job, backend.files.of(BATCH, job) or {}, state=state)
-    part.continue_()
+    with opened.expect_response(is_drop):
+        part.continue_()
     opened.locator(".card[data-state=queued]").wait_for()
     (stored,) = (place / "store").rglob(file.name)
     assert stored.read_bytes() == file.read_bytes()
@@ -179,9 +185,35 @@ def test_what_is_sent_again_is_one_recording(
     file.write_bytes(b"sound")
     hold(opened, PART.format(0), lambda: opened.set_input_files("#files", [file]))
     card = opened.locator(".card", has_text=file.name)
-    card.get_by_role("button", name="Cancel").click()
+    with opened.expect_response(is_drop):
+        card.get_by_role("button", name="Cancel").click()
     card.get_by_role("button", name="Try again").click()
     opened.locator(".card[data-state=queued]").wait_for()
     batch_was_shown(opened)
     for shown in (opened, page()):
         assert sorted(shown.locator(".card h2").all_inner_texts()) == [file.name, "b.wav"]
+
+
+@pytest.mark.parametrize("became", ["changed", "removed"])
+def test_what_cannot_be_read_any_more_is_said_to_be(became: str, page: Open, place: Path) -> None:
+    """It is no outage of the console, and leaves its place to those that wait."""
+    files = [place / f"{became}-{number}.wav" for number in range(3)]
+    opened, fine = page(), place / f"{became}-fine.wav"
+    for file in (*files, fine):
+        file.write_bytes(b"sound")
+
+    def spoil(route: Any) -> None:
+        for file in files:
+            file.unlink(missing_ok=True)
+            if became == "changed":
+                file.write_bytes(b"other")
+                os.utime(file, (1e9, 1e9))
+        route.continue_()
+
+    opened.route("**/api/uploads", spoil)
+    opened.set_input_files("#files", [*files, fine])
+    opened.locator(".card[data-state=queued]", has_text=fine.name).wait_for()
+    refused = opened.locator(".card[data-state=refused]")
+    refused.nth(2).wait_for()
+    assert refused.locator(".error").all_inner_texts() == ["the file cannot be read any more"] * 3
+    assert "choose it again" in refused.first.locator(".advice").inner_text()

@@ -6,6 +6,7 @@
 import { ask, pause, Refused, send } from "./api.js";
 
 const AT_ONCE = 3; // files
+const PATIENCE_MS = 10_000;
 const WAITS_MS = [500, 1000, 2000, 5000, 10000];
 
 export const newId = () => [...crypto.getRandomValues(new Uint8Array(16))]
@@ -124,10 +125,20 @@ export class Uploader {
       const from = part * size;
       const blob = file.slice(from, Math.min(from + size, file.size));
       const onProgress = (sent) => this.tell(item, { sent: from + sent, trouble: null });
-      await send(`${this.path(item)}/${part}`, blob, { signal, onProgress });
+      await send(`${this.path(item)}/${part}`, blob, { signal, onProgress }).catch(async (error) => {
+        throw error.status === 0 && await unreadable(blob) || error;
+      });
       this.tell(item, { sent: from + blob.size, trouble: null });
     }
     await ask(`${this.path(item)}/finish`, { method: "POST", signal });
     return "sent";
   }
+}
+
+/** Browsers do not tell a file that has gone, or was changed, from a console that does not answer. */
+async function unreadable(blob) {
+  const gone = new Refused(400, { error: "unreadable_file", message: "the file cannot be read any more" });
+  const first = blob.slice(0, 1).arrayBuffer();
+  // A disk that hangs may come back.
+  return Promise.race([first.then(() => null, () => gone), pause(PATIENCE_MS).then(() => null)]);
 }
