@@ -217,3 +217,23 @@ def test_what_cannot_be_read_any_more_is_said_to_be(became: str, page: Open, pla
     refused.nth(2).wait_for()
     assert refused.locator(".error").all_inner_texts() == ["the file cannot be read any more"] * 3
     assert "choose it again" in refused.first.locator(".advice").inner_text()
+
+
+def test_what_is_unknown_by_now_is_tried_again(
+    page: Open, console: ConsoleProcess, client: Any
+) -> None:
+    """Also by a page that has not sent it: its object is in the store."""
+    job = "a" * 32
+    begin(console, job)
+    path = f"/api/uploads/{BATCH}/{job}"
+    request = urllib.request.Request(
+        f"{console.url}{path}/0", b"0123456789", {"x-emostream": "1"}, method="PUT"
+    )
+    urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()
+    ask(console, "POST", f"{path}/finish")
+    client.delete(KEYS.lanes[1], KEYS.result(job))
+    opened = page()
+    card = opened.locator(".card[data-state=gone]")
+    card.get_by_role("button", name="Try again").click()
+    opened.locator(".card[data-state=queued]").wait_for()
+    assert client.xlen(KEYS.lanes[1]) == 1

@@ -105,8 +105,7 @@ export class Recordings {
   }
 
   async retry(item) {
-    if (item.state !== "sent" || item.status === "gone") {
-      if (!item.file) return;
+    if (item.file && (item.state !== "sent" || item.status === "gone")) {
       this.uploader.drop(item);
       item.job = newId();
       item.anew = false;
@@ -116,7 +115,7 @@ export class Recordings {
     }
     const path = `/api/jobs/${encodeURIComponent(item.job)}/retry?batch=${encodeURIComponent(this.batch)}`;
     const said = await this.act(() => ask(path, { method: "POST" }));
-    if (said) this.changed(Object.assign(item, { status: "queued", error: "", error_code: "" }));
+    if (said) this.changed(Object.assign(item, { status: "queued", error: "", error_code: "", unknown: 0 }));
   }
 
   async act(doIt) {
