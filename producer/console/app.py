@@ -16,7 +16,9 @@ from producer.console.sessions import Sessions
 from producer.console.settings import ConsoleSettings
 from storage.redis.url import parse_redis_url
 
-_SWEEP_SECONDS = 60.0
+# Longer than a page takes to ask again: one gives a connection up that stands still for two minutes,
+# and browsers wake those in the background once a minute.
+_SWEEP_SECONDS = 180.0
 
 
 def application(settings: ConsoleSettings, client: Client) -> ASGIApp:

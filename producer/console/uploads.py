@@ -186,7 +186,7 @@ def sweep(backend: Backend, before: Uploads) -> Uploads:
     """Give up the uploads that nobody goes on with, of whatever console. Raises RedisError.
 
     Only those that were old `before` too, which is what the last look has returned: while the
-    console or Redis was away, no page could go on, and each needs some seconds to do so now.
+    console or Redis was away, no page could go on, and each needs a while to do so now.
     """
     old = set(backend.files.abandoned(backend.settings.console_abandoned_seconds))
     for batch, job in old & before:
