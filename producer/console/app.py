@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -16,7 +16,9 @@ from producer.console.sessions import Sessions
 from producer.console.settings import ConsoleSettings
 from storage.redis.url import parse_redis_url
 
-_SWEEP_SECONDS = 60.0
+# Longer than a page takes to ask again: one gives a connection up that stands still for two minutes,
+# and browsers wake those in the background once a minute.
+_SWEEP_SECONDS = 180.0
 
 
 def application(settings: ConsoleSettings, client: Client) -> ASGIApp:
@@ -44,8 +46,11 @@ def application(settings: ConsoleSettings, client: Client) -> ASGIApp:
 
 
 async def _sweep(backend: Backend) -> None:
+    old: uploads.Uploads = frozenset()
     while True:
-        with suppress(RedisError):  # it is away: at the next look
+        try:
             if backend.settings.console_write:
-                await run_in_threadpool(uploads.sweep, backend)
+                old = await run_in_threadpool(uploads.sweep, backend, old)
+        except RedisError:
+            old = frozenset()  # it is away: when it is back, its pages are waited for
         await asyncio.sleep(_SWEEP_SECONDS)

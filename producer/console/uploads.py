@@ -1,43 +1,37 @@
 """Files from a browser into the object store, a part at a time, and then into the queue."""
 
-import asyncio
 import re
 import time
 import unicodedata
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Set
 from dataclasses import replace
-from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from producer.client import Job, Lane, new_job
 from producer.console.backend import Backend, backend_of, body_of, text_in, told
+from producer.console.parts import Parts, known_upload, named, open_upload
 from producer.sources import UPLOAD_PREFIX, place_segments
 from storage.errors import InvalidJob, JobError, ObjectNotFound, ObjectTooLarge
 from storage.objects.local_files import AUDIO_SUFFIXES
 from storage.objects.transfers import MOST_PARTS, PART_BYTES
+from storage.queue.cancellation import Verdict
 from storage.wire.messages import require_id
 from storage.wire.parts import MOST_SEGMENTS_BYTES, SPEECH, parse_segments
 
 PREFIX = f"{UPLOAD_PREFIX}console/"
-AT_ONCE = 16  # parts in memory, of all pages together
-_PART_SECONDS = 300.0
-# While others wait for its place, a part comes at so many bytes a second, looked at so often.
-# Slower, it would not come in its time; of many who share a line, all may be hardly faster.
-_LEAST_RATE, _PATIENCE_SECONDS = PART_BYTES / _PART_SECONDS, 10.0
 _LONGEST_NAME = 200  # bytes
 _JOB = re.compile(r"[0-9a-f]{32}")
 _PATH = "/api/uploads/{batch}/{job}"
 
 
-def routes(parts: "Parts | None" = None) -> list[Route]:
+def routes(parts: Parts | None = None) -> list[Route]:
     """Those of uploads, with these places for parts."""
     return [
         Route("/api/uploads", begin, methods=["POST"]),
@@ -86,6 +80,8 @@ def _begin(backend: Backend, asked: dict[str, Any], began_ms: float) -> Response
         known["modified"] = asked.get("modified")  # by which the page knows the file again
         backend.files.begun(batch, job)
         backend.files.note(batch, job, known)
+    elif known["state"] == "uploading":
+        backend.files.begun(batch, job)  # its page is there, whether or not it gets any further
     parts = _parts(backend, known) if known["state"] == "uploading" else 0
     return told({"job": job, "state": known["state"], "parts": parts, "part_bytes": PART_BYTES})
 
@@ -107,11 +103,11 @@ def _job(backend: Backend, key: str, job: str, batch: str, asked: dict[str, Any]
 
 async def look(request: Request) -> Response:
     """How many parts of an upload are there."""
-    return await run_in_threadpool(_look, *_named(request))
+    return await run_in_threadpool(_look, *named(request))
 
 
 def _look(backend: Backend, batch: str, job: str) -> Response:
-    known = _known(backend, batch, job)
+    known = known_upload(backend, batch, job)
     parts = _parts(backend, known) if known["state"] == "uploading" else 0
     return told({"state": known["state"], "parts": parts, "part_bytes": PART_BYTES})
 
@@ -127,98 +123,28 @@ def _parts(backend: Backend, known: Mapping[str, Any]) -> int:
         return -(-size // PART_BYTES)
 
 
-class Parts:
-    """Takes parts; so many are in memory at most, and the others wait in their sockets.
-
-    Who sends less than `least_rate`, in bytes a second, gives way while others wait: else a few
-    that send nothing would keep everybody out.
-    """
-
-    def __init__(
-        self,
-        at_once: int = AT_ONCE,
-        *,
-        patience_seconds: float = _PATIENCE_SECONDS,
-        least_rate: float = _LEAST_RATE,
-    ) -> None:
-        self._room = asyncio.Semaphore(at_once)
-        self._waiting = 0
-        self._patience_seconds = patience_seconds
-        self._least_bytes = least_rate * patience_seconds
-
-    async def take(self, request: Request) -> Response:
-        """Store one part."""
-        backend, batch, job = _named(request)
-        number = int(request.path_params["number"])
-        known = await run_in_threadpool(_known, backend, batch, job)
-        if known["state"] != "uploading":
-            raise HTTPException(HTTPStatus.CONFLICT, f"the upload is {known['state']}")
-        wanted = min(PART_BYTES, known["size"] - number * PART_BYTES)
-        if wanted < 1 or request.headers.get("content-length") != str(wanted):
-            raise InvalidJob(f"part {number}: must have {max(0, wanted)} bytes")
-        async with self._place():
-            try:
-                data = await self._read(request, wanted)
-            except (TimeoutError, ClientDisconnect) as error:
-                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "the part did not come") from error
-            append = backend.uploads.append
-            await run_in_threadpool(append, known["key"], known["upload"], number, data)
-        await run_in_threadpool(backend.files.begun, batch, job)
-        return told({"parts": number + 1})
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        self._waiting += 1
-        try:
-            await self._room.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._room.release()
-
-    async def _read(self, request: Request, wanted: int) -> bytes:
-        """The part. Raises TimeoutError, ClientDisconnect."""
-        data = bytearray()
-        async with asyncio.timeout(_PART_SECONDS) as limit:
-            watching = asyncio.create_task(self._watch(data, limit))
-            try:
-                async for chunk in request.stream():
-                    data += chunk
-                    if len(data) > wanted:
-                        break
-            finally:
-                watching.cancel()
-        if len(data) != wanted:
-            raise InvalidJob(f"{len(data)} bytes have come, not {wanted}")
-        return bytes(data)
-
-    async def _watch(self, data: bytearray, limit: asyncio.Timeout) -> None:
-        """End a part that others wait for, and little has come of lately."""
-        before = -self._least_bytes  # it has just begun
-        while not self._waiting or len(data) - before >= self._least_bytes:
-            before = len(data)
-            await asyncio.sleep(self._patience_seconds)
-        limit.reschedule(asyncio.get_running_loop().time())
-
-
 async def finish(request: Request) -> Response:
     """Make an object of the parts, and enqueue its job; both can be repeated."""
-    return await run_in_threadpool(_finish, *_named(request))
+    return await run_in_threadpool(_finish, *named(request))
 
 
 def _finish(backend: Backend, batch: str, job: str) -> Response:
-    known = _known(backend, batch, job)
-    if known["state"] not in ("uploading", "sent"):
-        raise HTTPException(HTTPStatus.CONFLICT, f"the upload is {known['state']}")
+    known = open_upload(backend, batch, job)
     if known["state"] == "uploading":
+        backend.files.begun(batch, job)  # where the lanes are full, its page asks again and again
         try:
             backend.uploads.finish(known["key"], known["upload"], known["size"])
         except ObjectNotFound:
-            forget(backend, batch, job, known, state="lost")
+            if open_upload(backend, batch, job)["state"] == "uploading":
+                forget(backend, batch, job, known, state="lost")
             raise
+        open_upload(backend, batch, job)  # it may have been cancelled meanwhile
         submit(backend, job, known)
+        try:
+            open_upload(backend, batch, job)
+        except HTTPException:
+            backend.client.cancel(job)
+            raise
         backend.files.note(batch, job, {**known, "state": "sent"})
         backend.files.ended(batch, job)
     return told({"job": job, "state": "sent"})
@@ -231,16 +157,19 @@ def submit(backend: Backend, job: str, known: Mapping[str, Any]) -> None:
 
 
 async def give_up(request: Request) -> Response:
-    """Abort an upload; nothing is left in the store."""
-    backend, batch, job = _named(request)
+    """Abort an upload; nothing is left in the store. Cancel the job, where it is one by now."""
+    return await run_in_threadpool(_give_up, *named(request))
 
-    def abort() -> Response:
-        known = _known(backend, batch, job)
-        if known["state"] == "uploading":
-            forget(backend, batch, job, known, state="cancelled")
-        return told({"state": "cancelled"})
 
-    return await run_in_threadpool(abort)
+def _give_up(backend: Backend, batch: str, job: str) -> Response:
+    known = known_upload(backend, batch, job)
+    if known["state"] not in ("sent", "cancelled"):
+        forget(backend, batch, job, known, state="cancelled")
+    # Whoever ends it looks at the note after the job is made, and we at the job after the note.
+    verdict = backend.client.cancel(job).verdict
+    if known["state"] == "sent" and verdict is Verdict.UNKNOWN:  # it has expired
+        forget(backend, batch, job, known, state="cancelled")
+    return told({"state": "cancelled"})
 
 
 def forget(backend: Backend, batch: str, job: str, known: Mapping[str, Any], *, state: str) -> None:
@@ -250,9 +179,17 @@ def forget(backend: Backend, batch: str, job: str, known: Mapping[str, Any], *, 
     backend.files.ended(batch, job)
 
 
-def sweep(backend: Backend) -> None:
-    """Give up the uploads that nobody goes on with, of whatever console. Raises RedisError."""
-    for batch, job in backend.files.abandoned(backend.settings.console_abandoned_seconds):
+Uploads = Set[tuple[str, str]]  # by their batch and job
+
+
+def sweep(backend: Backend, before: Uploads) -> Uploads:
+    """Give up the uploads that nobody goes on with, of whatever console. Raises RedisError.
+
+    Only those that were old `before` too, which is what the last look has returned: while the
+    console or Redis was away, no page could go on, and each needs a while to do so now.
+    """
+    old = set(backend.files.abandoned(backend.settings.console_abandoned_seconds))
+    for batch, job in old & before:
         known = backend.files.of(batch, job)
         try:
             if known is not None and known.get("state") == "uploading":
@@ -260,6 +197,7 @@ def sweep(backend: Backend) -> None:
         except JobError:
             continue  # the store is away: at the next look
         backend.files.ended(batch, job)
+    return old
 
 
 def safe_name(name: str) -> str:
@@ -270,15 +208,3 @@ def safe_name(name: str) -> str:
     room = _LONGEST_NAME - len(suffix.encode()) - 1
     short = stem.encode()[: max(1, room)].decode("utf-8", "ignore")
     return f"{short or 'recording'}{dot}{suffix}"
-
-
-def _named(request: Request) -> tuple[Backend, str, str]:
-    return backend_of(request), request.path_params["batch"], request.path_params["job"]
-
-
-def _known(backend: Backend, batch: str, job: str) -> dict[str, Any]:
-    """What is noted of a file. Raises ObjectNotFound."""
-    known = backend.files.of(batch, job)
-    if known is None:
-        raise ObjectNotFound(f"job {job}: nothing is known of its upload any more; send it again")
-    return known

@@ -33,13 +33,18 @@ export class Recordings {
     for (const file of found.files) {
       const state = file.state === "uploading" ? "interrupted" : file.state;
       const known = this.items.find((item) => item.job === file.job);
-      if (!known) this.insert({ ...file, state });
-      else if (known.state === "interrupted") this.changed(Object.assign(known, { ...file, state }));
+      if (known?.state === "interrupted") this.changed(Object.assign(known, { ...file, state }));
+      else if (!known && this.isShown(file)) this.insert({ ...file, state });
     }
     const total = (found.counts?.jobs ?? 0) - found.files.filter((one) => one.state === "sent").length;
     byId("others").textContent = total > 0
       ? t("othersCount", { count: total, failed: found.others.length }) : "";
     this.toolbar();
+  }
+
+  /** Whether a file that no card is of gets one: not what was removed, or cancelled before its end. */
+  isShown({ job, state }) {
+    return state !== "cancelled" && !this.uploader.dropped.has(job);
   }
 
   /** Show one job by its id, which may be of no batch. */
@@ -101,8 +106,8 @@ export class Recordings {
   }
 
   async retry(item) {
-    if (item.state !== "sent" || item.status === "gone") {
-      if (!item.file) return;
+    if (item.file && (item.state !== "sent" || item.status === "gone")) {
+      this.uploader.drop(item);
       item.job = newId();
       item.anew = false;
       Object.assign(item, { status: "", error_code: "", error: "" });
@@ -111,7 +116,7 @@ export class Recordings {
     }
     const path = `/api/jobs/${encodeURIComponent(item.job)}/retry?batch=${encodeURIComponent(this.batch)}`;
     const said = await this.act(() => ask(path, { method: "POST" }));
-    if (said) this.changed(Object.assign(item, { status: "queued", error: "", error_code: "" }));
+    if (said) this.changed(Object.assign(item, { status: "queued", error: "", error_code: "", unknown: 0 }));
   }
 
   async act(doIt) {
@@ -124,7 +129,7 @@ export class Recordings {
   }
 
   remove(item) {
-    if (item.state === "interrupted") this.uploader.cancel(Object.assign(item, { gone: null }));
+    this.uploader.drop(item);
     this.items = this.items.filter((one) => one !== item);
     this.cards.get(item).element.remove();
     this.cards.delete(item);

@@ -99,6 +99,7 @@ export const advice = {
   redis_away: "Redis does not answer: it goes on as soon as it does.",
   redis_denied: "Redis does not let the console do that: give it the user emo-operator in EMO_REDIS_URL.",
   no_answer: "The console does not answer: it goes on as soon as it does.",
+  unreadable_file: "It was changed, moved or removed since it was chosen: choose it again.",
   abandoned: "Its upload was left alone for too long: send it again.",
   lost: "The store no longer has what was sent: send it again.",
   gone: "Its result has expired, or Redis has lost it: send it again.",

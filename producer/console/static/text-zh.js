@@ -94,6 +94,7 @@ export const advice = {
   redis_away: "Redis 没有响应，恢复后会自动继续。",
   redis_denied: "Redis 不允许控制台这样做：请在 EMO_REDIS_URL 中使用用户 emo-operator。",
   no_answer: "控制台没有响应，恢复后会自动继续。",
+  unreadable_file: "文件在选择之后被更改、移动或删除，无法再读取：请重新选择。",
   abandoned: "上传中断太久，请重新发送。",
   lost: "存储中已没有发送过的部分，请重新发送。",
   gone: "结果已过期，或 Redis 丢失了它，请重新发送。",

@@ -39,7 +39,7 @@ def test_every_error_code_has_its_heading_and_advice(language: str) -> None:
         f"fault_{code}" for code in codes
     }
     of_pages = {"backlog_full", "redis_away", "redis_denied", "no_answer", "abandoned"}
-    assert codes | of_pages <= advised.keys()
+    assert codes | of_pages | {"unreadable_file"} <= advised.keys()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

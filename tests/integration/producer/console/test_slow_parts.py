@@ -16,11 +16,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from producer.client import Client, Contract
-from producer.console import uploads
+from producer.console import parts, uploads
 from producer.console.backend import FAULTS, Backend, answer_fault
+from producer.console.parts import Parts
 from producer.console.serve import config_of
 from producer.console.settings import ConsoleSettings
-from producer.console.uploads import Parts
 from storage.objects.transfers import PART_BYTES
 from storage.redis.embedded import EmbeddedRedis
 from tests.support.polling import until
@@ -118,4 +118,4 @@ def test_who_is_slow_is_waited_for_where_nobody_else_waits(server: Uploads) -> N
 
 def test_who_would_come_in_time_is_not_sent_away() -> None:
     """Else many who share a line, with more parts than places, would begin anew for ever."""
-    assert uploads._LEAST_RATE * uploads._PART_SECONDS <= PART_BYTES
+    assert parts._LEAST_RATE * parts._PART_SECONDS <= PART_BYTES

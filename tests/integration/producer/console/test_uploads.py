@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import RedisError
 from starlette.testclient import TestClient
 
-from producer.console import uploads
+from producer.console import app, uploads
 from producer.console.uploads import safe_name
 from storage.objects.transfers import PART_BYTES
 from storage.wire.messages import Keys
@@ -121,8 +121,11 @@ def test_a_page_goes_on_where_it_was(console: Open, store: Path) -> None:
     assert file.read_bytes() == WHOLE
 
 
-def test_what_was_given_up_leaves_nothing(console: Open, store: Path) -> None:
+def test_what_was_given_up_leaves_nothing(
+    console: Open, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the page, or since nobody went on with it."""
+    monkeypatch.setattr(app, "_SWEEP_SECONDS", 0.01)
     page = console()
     for job in ("a" * 32, "b" * 32):
         begin(page, job)
@@ -130,7 +133,7 @@ def test_what_was_given_up_leaves_nothing(console: Open, store: Path) -> None:
     assert len(files_in(store)) == 2
     page.delete(f"/api/uploads/{BATCH}/{'a' * 32}")
     assert len(files_in(store)) == 1
-    with console(console_abandoned_seconds=0.001) as anew:  # it sweeps as it starts
+    with console(console_abandoned_seconds=0.001) as anew:
         states: list[str] = []
         while "abandoned" not in states:
             states = [file["state"] for file in anew.get(f"/api/batches/{BATCH}").json()["files"]]
