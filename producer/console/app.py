@@ -16,7 +16,7 @@ from producer.console.sessions import Sessions
 from producer.console.settings import ConsoleSettings
 from storage.redis.url import parse_redis_url
 
-# Longer than a page takes to ask again: one gives a connection up that stands still for two minutes,
+# Longer than a page takes to ask again: it gives up a connection that stands still for two minutes,
 # and browsers wake those in the background once a minute.
 _SWEEP_SECONDS = 180.0
 
