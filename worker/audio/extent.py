@@ -15,7 +15,8 @@ from worker.audio.section import find
 
 MATROSKA = "matroska,webm"
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
-_MAX_CHUNKS = 10_000  # a fragmented MP4 file has some for each second
+_MAX_CHUNKS = 10_000
+_MAX_BOXES = 200_000  # a fragmented MP4 file has two for each fragment: three hours of 0.1 s
 _BOX_HEAD_BYTES = 8
 _TO_THE_END = 1 << 63  # what a length of 0 means, and any other that is nonsense
 _AVI_UNKNOWN = (0, 0xFFFF_FFFF)
@@ -105,9 +106,9 @@ def is_fragmented(fd: int) -> bool:
 
 
 def boxes(fd: int) -> Iterator[tuple[bytes, int]]:
-    """Kind and end of each outermost box of an MP4 file."""
+    """Kind and end of each outermost box of an MP4 file; of too many the rest counts as one."""
     position = 0
-    for _ in range(_MAX_CHUNKS):
+    for _ in range(_MAX_BOXES):
         head = os.pread(fd, 2 * _BOX_HEAD_BYTES, position)
         length, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if len(kind) < len(b"ftyp") or not kind.isascii() or not kind.decode().isprintable():
@@ -116,6 +117,7 @@ def boxes(fd: int) -> Iterator[tuple[bytes, int]]:
             length = int.from_bytes(head[8:], "big")
         position = position + length if length >= _BOX_HEAD_BYTES else _TO_THE_END
         yield kind, position
+    yield b"", _TO_THE_END
 
 
 def _mp4(fd: int, size: int) -> int | None:
