@@ -103,6 +103,7 @@ def _side_by_side(source: Any, lanes: Sequence[int | None], *, alike: bool) -> A
     if not lanes:
         return source.filter("aresample", SAMPLE_RATE_HZ, osf="flt")
     source = source.filter("asidedata", **MIXED_ALIKE)
+    source = source.filter("asetpts", "PTS-STARTPTS")  # what begins late has no hole before it
     split = [source]
     if len(lanes) > 1:
         node = source.filter_multi_output("asplit", len(lanes))
