@@ -166,7 +166,7 @@ class Clip:
     mean: float
     scale: float  # 1 / sqrt(variance + 1e-5)
     windows: tuple[Window, ...]
-    silent: bool = False  # no sample above -80 dBFS
+    silent: bool = False  # no sample above -70 dBFS
     forget: Callable[[], object] | None = None  # see Waveform
 
     @property

@@ -10,7 +10,7 @@ class AudioWarning(StrEnum):
     TRUNCATED = "truncated"  # the file ends before the end that its header promises
     DAMAGED = "damaged"  # audio is missing in the middle: it did not decode, or was not there
     TRAILING_DATA = "trailing_data"  # there is audio behind the declared end, left out
-    SILENT = "silent"  # no sample is above -80 dBFS
+    SILENT = "silent"  # no sample is above -70 dBFS
     NO_SPEECH = "no_speech"  # speech was looked for, and none was found
     UNTRAINED_MODEL = "untrained_model"  # random weights
 

@@ -191,6 +191,7 @@ def wav(
     channels: int = 1,
     sample_rate_hz: int = 16_000,
     bits: int = 16,
+    mask: int = 0,
     data_size: int | None = None,
     before: bytes = b"",
     after: bytes = b"",
@@ -198,14 +199,14 @@ def wav(
     """A WAV file with `data` as it is; `data_size` overrules what the header says of it.
 
     `before` and `after` are chunks around the data; `form` 0xFFFE writes the extensible header of
-    a PCM file.
+    a PCM file, whose `mask` says which channel is which.
     """
     block = channels * bits // 8
     fields = struct.pack(
         "<HHIIHH", form, channels, sample_rate_hz, sample_rate_hz * block, block, bits
     )
     if form == 0xFFFE:
-        fields += struct.pack("<HHI", 22, bits, 0)
+        fields += struct.pack("<HHI", 22, bits, mask)
         fields += bytes.fromhex("0100 0000 0000 1000 8000 00aa 0038 9b71")
     size = len(data) if data_size is None else data_size
     body = b"WAVE" + chunk(b"fmt ", fields) + before + b"data" + struct.pack("<I", size) + data

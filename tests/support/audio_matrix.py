@@ -27,7 +27,7 @@ from tests.support.handmade_audio import (
 
 # Of samples/calm_en.wav at 32 kHz, by mpcenc of musepack-tools 0.1~r495, --quality 0.
 _DATA = Path(__file__).parents[1] / "data" / "formats"
-_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 _DSD_RATE_HZ = 352_800
 
 
@@ -204,7 +204,7 @@ def _written() -> list[Row]:
             rate_hz, count = round(1_000 * float(rate)), int(each)
             made.append(
                 Row(
-                    name=f"{muxer} {encoder} {rate} kHz {_LAYOUTS[count]}",
+                    name=f"{muxer} {encoder} {rate} kHz {LAYOUTS[count]}",
                     demuxer=demuxer,
                     decoder=decoder,
                     make=partial(_encode, muxer, encoder, rate_hz, count),
@@ -226,7 +226,7 @@ def _encode(muxer: str, encoder: str, sample_rate_hz: int, channels: int) -> byt
         sample_rate_hz,
         container=container,
         codec=codec,
-        layout=_LAYOUTS[channels],
+        layout=LAYOUTS[channels],
         sample_format=sample_format or None,
         container_options=container_options,
         codec_options=codec_options,
@@ -281,7 +281,7 @@ def _spheres() -> Iterator[Row]:
     for rate_hz, channels in product((8_000, 16_000), (1, 2)):
         for decoder, kind, order in (("pcm_s16le", "<i2", "01"), ("pcm_s16be", ">i2", "10")):
             make = partial(linear, kind, order, rate_hz, channels)
-            name = f"{decoder} {rate_hz} Hz, {_LAYOUTS[channels]}"
+            name = f"{decoder} {rate_hz} Hz, {LAYOUTS[channels]}"
             yield lossless(
                 name, decoder=decoder, make=make, sample_rate_hz=rate_hz, channels=channels
             )

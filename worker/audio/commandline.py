@@ -189,19 +189,32 @@ class _Isolated:
         raise refused
 
     def _run(self, start: int, stop: int, track: int) -> Report:
-        """Have ffmpeg write to our output, by way of us. Raises StageTimeout, SpoolUnavailable."""
+        """Have ffmpeg write to our output, by way of us. Raises StageTimeout, SpoolUnavailable.
+
+        How the channels are to be mixed, it says itself: where it was told otherwise, anew.
+        """
         whole = (start, stop) == (0, self._blob.size)
         section = None if whole else (start, stop)
-        line = command_line(self._blob.fd, section, track, self._limits, self._lanes)
+        before_bytes, is_mixed = self._written_bytes, None in self._lanes
         try:
-            return self._follow(line, Report(track))
+            for alike in (False, True):
+                line = command_line(
+                    self._blob.fd, section, track, self._limits, self._lanes, alike=alike
+                )
+                report = self._follow(line, Report(track), must_know=is_mixed and not alike)
+                if alike or not (is_mixed and report.counts_alike):
+                    break
+                self._written_bytes = os.lseek(self._output, before_bytes, os.SEEK_SET)
+                os.ftruncate(self._output, before_bytes)
+            return report
         except OSError as error:
             raise spool_failed(self._spool.directory, error) from error
 
-    def _follow(self, line: list[str], report: Report) -> Report:
+    def _follow(self, line: list[str], report: Report, *, must_know: bool) -> Report:
         """Run it to its end. Raises StageTimeout, AudioTooLong, OSError.
 
-        Nobody else has that file open: nothing that ffmpeg started can cut it short later.
+        `must_know`: or until it says that its channels are to be mixed in equal parts. Nobody else
+        has that file open: nothing that ffmpeg started can cut it short later.
         """
         with subprocess.Popen(
             line,
@@ -242,6 +255,9 @@ class _Isolated:
                             self._spool.told(self._written_bytes)
                         else:
                             report.take(part)
+                            if must_know and report.counts_alike:
+                                process.kill()
+                                return report
             except subprocess.TimeoutExpired as error:
                 process.kill()
                 raise StageTimeout(

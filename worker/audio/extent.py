@@ -15,7 +15,9 @@ from worker.audio.section import find
 
 MATROSKA = "matroska,webm"
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
-_MAX_CHUNKS = 10_000  # a fragmented MP4 file has some for each second
+_MAX_CHUNKS = 10_000
+_MAX_PARTS = 1_000_000  # of a film in Flash, four hours
+_MAX_BOXES = 200_000  # a fragmented MP4 file has two for each fragment: three hours of 0.1 s
 _BOX_HEAD_BYTES = 8
 _TO_THE_END = 1 << 63  # what a length of 0 means, and any other that is nonsense
 _AVI_UNKNOWN = (0, 0xFFFF_FFFF)
@@ -105,9 +107,9 @@ def is_fragmented(fd: int) -> bool:
 
 
 def boxes(fd: int) -> Iterator[tuple[bytes, int]]:
-    """Kind and end of each outermost box of an MP4 file."""
+    """Kind and end of each outermost box of an MP4 file; of too many the rest counts as one."""
     position = 0
-    for _ in range(_MAX_CHUNKS):
+    for _ in range(_MAX_BOXES):
         head = os.pread(fd, 2 * _BOX_HEAD_BYTES, position)
         length, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if len(kind) < len(b"ftyp") or not kind.isascii() or not kind.decode().isprintable():
@@ -116,6 +118,7 @@ def boxes(fd: int) -> Iterator[tuple[bytes, int]]:
             length = int.from_bytes(head[8:], "big")
         position = position + length if length >= _BOX_HEAD_BYTES else _TO_THE_END
         yield kind, position
+    yield b"", _TO_THE_END
 
 
 def _mp4(fd: int, size: int) -> int | None:
@@ -170,7 +173,10 @@ def _flv(fd: int, size: int) -> int | None:
     """Where a second file begins behind the last of its tags; None where none does."""
     (end,) = _read(fd, ">5xI", 0) or (0,)
     end += _FLV_LENGTH_BYTES
-    while (head := _read(fd, ">I", end)) is not None:
+    for _ in range(_MAX_PARTS):
+        head = _read(fd, ">I", end)
+        if head is None:
+            break
         if head[0] >> 8 == _FLV_MAGIC:
             return end
         end += _FLV_TAG_BYTES + (head[0] & 0xFF_FFFF) + _FLV_LENGTH_BYTES
@@ -197,24 +203,27 @@ def _tta(fd: int, size: int) -> int | None:
 def _wv(fd: int, size: int) -> int | None:
     """Behind the last of its blocks, whose numbers of samples never fall."""
     end, sample = 0, 0
-    while os.pread(fd, 4, end) == _MAGIC["wv"]:
+    for _ in range(_MAX_PARTS):
+        if os.pread(fd, 4, end) != _MAGIC["wv"]:
+            return end or None
         length, block_sample = _read(fd, _WV_HEAD, end) or (0, -1)
         if block_sample < sample:
-            break
+            return end or None
         end, sample = end + _BOX_HEAD_BYTES + length, block_sample
-    return end or None
+    return None
 
 
 def _voc(fd: int, size: int) -> int | None:
     """Behind the block that ends it, or the last."""
     (end,) = _read(fd, "<H", _VOC_START_OFFSET) or (0,)
-    while end < size and (kind := os.pread(fd, 4, end)):
-        if kind[0] == _VOC_END:
+    for _ in range(_MAX_PARTS):
+        kind = os.pread(fd, 4, end) if end < size else b""
+        if kind[:1] == bytes([_VOC_END]):
             return end + 1
-        if kind.startswith(_MAGIC["voc"][:4]):
-            break
+        if not kind or kind.startswith(_MAGIC["voc"][:4]):
+            return end
         end += len(kind) + int.from_bytes(kind[1:], "little")
-    return end
+    return None
 
 
 _ENDS: dict[str, Callable[[int, int], int | None]] = {

@@ -31,6 +31,33 @@ DECODERS = (
 MIXED_ALIKE = {"mode": "delete", "type": "DOWNMIX_INFO"}  # of the `asidedata` filter
 
 
+# Layouts of which `aresample` hears every channel, but for what is there for a subwoofer. Of others
+# it leaves channels out, or refuses them; and where a file does not say which channel is which, it
+# takes the fourth of six for a subwoofer.
+_MIXED_BY_PLACE = frozenset(
+    (
+        *("0 channels", "1 channels", "2 channels", "mono", "stereo", "downmix", "2.1", "3.0"),
+        *("3.0(back)", "3.1", "3.1.2", "4.0", "4.1", "quad", "quad(side)", "5.0", "5.0(side)"),
+        *("5.1", "5.1(side)", "5.1.2", "5.1.2(back)", "6.0", "6.0(front)", "6.1", "6.1(back)"),
+        *("6.1(front)", "hexagonal", "7.0", "7.0(front)", "7.1", "7.1(wide)", "7.1(wide-side)"),
+        *("7.1.2", "octagonal"),
+    )
+)
+_MOST_MIXED = 64  # inputs that `pan` takes
+
+# Filters before `aresample` that mix all channels in equal parts, however many there are: `<`
+# divides by as many. In float, since `pan` stays in the format that it gets.
+ALIKE: tuple[tuple[str, dict[str, str]], ...] = (
+    ("aresample", {"osf": "fltp"}),
+    ("pan", {"args": "mono|c0<" + "+".join(f"c{channel}" for channel in range(_MOST_MIXED))}),
+)
+
+
+def counts_alike(layout: str) -> bool:
+    """Whether the channels of a layout, by FFmpeg's name for it, are to be mixed in equal parts."""
+    return layout not in _MIXED_BY_PLACE
+
+
 def resample_options(sample_rate_hz: int, sample_format: str = "flt") -> dict[str, str]:
     """Arguments of the `aresample` filter that does both steps, downmix and resampling.
 

@@ -16,6 +16,8 @@ _CAPTURE = b"OggS\0"  # and the version
 _HEAD = struct.Struct("<4sBBqIIIB")
 _CRC_OFFSET = 22
 _MAX_HEAD_BYTES = _HEAD.size + 255
+_MOST_PAGES = 1_000_000  # at 20 ms a page, five hours
+_MOST_DAMAGED = 1_000  # pages: they may lie in one another, and be 64 KiB each
 _BEGIN = 2
 _GOES_ON = 255  # a packet whose last length this is ends in a later page
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -42,8 +44,11 @@ class _Page:
     whole: bool
 
 
-def read_pages(fd: int, size: int) -> OggFile | None:
-    """Look at every page of the `size` bytes at `fd`; None where they are no Ogg file."""
+def read_pages(fd: int, size: int, most_links: int) -> OggFile | None:
+    """Look at every page of the `size` bytes at `fd`; None where they are no Ogg file.
+
+    Not behind very many pages, nor behind the first link beyond `most_links`.
+    """
     if os.pread(fd, len(_CAPTURE), 0) != _CAPTURE:
         return None
     starts: list[int] = []
@@ -59,6 +64,8 @@ def read_pages(fd: int, size: int) -> OggFile | None:
         if page.begins and not in_headers:
             starts.append(page.position)
             numbers = {}
+            if len(starts) > most_links:
+                break
         in_headers = page.begins
         damaged |= page.number > numbers.get(page.serial, page.number) + 1
         numbers[page.serial] = page.number
@@ -71,9 +78,9 @@ def read_pages(fd: int, size: int) -> OggFile | None:
 
 
 def _pages(fd: int, size: int) -> Iterator[_Page]:
-    """Every page, in order; bytes that are none are left out."""
-    position = 0
-    while position >= 0:
+    """Every page, in order; bytes that are none are left out, and of too many the rest is one."""
+    position = num_pages = num_damaged = 0
+    while position >= 0 and num_pages < _MOST_PAGES and num_damaged < _MOST_DAMAGED:
         page = _page(fd, position, size)
         if page is None or not page.whole:
             following = find(fd, _CAPTURE, position + 1)
@@ -82,9 +89,13 @@ def _pages(fd: int, size: int) -> Iterator[_Page]:
             position = following
             continue
         yield page
+        num_pages += 1
+        num_damaged += not page.intact
         position += page.length
         if not page.intact and os.pread(fd, len(_CAPTURE), position) != _CAPTURE:
             position = page.position + 1  # its own length may be what is damaged
+    if position >= 0:
+        yield _Page(position, size - position, False, 0, 0, True, True, True)
 
 
 def _begins_page(fd: int, position: int) -> bool:

@@ -13,6 +13,7 @@ import structlog
 
 from storage.errors import Internal
 from worker.audio.formats import (
+    ALIKE,
     DECODERS,
     FORMATS,
     MIXED_ALIKE,
@@ -63,8 +64,13 @@ def command_line(
     track: int,
     limits: AudioLimits,
     lanes: Sequence[int | None],
+    *,
+    alike: bool = False,
 ) -> list[str]:
-    """The command line that decodes one track to raw float32 on its stdout."""
+    """The command line that decodes one track to raw float32 on its stdout.
+
+    `alike`: what is mixed, is in equal parts.
+    """
     url = f"/proc/self/fd/{fd}"  # seekable; through a pipe, an m4a file gives nothing and says OK
     protocols = "file"
     if section is not None:
@@ -76,9 +82,10 @@ def command_line(
         format_whitelist=FORMATS,
         codec_whitelist=DECODERS,
         threads=1,
+        guess_layout_max=0,  # what the file does not say, it would say in its place
     )
     target = ffmpeg.output(
-        _side_by_side(source[f"a:{track}"], lanes),
+        _side_by_side(source[f"a:{track}"], lanes, alike=alike),
         "pipe:1",
         format="f32le",
         acodec="pcm_f32le",
@@ -91,19 +98,24 @@ def command_line(
     return line
 
 
-def _side_by_side(source: Any, lanes: Sequence[int | None]) -> Any:
+def _side_by_side(source: Any, lanes: Sequence[int | None], *, alike: bool) -> Any:
     """The lanes of an audio stream, interleaved: each as if its channel were all there is."""
     if not lanes:
         return source.filter("aresample", SAMPLE_RATE_HZ, osf="flt")
     source = source.filter("asidedata", **MIXED_ALIKE)
+    source = source.filter("asetpts", "PTS-STARTPTS")  # what begins late has no hole before it
     split = [source]
     if len(lanes) > 1:
         node = source.filter_multi_output("asplit", len(lanes))
         split = [node.stream(number) for number in range(len(lanes))]
-    ready = [
-        (part if channel is None else part.filter("channelmap", **pick_options(channel))).filter(
-            "aresample", **resample_options(SAMPLE_RATE_HZ)
-        )
-        for part, channel in zip(split, lanes, strict=True)
-    ]
+    ready = [_lane(part, channel, alike) for part, channel in zip(split, lanes, strict=True)]
     return ready[0] if len(ready) == 1 else ffmpeg.filter(ready, "amerge", inputs=len(ready))
+
+
+def _lane(part: Any, channel: int | None, alike: bool) -> Any:
+    """A channel of an audio stream, or all of them mixed."""
+    if channel is not None:
+        part = part.filter("channelmap", **pick_options(channel))
+    for name, options in ALIKE if channel is None and alike else ():
+        part = part.filter(name, **options)
+    return part.filter("aresample", **resample_options(SAMPLE_RATE_HZ))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from worker.audio.encryption import require_open
 from worker.audio.extent import MP4, is_fragmented
+from worker.audio.formats import counts_alike
 from worker.audio.mp3 import has_inner_tag
 from worker.audio.wholeness import (
     LENGTH_OF_TRACK,
@@ -32,7 +33,7 @@ _INPUT = re.compile(r"^\[info\] Input #0, (\S+), from ")
 _WHOLE = re.compile(rf"^\[info\]   Duration: {_CLOCK}")
 _STREAM = re.compile(r"^\[info\]   Stream #0:(\d+)(?:\[\w+\])?(?:\(\w+\))?: (\w+): (\w+)")
 _SAID = re.compile(r"^\[info\]       (\w+) *: ")
-_RATE = re.compile(r", (\d+) Hz,")
+_RATE = re.compile(r", (\d+) Hz, ([^,]+)")  # and the layout of its channels
 _TAGGED = re.compile(rf"^\[info\]       DURATION        : {_CLOCK}")
 _READ = re.compile(r"Input stream #0:\d+ \(audio\): (\d+) packets read \((\d+) bytes\)")
 _FAILED = re.compile(r"(\d+) decode errors")
@@ -45,6 +46,7 @@ class _Stream:
     kind: str
     codec: str
     sample_rate_hz: int
+    layout: str
     said: list[str] = field(default_factory=list)  # names of what is said of it
     seconds: float | None = None  # where the container states it of the one
 
@@ -80,6 +82,12 @@ class Report:
     def sample_rate_hz(self) -> int | None:
         """By the header, where the track is there."""
         return None if self._audio is None else self._audio.sample_rate_hz
+
+    @property
+    def counts_alike(self) -> bool:
+        """Whether its channels are to be mixed in equal parts, as far as that is known by now."""
+        audio = self._audio if self._heads_output else None
+        return audio is not None and counts_alike(audio.layout)
 
     def require_sound(self, fd: int, seconds: float) -> None:
         """Raise NotAudio for what is no audio to anybody, of which `seconds` came."""
@@ -153,7 +161,8 @@ class Report:
             self._whole_seconds = parse_seconds(found[1])
         elif found := _STREAM.match(line):
             rate = _RATE.search(line)
-            self._streams.append(_Stream(found[2], found[3], int(rate[1]) if rate else 0))
+            rate_hz, layout = (int(rate[1]), rate[2]) if rate else (0, "")
+            self._streams.append(_Stream(found[2], found[3], rate_hz, layout))
         elif self._streams and (found := _TAGGED.match(line)):
             self._streams[-1].seconds = parse_seconds(found[1])
         elif self._streams and (found := _SAID.match(line)):

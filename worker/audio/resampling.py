@@ -7,7 +7,7 @@ from av.filter import Graph
 from av.filter.context import FilterContext
 
 from storage.errors import NotAudio
-from worker.audio.formats import as_text, pick_options, resample_options
+from worker.audio.formats import ALIKE, as_text, counts_alike, pick_options, resample_options
 from worker.audio.limits import require_sound_rate
 from worker.audio.rates import INT16_BYTES, Form
 
@@ -88,10 +88,13 @@ class Resampler:
         self, source: FilterContext, output: int, channel: int | None, resample: str
     ) -> FilterContext:
         """What makes one lane of what comes from an output of `source`; its last filter."""
+        steps = [("aresample", resample)]
         if channel is not None:
-            pick = self._graph.add("channelmap", as_text(pick_options(channel)))
-            source.link_to(pick, output)
-            source, output = pick, 0
-        last = self._graph.add("aresample", resample)
-        source.link_to(last, output)
-        return last
+            steps.insert(0, ("channelmap", as_text(pick_options(channel))))
+        elif counts_alike(self._layout.name):
+            steps[:0] = [(name, as_text(options)) for name, options in ALIKE]
+        for name, options in steps:
+            step = self._graph.add(name, options)
+            source.link_to(step, output)
+            source, output = step, 0
+        return source

@@ -29,7 +29,7 @@ LENGTH_OF_TRACK = (
 )
 # How far the time stamps of frames may be apart where nothing is missing. Others do not say: they
 # count packets, or have gaps by design, as those of Opus for silence.
-STEP_SECONDS = {"flac": 0.001, "asf": 0.25, "flv": 0.25, "mpegts": 0.25, MATROSKA: 0.25}
+STEP_SECONDS = {"flac": 0.001, "asf": 0.25, "flv": 0.25, "mpegts": 0.25, MATROSKA: 0.25, MP4: 0.25}
 _CODECS_WITH_PAUSES = ("opus", "libopus", "speex", "libspeex", "nellymoser")
 _COUNT_WHAT_IS_BEFORE = ("avi",)  # the silence before a track that begins late
 # Encoders say where they are, and codecs what they need ahead, in samples, at whatever rate: AAC

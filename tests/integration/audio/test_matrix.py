@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from storage.objects.blob import Blob
-from tests.support.audio_files import ample_limits, wav
-from tests.support.audio_matrix import Row, rows
+from tests.support.audio_files import ample_limits, encode
+from tests.support.audio_matrix import LAYOUTS, Row, rows
 from tests.support.handmade_audio import speech
 from worker.audio.formats import DECODERS, FORMATS, command_line_filters
 from worker.audio.processes import DecodeProcesses
@@ -106,8 +106,8 @@ def source_samples(
     if sample_rate_hz == SAMPLE_RATE_HZ and channels in (1, 2):
         mixed: NDArray[np.float32] = planes.mean(axis=0)
         return mixed
-    data = np.ascontiguousarray(planes.T).tobytes()
-    file = wav(data, form=3, bits=32, channels=channels, sample_rate_hz=sample_rate_hz)
+    layout = LAYOUTS[channels]
+    file = encode(planes, sample_rate_hz, container="wav", codec="pcm_f32le", layout=layout)
     samples = decoded(processes, file)
     expected = planes.shape[1] * SAMPLE_RATE_HZ / sample_rate_hz
     assert len(samples) == pytest.approx(expected, abs=1)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from storage.errors import NotAudio
 from storage.objects.blob import Blob
 from storage.wire.messages import Want
-from storage.wire.parts import Parts
+from storage.wire.parts import Parts, SegmentAsked
 from tests.support.audio_files import encode, mp3, tone, vorbis
 from tests.support.stages import BOTH, float_wav
 from worker.audio.channel import Channel
@@ -45,9 +45,12 @@ def decode(
     stage = Decode(processes, spooling)
     way = stage if request.param == "processes" else stage.isolated
 
-    def decoded(data: bytes, channel: str = "mix") -> tuple[Recording, Renditions]:
+    def decoded(
+        data: bytes, channel: str = "mix", *, segments: tuple[SegmentAsked, ...] | None = None
+    ) -> tuple[Recording, Renditions]:
         renditions = Renditions(BOTH)
-        recording = way(Fetched(Blob.from_bytes(data), Parts(channel=channel), renditions))
+        parts = Parts(channel=channel, segments=segments)
+        recording = way(Fetched(Blob.from_bytes(data), parts, renditions))
         assert recording.renditions is renditions
         return recording, renditions
 
@@ -69,6 +72,11 @@ def require_exact_peaks(data: bytes, lanes: list[NDArray[np.float32]]) -> None:
         each = np.pad(rounded, (0, -len(rounded) % size), mode="edge").reshape(-1, size)
         np.testing.assert_array_equal(found[:, number, 0], each.min(axis=1))
         np.testing.assert_array_equal(found[:, number, 1], each.max(axis=1))
+
+
+def number_of_waveforms(peaks: bytes) -> int:
+    """By their header."""
+    return int(struct.unpack_from("<I", peaks, 20)[0])
 
 
 def heard(preview: bytes | memoryview) -> NDArray[np.float32]:
@@ -96,6 +104,29 @@ def test_peaks_are_exact_for_every_channel(
         recording, made = decode(data, channel)
         require_exact_peaks(made.peaks, lanes_of(recording))
         assert made.held_bytes < 200_000
+
+
+@pytest.mark.parametrize("asked", ["mix", "1"])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_segments_of_other_channels_show_all_of_them(
+    decode: DecodeFor, channels: int, asked: str
+) -> None:
+    """As `channel=each` does; segments of the channel that is asked for show that one."""
+    planes = [tone(0.5, 44_100, hz=100 + 70 * k, amplitude=0.1 + 0.1 * k) for k in range(channels)]
+    data = encode(planes, 44_100, container="wav", codec="pcm_s16le", layout=LAYOUTS[channels])
+    segments = (SegmentAsked(0, 0.2, channel=0),)
+    if channels > 1:
+        own = (SegmentAsked(0, 0.2, channel=int(asked)),) if asked != "mix" else segments[:0]
+        _, one = decode(data, asked, segments=own)
+        _, alone = decode(data, asked)
+        assert (one.peaks, one.preview) == (alone.peaks, alone.preview)
+        assert number_of_waveforms(one.peaks) == len(heard(one.preview)) == 1
+    asked = asked if channels > 1 else "mix"
+    _, made = decode(data, asked, segments=segments)
+    _, each = decode(data, "each")
+    assert (made.peaks, made.preview) == (each.peaks, each.preview)
+    assert number_of_waveforms(made.peaks) == channels
+    assert len(heard(made.preview)) == (2 if channels == 2 else 1)
 
 
 FILES = {
