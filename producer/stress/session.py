@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,7 +77,7 @@ class Session:
         sampler = Sampler(
             self._target.client,
             every_seconds=max(_LEAST_SAMPLE_SECONDS, asked.end_s / _SAMPLES),
-            workers={each.result.fields.get("worker", "") for each in self._alone},
+            workers=self._workers(()),
         )
         sampler.start(start)
         try:
@@ -103,10 +103,16 @@ class Session:
                 cores=cores(),
                 foreign=self._watcher.foreign,
                 stopped=stopped,
-                samples=sampler.samples,
+                samples=sampler.samples(self._workers(shots.values())),
                 notes=[f"{x} could not be looked at: {y}" for x, y in sampler.faults.items()],
             )
         )
+
+    def _workers(self, shots: Iterable[Shot]) -> set[str]:
+        """Who did these and the clips alone, by the results."""
+        results = [each.result for each in self._alone]
+        results += [shot.result for shot in shots if shot.result is not None]
+        return {result.fields["worker"] for result in results if result.fields.get("worker")}
 
     def _feed(self, asked: Asked, start: float) -> tuple[dict[str, Shot], Feed]:
         """The shots by their jobs' ids, all of them or as they come, and what gives them."""
