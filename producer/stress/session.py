@@ -17,6 +17,7 @@ from producer.stress.report import Asked, Run
 from producer.stress.sampler import Sampler, cores
 from producer.stress.schedule import Arrivals, clip_choices, draw
 from producer.stress.sender import Senders
+from producer.stress.waits import Stretch
 from producer.stress.watcher import Watcher
 
 _LEAD_SECONDS = 0.2  # from the drawing of a schedule to its first moment
@@ -82,7 +83,7 @@ class Session:
         sampler.start(start)
         try:
             with _short_switches():
-                stopped = self._send(feed, shots, hopeless)
+                stopped, submissions = self._send(feed, shots, hopeless)
                 self._drain(shots)
         except BaseException:
             feed.stop()
@@ -103,6 +104,7 @@ class Session:
                 cores=cores(),
                 foreign=self._watcher.foreign,
                 stopped=stopped,
+                submissions=submissions,
                 samples=sampler.samples(self._workers(shots.values())),
                 notes=[f"{x} could not be looked at: {y}" for x, y in sampler.faults.items()],
             )
@@ -140,8 +142,10 @@ class Session:
             until=start + asked.end_s,
         )
 
-    def _send(self, feed: Feed, shots: dict[str, Shot], hopeless: Hopeless | None) -> float | None:
-        """When sending was ended early; None where it was not."""
+    def _send(
+        self, feed: Feed, shots: dict[str, Shot], hopeless: Hopeless | None
+    ) -> tuple[float | None, list[Stretch]]:
+        """When sending was ended early, None where it was not; and how long submissions took."""
         senders = Senders(
             self._target.client, feed, [x.clip.key for x in self._alone], self._target.lane
         )
@@ -154,7 +158,7 @@ class Session:
                 if hopeless(list(shots.values()), now):
                     stopped = now
                     feed.stop()
-        return stopped
+        return stopped, senders.submissions
 
     def _drain(self, shots: dict[str, Shot]) -> None:
         """Wait until all that was sent has ended, or for as long as was agreed."""
