@@ -86,7 +86,7 @@ def _engine(engine: Findings, start: Findings, tests: Findings) -> Sheet:
             ("the device works, of that time", f"{five['device_busy']:.1%}"),
             ("power and clock meanwhile", f"{gpu['watts']:.0f} W, {gpu['sm_mhz']:.0f} MHz"),
             ("one clip of 5 s, ms", _clip_ms(one)),
-            ("CPU of the infer thread, ms a clip", number(five["cpu_ms_a_clip"])),
+            ("CPU of the process, ms a clip", number(five["cpu_ms_a_clip"])),
             ("warm-up of a process, s, nothing compiled yet", next(ready)),
             ("the same, compiled before", next(ready)),
             ("memory, GB", f"{engine['memory_gb']['reserved']:.1f}"),
@@ -229,7 +229,13 @@ def _feed(feed: Findings) -> Sheet:
     said = f"p50 {latency['p50_ms']:.1f} ms, most {latency['most_ms']:.1f} ms"
     return Sheet(
         f"The whole service, from a directory; one job from XADD to its hash: {said}",
-        ("what", "jobs a second", "device busy", "worker's CPU, ms a job", "clips on a tape"),
+        (
+            "what",
+            "jobs a second",
+            "device busy: the workers' shares added up",
+            "worker's CPU, ms a job",
+            "clips on a tape",
+        ),
         rows,
     )
 

@@ -9,6 +9,8 @@ from producer.stress.checks import check
 from producer.stress.clock import Clocks
 from producer.stress.feed import Shot
 from producer.stress.report import Asked, Rates, Run, Sample, Second, Service, Times
+from producer.stress.sender import SENDERS
+from producer.stress.waits import Stretch, Within, all_taken
 from storage.percentiles import LEAST_RESULTS, P99, curve, percentile
 
 LEAST_SENT, MOST_LATE = 0.99, 0.01
@@ -23,7 +25,8 @@ STAGES = ("queue", "fetch", "decode", "resample", "normalize", "infer")
 class Ran:
     """A run as it went; `start` and `stopped` are times of `time.monotonic`.
 
-    `stopped` is when sending was ended early, since the objective could not be met any more.
+    `stopped` is when sending was ended early, since the objective could not be met any more,
+    `submissions` from when to when Redis was asked to take jobs.
     """
 
     asked: Asked
@@ -35,6 +38,7 @@ class Ran:
     cores: int
     foreign: int
     stopped: float | None = None
+    submissions: Sequence[Stretch] = ()
     samples: Sequence[Sample] = ()
     notes: Sequence[str] = field(default=())
 
@@ -55,6 +59,10 @@ def summarize(ran: Ran) -> Run:
     latency_ms = [1000 * (_finished(x, ran) - x.intended) for x, _ in done]
     since_sent_ms = [1000 * (_finished(x, ran) - _sent(x)) for x, _ in done]
     late_ms = [1000 * (_sent(x) - x.intended) for x in sent]
+    waited = Within(all_taken(ran.submissions, SENDERS))
+    own_late_ms = [
+        ms - 1000 * waited(x.intended, _sent(x)) for x, ms in zip(sent, late_ms, strict=True)
+    ]
     rates = _rates(ran, len(offered), sent)
     failed, largest = check(ran.shots, ran.alone)
     finishes = [_finished(x, ran) for x in ran.shots if x.result is not None and x.result.ended]
@@ -66,9 +74,12 @@ def summarize(ran: Ran) -> Run:
         service=_service([x.result for x in ran.alone] + [result for _, result in done]),
         began_at=ran.began_at,
         cores=ran.cores,
-        invalid=doubts(rates, late_ms, latency_ms),
+        invalid=doubts(rates, own_late_ms, latency_ms),
         failed=failed,
-        notes=_notes(ran, rates, [result for _, result in done], max(0, open_at_end)),
+        notes=(
+            *_notes(ran, rates, [result for _, result in done], max(0, open_at_end)),
+            *_stood_still(ran, late_ms, own_late_ms, latency_ms),
+        ),
         jobs=len(offered),
         refused=sum(x.refused for x in offered),
         rates=rates,
@@ -92,7 +103,11 @@ def summarize(ran: Ran) -> Run:
 
 
 def doubts(rates: Rates, late_ms: Sequence[float], latency_ms: Sequence[float]) -> tuple[str, ...]:
-    """Why the figures are not to be trusted: the load was not that which was asked for."""
+    """Why the figures are not to be trusted: the load was not that which was asked for.
+
+    `late_ms` is without the time in which all senders waited for Redis: no sender could have kept
+    its schedule then, and latency counts from the intended time.
+    """
     found = []
     if rates.sent < LEAST_SENT * rates.offered:
         found.append(
@@ -100,17 +115,38 @@ def doubts(rates: Rates, late_ms: Sequence[float], latency_ms: Sequence[float]) 
             f"less than {LEAST_SENT:.0%}: the sender did not keep its schedule, or the lanes were "
             "full"
         )
-    if late_ms and latency_ms:
+    if _is_late(late_ms, latency_ms):
         name, late, latency = _tails(late_ms, latency_ms)
-        if late > MOST_LATE * latency:
-            found.append(
-                f"jobs were sent up to {late:,.3f} ms late ({name}), more than {MOST_LATE:.0%} of "
-                f"the latency of {latency:,.3f} ms ({name}): the sender's machine was too busy to "
-                "keep its schedule"
-            )
+        found.append(
+            f"jobs were sent up to {late:,.3f} ms late ({name}), more than {MOST_LATE:.0%} of "
+            f"the latency of {latency:,.3f} ms ({name}): the sender's machine was too busy to "
+            "keep its schedule"
+        )
     if not latency_ms:
         found.append("no job of the measured time was done")
     return tuple(found)
+
+
+def _stood_still(
+    ran: Ran, late_ms: Sequence[float], own_late_ms: Sequence[float], latency_ms: Sequence[float]
+) -> tuple[str, ...]:
+    """Whether the schedule was not kept for want of Redis alone."""
+    if not _is_late(late_ms, latency_ms) or _is_late(own_late_ms, latency_ms):
+        return ()
+    measured_from, _ = ran.window
+    took_ms = max(1000 * (end - begin) for begin, end in ran.submissions if end > measured_from)
+    return (
+        f"Redis took up to {took_ms:,.0f} ms to take a job, so that all {SENDERS} senders waited "
+        "and jobs were sent late: latency counts that, from the intended times",
+    )
+
+
+def _is_late(late_ms: Sequence[float], latency_ms: Sequence[float]) -> bool:
+    """Whether jobs were sent too late for figures of them to be trusted."""
+    if not (late_ms and latency_ms):
+        return False
+    _, late, latency = _tails(late_ms, latency_ms)
+    return late > MOST_LATE * latency
 
 
 def _tails(late_ms: Sequence[float], latency_ms: Sequence[float]) -> tuple[str, float, float]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from producer.client import BacklogFull, Client, Job, Lane, RedisError
 from producer.stress.feed import Feed, Shot
+from producer.stress.waits import Stretch
 
-_THREADS = 8
+SENDERS = 8
 _AGAIN_SECONDS = 0.1
 _PATIENCE_SECONDS = 30.0
 
@@ -30,10 +31,11 @@ class Senders:
         self._keys = keys
         self._lane = lane
         self._patience_seconds = patience_seconds
+        self.submissions: list[Stretch] = []  # how long each took
         self._fault: Exception | None = None
         self._threads = [
             threading.Thread(target=self._work, name=f"send-{number}", daemon=True)
-            for number in range(_THREADS)
+            for number in range(SENDERS)
         ]
 
     def start(self) -> None:
@@ -60,26 +62,31 @@ class Senders:
             self._feed.stop()
 
     def _send(self, shots: Sequence[Shot]) -> None:
-        """Submit them once; where Redis is away, again, under the same ids."""
+        """Submit them, and note how long that took; those that met full lanes are over."""
         now = time.monotonic()
-        deadline = now + self._patience_seconds
-        left = {shot.job_id: shot for shot in shots}
         for shot in shots:
             shot.sent = now
+        refused = self._submit(shots, now + self._patience_seconds)
+        self.submissions.append((now, time.monotonic()))
+        for shot in refused:
+            shot.refused = True
+            self._feed.over(shot)
+
+    def _submit(self, shots: Sequence[Shot], deadline: float) -> list[Shot]:
+        """Once; where Redis is away, again, under the same ids. Returns what met full lanes."""
+        left = {shot.job_id: shot for shot in shots}
         while left:
             jobs = [Job(shot.job_id, self._keys[shot.clip]) for shot in left.values()]
             try:
                 if len(jobs) == 1:
                     self._client.submit(jobs[0], self._lane)
-                    return
+                    return []
                 for told in self._client.submit_many(jobs, self._lane, wait=False):
                     del left[told.job_id]
             except BacklogFull:
-                for shot in left.values():
-                    shot.refused = True
-                    self._feed.over(shot)
-                return
+                return list(left.values())
             except RedisError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(_AGAIN_SECONDS)  # nobody tells when it is back
+        return []

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from producer.stress.report import Asked, Run
 from producer.stress.sampler import Sampler, cores
 from producer.stress.schedule import Arrivals, clip_choices, draw
 from producer.stress.sender import Senders
+from producer.stress.waits import Stretch
 from producer.stress.watcher import Watcher
 
 _LEAD_SECONDS = 0.2  # from the drawing of a schedule to its first moment
@@ -84,12 +85,12 @@ class Session:
         sampler = Sampler(
             self._target.client,
             every_seconds=max(_LEAST_SAMPLE_SECONDS, asked.end_s / _SAMPLES),
-            workers={each.result.fields.get("worker", "") for each in self._alone},
+            workers=self._workers(()),
         )
         sampler.start(start)
         try:
             with _short_switches():
-                stopped = self._send(feed, shots, hopeless)
+                stopped, submissions = self._send(feed, shots, hopeless)
                 self._drain(shots)
         except BaseException:
             feed.stop()
@@ -110,10 +111,17 @@ class Session:
                 cores=cores(),
                 foreign=self._watcher.foreign,
                 stopped=stopped,
-                samples=sampler.samples,
+                submissions=submissions,
+                samples=sampler.samples(self._workers(shots.values())),
                 notes=[f"{x} could not be looked at: {y}" for x, y in sampler.faults.items()],
             )
         )
+
+    def _workers(self, shots: Iterable[Shot]) -> set[str]:
+        """Who did these and the clips alone, by the results."""
+        results = [each.result for each in self._alone]
+        results += [shot.result for shot in shots if shot.result is not None]
+        return {result.fields["worker"] for result in results if result.fields.get("worker")}
 
     def _feed(self, asked: Asked, start: float) -> tuple[dict[str, Shot], Feed]:
         """The shots by their jobs' ids, all of them or as they come, and what gives them."""
@@ -141,8 +149,10 @@ class Session:
             until=start + asked.end_s,
         )
 
-    def _send(self, feed: Feed, shots: dict[str, Shot], hopeless: Hopeless | None) -> float | None:
-        """When sending was ended early; None where it was not."""
+    def _send(
+        self, feed: Feed, shots: dict[str, Shot], hopeless: Hopeless | None
+    ) -> tuple[float | None, list[Stretch]]:
+        """When sending was ended early, None where it was not; and how long submissions took."""
         senders = Senders(
             self._target.client, feed, [x.clip.key for x in self._alone], self._target.lane
         )
@@ -155,7 +165,7 @@ class Session:
                 if hopeless(list(shots.values()), now):
                     stopped = now
                     feed.stop()
-        return stopped
+        return stopped, senders.submissions
 
     def _drain(self, shots: dict[str, Shot]) -> None:
         """Wait until all that was sent has ended, or for as long as was agreed."""

@@ -17,19 +17,27 @@ ATTACKS: Mapping[str, Callable[[Path], list[Check]]] = {
     "absent-store": unfit.absent_store,
 }
 
+_BROKEN, _UNKNOWN, _NOT_TESTED = 1, 2, 3
+
 
 def main(names: Sequence[str]) -> int:
-    """Exit status 0 where everything held, 1 where something did not, 2 for an unknown name."""
+    """Exit status 0 where everything held, 1 where something did not, 2 for an unknown name.
+
+    3 where all held that was tested, and something could not be tested here.
+    """
     if unknown := [name for name in names if name not in ATTACKS]:
         print(f"no attack {', '.join(unknown)}; there are {', '.join(ATTACKS)}", file=sys.stderr)
-        return 2
-    held = True
+        return _UNKNOWN
+    held = tested = True
     with tempfile.TemporaryDirectory(prefix="attacks-") as temporary:
         for name in names or ATTACKS:
             checks = ATTACKS[name](Path(temporary) / name)
             print(f"{name}\n{table(checks)}\n", flush=True)
             held &= all(each.held for each in checks)
-    return int(not held)
+            tested &= all(each.tested for each in checks)
+    if not held:
+        return _BROKEN
+    return 0 if tested else _NOT_TESTED
 
 
 if __name__ == "__main__":

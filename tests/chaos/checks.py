@@ -17,11 +17,15 @@ _SCORE_TOLERANCE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One invariant: whether it held, the figures it was judged by, and what broke it."""
+    """One invariant: whether it held, the figures it was judged by, and what broke it.
+
+    One that could not be `tested` here holds nothing, and breaks nothing.
+    """
 
     name: str
     figures: str
     problems: tuple[str, ...] = ()
+    tested: bool = True
 
     @property
     def held(self) -> bool:
@@ -39,12 +43,18 @@ def require(name: str, held: bool, figures: str) -> Check:
     return Check(name, figures, () if held else (figures,))
 
 
+def untested(name: str, why: str) -> Check:
+    """A check that this machine does not allow."""
+    return Check(name, f"not tested: {why}", tested=False)
+
+
 def table(checks: Sequence[Check]) -> str:
-    """PASS or FAIL a line, with figures; below each that failed, what broke it."""
+    """PASS, FAIL or SKIP a line, with figures; below each that failed, what broke it."""
     width = max(len(each.name) for each in checks)
     lines = []
     for each in checks:
-        lines.append(f"{'PASS' if each.held else 'FAIL'}  {each.name:{width}}  {each.figures}")
+        verdict = "SKIP" if not each.tested else "PASS" if each.held else "FAIL"
+        lines.append(f"{verdict}  {each.name:{width}}  {each.figures}")
         lines += [f"      - {problem}" for problem in each.problems[:_SHOWN]]
         if len(each.problems) > _SHOWN:
             lines.append(f"      - and {len(each.problems) - _SHOWN} more")
@@ -60,8 +70,11 @@ class Inspection:
         self._ledger = ledger
         self._calm = calm
         self._runs: dict[str, list[str]] = defaultdict(list)
+        self._died: Counter[tuple[str, str]] = Counter()  # jobs and their runs
         for event in arena.events():
             self._runs[event["job"]].append(event.get("run", "?"))
+            if event.get("status") == Status.DEAD:
+                self._died[event["job"], event.get("run", "?")] += 1
         self._letters = arena.letters()
         self._arena = arena
 
@@ -148,7 +161,22 @@ class Inspection:
                 poisonous += 1
             elif entry or not self._ledger.unanswered:
                 problems.append(f"{letter['_job']}: {letter}")
-        return check("only the poisonous are dead letters", f"{poisonous} dead letters", problems)
+        told = Counter((letter["_job"], letter.get("_run", "?")) for letter in self._letters)
+        for (job, run), count in self._died.items():
+            if told[job, run] != count:
+                problems.append(
+                    f"{job}: run {run} ended as dead, and {told[job, run]} letters tell of it"
+                )
+        problems += [
+            f"{job}: a letter tells of run {run}, which did not end as dead"
+            for job, run in told
+            if (job, run) not in self._died
+        ]
+        return check(
+            "the poisonous are dead letters, each once, and no others",
+            f"{poisonous} dead letters",
+            problems,
+        )
 
     def _cancelled(self) -> Check:
         problems = []

@@ -83,7 +83,7 @@ def run(plan: Plan, directory: Path, parent: Nursery, say: Say) -> Report:
         )
         place.fleet.drain()
         checks.append(check_exits(place.fleet.workers))
-        checks.append(check("late results were dropped and counted", f"{fenced:.0f} fenced"))
+        say(f"{fenced:.0f} late results were fenced")
         results = place.results()
     report = Report(
         plan,

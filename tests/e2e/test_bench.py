@@ -84,6 +84,8 @@ def test_each_part_prints_a_report_that_can_be_kept(part: Part, tmp_path: Path) 
             assert (result.device, result.dtype) == ("cpu", report.dtype)
             assert result.at_once.jobs >= 8
             assert result.half_load.tapes_under_way > 0
+            assert result.at_once.late is None
+            assert result.half_load.late is not None
             assert result.against_engine is not None
             assert 0 < result.against_engine.least <= result.against_engine.most < 100
             assert result.half_load.clips_per_second < result.at_once.clips_per_second

@@ -31,8 +31,7 @@ def new_streams(
         keys=keys,
         lease_seconds=lease_seconds,
         result_ttl_seconds=60,
-        results_maxlen=1000,
-        **{"max_crashes": 2, "max_job_bytes": 32 * 1024, **options},
+        **{"results_maxlen": 1000, "max_crashes": 2, "max_job_bytes": 32 * 1024, **options},
     )
     streams.create_group()
     return streams

@@ -9,7 +9,7 @@ from storage.objects.local_files import is_audio
 from storage.settings import InvalidSettings
 from worker.bench.choices import LONGEST_SECONDS, Format, Lengths, Part, Store
 from worker.bench.decode import measure_decode
-from worker.bench.end_to_end import measure_end_to_end
+from worker.bench.end_to_end import doubts, measure_end_to_end
 from worker.bench.feed import measure_feed
 from worker.bench.machine import LoadWatch, describe_machine
 from worker.bench.report import Report, Result
@@ -46,6 +46,7 @@ def measure(
     watch, gpu, dtype = LoadWatch(), None, ""
     files = [file for file in sorted(SAMPLES.iterdir()) if is_audio(file)]
     result: Result
+    doubted: list[str] = []
     with tempfile.TemporaryDirectory(prefix="emostream-bench-") as name:
         directory = Path(name)
         match part:
@@ -74,13 +75,13 @@ def measure(
                 result = measure_end_to_end(
                     settings, load, lengths=lengths, directory=directory, seconds=seconds
                 )
-                dtype = result.dtype
+                dtype, doubted = result.dtype, doubts(result.half_load)
     return Report(
         part=part,
         machine=describe_machine(gpu),
         model=settings.model,
         dtype=dtype,
         clips=f"{lengths}: {lengths.meaning}",
-        warnings=tuple(watch.warnings()),
+        warnings=(*watch.warnings(), *doubted),
         result=result,
     )

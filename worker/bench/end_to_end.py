@@ -18,6 +18,7 @@ from worker.bench.service import (
     running_service,
     write_objects,
 )
+from worker.bench.show import number
 from worker.bench.timing import LEAST_RUNS
 from worker.settings import WorkerSettings
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _FIRST_JOBS = 8
 _MOST_GROWTH = 8.0
-_HALF = 0.5
+_HALF, _MOST_LATE = 0.5, 0.01
 _TURNS = 3
 
 
@@ -106,10 +107,26 @@ def _load(
         },
         clips_per_tape=statistics.mean(int(each.fields["batch_clips"]) for each in done),
         tapes_under_way=infer_seconds / wall_seconds,
+        late=None if per_second is None else Latency.of([each.late_ms / 1000 for each in done]),
     )
 
 
+def doubts(load: LoadReport) -> list[str]:
+    """Why a load was not that which was meant: a sentence, or none."""
+    if load.late is None:
+        return []
+    name, late_ms, latency_ms = "p99", load.late.p99_ms, load.queue_to_done.p99_ms
+    if late_ms is None or latency_ms is None:
+        name, late_ms, latency_ms = "most", load.late.most_ms, load.queue_to_done.most_ms
+    if late_ms is None or latency_ms is None or late_ms <= _MOST_LATE * latency_ms:
+        return []
+    return [
+        f"jobs were submitted up to {number(late_ms)} ms late ({name}), more than {_MOST_LATE:.0%} "
+        f"of the latency of {number(latency_ms)} ms ({name})"
+    ]
+
+
 def _wall_seconds(done: Sequence[Done]) -> float:
-    """From the first submission to the last result."""
-    first_ms = min(each.submitted_ms for each in done)
+    """From when the first was to be submitted to the last result."""
+    first_ms = min(each.intended_ms for each in done)
     return max(each.finished_ms - first_ms for each in done) / 1000

@@ -172,6 +172,8 @@ class LoadReport:
 
     `tapes_under_way` is how many tapes, on average, were started and not finished: 1 and more is a
     device that never waits for work. On a CPU it is the share of the time that infer is busy.
+    `queue_to_done` is from the moment that a job was to be submitted, and `late` how much later it
+    was; None without a schedule, and in results that are older.
     """
 
     jobs: int
@@ -181,6 +183,7 @@ class LoadReport:
     stage_p50_ms: dict[str, float]
     clips_per_tape: float
     tapes_under_way: float
+    late: Latency | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,15 +43,16 @@ class ServiceFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A job's result hash, and when it was submitted."""
+    """A job's result hash, when it was to be submitted, and how much later it was."""
 
-    submitted_ms: float
+    intended_ms: float
+    late_ms: float
     fields: dict[str, str]
 
     @property
     def queue_to_done_ms(self) -> float:
-        """From submission to its result."""
-        return self.finished_ms - self.submitted_ms
+        """From the moment that it was to be submitted to its result."""
+        return self.finished_ms - self.intended_ms
 
     @property
     def finished_ms(self) -> float:
@@ -93,19 +94,26 @@ class Service:
 
     def run(self, jobs: int, *, per_second: float | None = None) -> list[Done]:
         """Submit so many jobs, at that rate or at once, and wait for all. Raises ServiceFailed."""
-        submitted_ms: dict[str, float] = {}
-        started = time.monotonic()
+        times: dict[str, tuple[float, float]] = {}
+        started, started_unix = time.monotonic(), time.time()
         for number in range(jobs):
+            intended = now = time.monotonic()
             if per_second is not None:  # the load that is measured: one job at its time
-                time.sleep(max(0.0, started + number / per_second - time.monotonic()))
+                intended = started + number / per_second
+                time.sleep(max(0.0, intended - now))
+                now = time.monotonic()
             key = self._objects[number % len(self._objects)]
             job = Job(f"bench-{next(self._numbers)}", key)
-            submitted_ms[job.id] = 1000 * time.time()
+            # Where Redis keeps us from the next one, that one waits too.
+            times[job.id] = started_unix + intended - started, now - intended
             self._submissions.submit(job, Lane.NORMAL)
         while self._client.xlen(self._keys.lane(Lane.NORMAL)):
             self._require_worker()
             time.sleep(_LOOK_SECONDS)  # the server knows when each ended; only then we ask
-        return [Done(at, self._result(job_id)) for job_id, at in submitted_ms.items()]
+        return [
+            Done(1000 * intended, 1000 * late, self._result(job_id))
+            for job_id, (intended, late) in times.items()
+        ]
 
     def submit_all(self, jobs: int) -> tuple[float, int]:
         """Have so many jobs wait; returns when that began, and how many there are: `wait_for`."""

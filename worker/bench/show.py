@@ -196,6 +196,8 @@ def _end_to_end(report: EndToEndReport) -> Sheet:
         ("seconds of audio a second", *(number(load.rtfx) for load in loads)),
         ("queue to done, ms", *(_latency(load.queue_to_done) for load in loads)),
     ]
+    if late := report.half_load.late:
+        rows.append(("submitted late, ms", "", _latency(late)))
     for stage in STAGES:
         rows.append((f"{stage}, ms, p50", *(number(load.stage_p50_ms[stage]) for load in loads)))
     rows += [

@@ -1,6 +1,7 @@
 """From ends of jobs to receivers: on real servers, each at least once, whoever is slow."""
 
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 from structlog.testing import capture_logs
@@ -88,6 +89,21 @@ def test_a_slow_receiver_is_behind_itself_alone(post: Post) -> None:
         until(lambda: post.delivered)
         assert slow.most == HOST_CONCURRENCY
         assert len(set(tortoise.ids)) == 130
+
+
+def test_no_more_are_sent_at_once_than_is_allowed_in_all(post: Post) -> None:
+    """However many receivers are slow: together they get what one setting says."""
+    slow = Slow()
+    with ExitStack() as stack:
+        receivers = [stack.enter_context(Receiver(slow)) for _ in range(5)]
+        for number, each in enumerate(receivers):
+            post.end(each.url(), *names(6, f"to-{number}"))
+        with post.sending(*receivers, concurrency=HOST_CONCURRENCY + 1):
+            until(lambda: slow.now == HOST_CONCURRENCY + 1)
+            slow.let.set()
+            until(lambda: post.delivered)
+        assert slow.most == HOST_CONCURRENCY + 1
+        assert [len(set(each.ids)) for each in receivers] == [6] * 5
 
 
 def test_a_receiver_that_does_not_answer_in_time_is_tried_again(post: Post) -> None:

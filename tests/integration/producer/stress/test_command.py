@@ -1,6 +1,7 @@
 """`producer stress` on a real server: what is asked for, sent, and told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,28 @@ def test_an_open_loop(stress: Stress, worker: PacedWorker, tmp_path: Path) -> No
     assert {(x.device_busy, x.tape_fill) for x in run.samples} == {(0.5, 0.75)}
     seen = {int(key.split(b"-")[-1]) for key in worker.client.keys("emo:result:stress-*-1-*")}
     assert seen == set(range(len(seen))), "each under an id of its own"
+
+
+def test_workers_that_did_no_clip_alone_are_looked_at_too(
+    stress: Stress, worker: PacedWorker
+) -> None:
+    """All that the results name are in the figures, and so in the line that counts them."""
+    other = "another-2-00000000"
+    for name, share in ((str(ABOUT["worker"]), 0.5), (other, 1.0)):
+        words = Words(worker.client, Keys("emo"), name, lease_seconds=60)
+        words.tell({"device_share": share, "tape_fill": share})
+
+    def end(begun: Begun) -> Ending:
+        ended = done(begun)
+        alone = "-1-" not in begun.job_id
+        return ended if alone else replace(ended, fields={**ended.fields, "worker": other})
+
+    worker.end = end
+    ran = stress(*OPEN)
+    assert ran.exit_code in NOT_FAILED, ran.output
+    run = kept().run
+    assert run.service.workers == 2
+    assert {(x.device_busy, x.tape_fill) for x in run.samples} == {(0.75, 0.75)}
 
 
 def test_a_closed_loop(stress: Stress, worker: PacedWorker) -> None:

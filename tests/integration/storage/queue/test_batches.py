@@ -193,6 +193,20 @@ def test_how_long_a_batch_is_kept(side: Side, client: Any) -> None:
     assert client.pttl("emo:batch:first") == -1
 
 
+def test_the_repeats_of_a_batch_are_kept_as_long_as_it(side: Side, client: Any) -> None:
+    """The set of their jobs would be the one part of it that stays for ever."""
+    begun_ms = now_ms(client)
+    side.submit("x")
+    side.submit("x", "c")
+    assert lives_for(client, "emo:batch-repeats:c", WEEK_MS, begun_ms)
+    side.submit("y", "c")
+    side.seal(2, "c")
+    assert client.pttl("emo:batch-repeats:c") == -1
+    side.end()
+    assert side.state("c").complete
+    assert lives_for(client, "emo:batch-repeats:c", TTL_MS, begun_ms)
+
+
 @pytest.mark.parametrize("batch", ["two words", "x" * 129, "1795742668800-0", ""])
 def test_what_cannot_be_a_batch_counts_nowhere(side: Side, batch: str) -> None:
     """The worker fails the job for it."""

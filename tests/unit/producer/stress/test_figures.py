@@ -6,6 +6,8 @@ import pytest
 
 from producer.stress.clock import Clocks, Reading
 from producer.stress.feed import Shot
+from producer.stress.report import Run
+from producer.stress.sender import SENDERS
 from tests.support.stress_runs import ASKED, START, ran, run, shot, shots
 
 
@@ -78,6 +80,36 @@ def test_a_run_that_is_late_by_a_hundredth_of_its_latency_is_invalid(
     assert (found.verdict == "valid") is valid
     if not valid:
         assert "jobs were sent up to 0.520 ms late (p99)" in found.invalid[0]
+
+
+def held_up(senders: int = SENDERS, more: float = 0.0) -> Run:
+    """Redis took nothing for half a second, so many senders waited, and one was late besides."""
+    planned = [
+        replace(x, sent=START + 6.5 + more) if 6.0 <= x.intended - START < 6.5 else x
+        for x in shots(took=lambda n: 0.55 + more - n % 100 / 100 if 600 <= n < 650 else 0.05)
+    ]
+    submissions = [(START + 6.0, START + 6.5)] * senders
+    return run(planned, submissions=submissions)
+
+
+def test_a_redis_that_stands_still_makes_no_run_invalid() -> None:
+    """Nobody could have sent then, latency counts what callers waited, and it is told."""
+    found = held_up()
+    assert (found.verdict, found.invalid) == ("valid", ())
+    (note,) = found.notes
+    assert note.startswith("Redis took up to 500 ms to take a job, so that all 8 senders waited")
+    assert found.late is not None and found.latency is not None
+    assert found.late.most_ms == pytest.approx(500, abs=1)
+    assert found.latency.most_ms == pytest.approx(550, abs=1)
+
+
+@pytest.mark.parametrize(("senders", "more"), [(SENDERS - 1, 0.0), (SENDERS, 0.1)])
+def test_what_is_late_beside_it_is_the_senders(senders: int, more: float) -> None:
+    """While one was free, or when Redis took jobs again."""
+    found = held_up(senders, more)
+    assert found.verdict == "invalid"
+    assert "the sender's machine was too busy" in found.invalid[0]
+    assert found.notes == ()
 
 
 def test_a_late_one_in_a_thousand_makes_no_run_invalid() -> None:
