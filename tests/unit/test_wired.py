@@ -57,7 +57,7 @@ def test_stores_are_opened_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) 
         return open_store(url, **options)
 
     settings = told(monkeypatch, **STORE)
-    monkeypatch.setattr(stores, "open_store", noted)
+    monkeypatch.setattr("storage.settings.open_store", noted)
     made = stores.open_stores(settings)
     audio, outputs = STORE["EMO_STORE"], STORE["EMO_OUTPUT_STORE"]
     assert [url for url, _ in opened] == [audio, outputs, audio, outputs]
