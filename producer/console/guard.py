@@ -30,7 +30,8 @@ HEADERS = {
 }
 _SAFE = {"GET", "HEAD"}
 _OUR_HEADER = "x-emostream"  # another site's page cannot send it without asking first
-_FREE_PATHS = {"/livez", "/api/login"}  # before a login; and what the login page is made of
+_PROBED = "/livez"  # by whatever address the probe has, and it tells nothing
+_FREE_PATHS = {_PROBED, "/api/login"}  # before a login; and what the login page is made of
 _FREE_FILES = "/static/"
 _LOGIN_PATHS = {"/api/login", "/api/logout"}
 
@@ -65,7 +66,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
         host = headers.get("host", "")
-        if not self._is_ours(host):
+        if path != _PROBED and not self._is_ours(host):
             return refused(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "wrong_host",

@@ -105,23 +105,33 @@ def test_one_installation_is_no_reason_of_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failed", "waiting", "silent", "paused", "expected"),
+    ("failed", "waiting", "silent", "queued", "paused", "expected"),
     [
-        (0, 0, 100, 0, set()),
-        (1, 0, 0, 0, {"EmostreamBulkFailed"}),
-        (0, 1, 0, 60, {"EmostreamBulkStuck"}),
-        (0, 0, 1000, 0, {"EmostreamBulkStuck"}),
-        (0, 0, 1000, 60, set()),  # it waits on purpose, and that it is paused is told anyway
+        (0, 0, 100, 0, 0, set()),
+        (1, 0, 0, 0, 0, {"EmostreamBulkFailed"}),
+        (0, 1, 0, 0, 60, {"EmostreamBulkStuck"}),
+        (0, 0, 1000, 0, 0, {"EmostreamBulkStuck"}),
+        (0, 0, 1000, 9000, 0, set()),  # its lane is full, of another bulk's jobs or its own
+        (0, 0, 22_000, 9000, 0, {"EmostreamBulkStuck"}),
+        (0, 0, 1000, 0, 60, set()),  # it waits on purpose, and that it is paused is told anyway
     ],
 )
 def test_bulks_that_stand(
-    failed: int, waiting: int, silent: int, paused: int, expected: set[str], tmp_path: Path
+    failed: int,
+    waiting: int,
+    silent: int,
+    queued: int,
+    paused: int,
+    expected: set[str],
+    tmp_path: Path,
 ) -> None:
     """Where one failed, waits for something, or nobody gets on with it; of this installation."""
     series = {
         f'emostream_bulks{{{OURS}, status="failed"}}': steady(failed),
         f'emostream_bulks{{{OURS}, status="waiting"}}': steady(waiting),
         f"emostream_bulk_silent_seconds{{{OURS}}}": steady(silent),
+        f'emostream_queue_jobs{{{OURS}, lane="bulk", state="queued"}}': steady(queued),
+        f'emostream_queue_jobs{{{OTHERS}, lane="bulk", state="queued"}}': steady(0),
         f'{PAUSED}{{{OURS}, lane="bulk"}}': steady(paused),
         f'{PAUSED}{{{OTHERS}, lane="bulk"}}': steady(60),
     }

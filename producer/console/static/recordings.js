@@ -169,8 +169,8 @@ export class Recordings {
       looks += 1;
       const open = this.items.filter((item) => item.state === "sent" && !hasEnded(item));
       // Another page may go on with what was interrupted here; or nobody answers who is sent files.
-      const whole = (this.items.some((item) => item.state === "interrupted") && looks % 5 === 0)
-        || unheard || this.items.some((item) => item.trouble);
+      const waiting = this.items.some((item) => item.state === "interrupted" || item.trouble);
+      const whole = (waiting && looks % 5 === 0) || unheard;
       if (!open.length && !whole) continue;
       const from = open.length ? this.asked % open.length : 0;
       const some = [...open.slice(from), ...open.slice(0, from)].slice(0, ASKED_AT_ONCE);

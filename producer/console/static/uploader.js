@@ -37,7 +37,7 @@ export class Uploader {
   async cancel(item) {
     this.waiting = this.waiting.filter((one) => one !== item);
     item.gone?.abort();
-    this.tell(item, { state: "cancelled" });
+    this.tell(item, { state: "cancelled", trouble: null });
     await this.giveUp(item);
   }
 
@@ -79,7 +79,7 @@ export class Uploader {
       this.tell(item, { state, status: "queued", trouble: null });
     } catch (error) {
       if (signal.aborted) return;
-      this.tell(item, { state: "refused", error_code: error.code, error: error.message });
+      this.tell(item, { state: "refused", error_code: error.code, error: error.message, trouble: null });
     }
   }
 

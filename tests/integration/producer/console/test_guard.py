@@ -43,6 +43,12 @@ def test_a_foreign_name_is_not_answered(host: str, console: Open) -> None:
     assert page.get("/api/live", headers={"host": host}).status_code == 421
 
 
+def test_a_probe_is_answered_by_any_name(console: Open) -> None:
+    """It asks by an address that nobody knows beforehand, and is told nothing."""
+    answer = console().get("/livez", headers={"host": "10.1.2.3:8642"})
+    assert (answer.status_code, answer.text) == (200, "ok\n")
+
+
 @pytest.mark.parametrize("host", ["localhost:1", "[::1]:8642", "127.0.0.1", "desk.example"])
 def test_own_names_are_answered(host: str, console: Open) -> None:
     """This machine's, and those that were named."""
