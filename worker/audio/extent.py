@@ -19,7 +19,7 @@ _MAX_CHUNKS = 10_000
 _MAX_PARTS = 1_000_000  # of a film in Flash, four hours
 _MAX_BOXES = 200_000  # a fragmented MP4 file has two for each fragment: three hours of 0.1 s
 _BOX_HEAD_BYTES = 8
-_TO_THE_END = 1 << 63  # what a length of 0 means, and any other that is nonsense
+_TO_THE_END = 1 << 62  # what a length of 0 means, and any other that is nonsense
 _AVI_UNKNOWN = (0, 0xFFFF_FFFF)
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _EBML_SEGMENT = b"\x18\x53\x80\x67"
@@ -98,6 +98,8 @@ def _caf(fd: int, size: int) -> int | None:
         if length < 0:
             return None  # to the end, however far that is
         position += _CAF_HEAD_BYTES + length
+        if position >= _TO_THE_END:
+            return None
     return position
 
 
@@ -107,7 +109,10 @@ def is_fragmented(fd: int) -> bool:
 
 
 def boxes(fd: int) -> Iterator[tuple[bytes, int]]:
-    """Kind and end of each outermost box of an MP4 file; of too many the rest counts as one."""
+    """Kind and end of each outermost box of an MP4 file; of too many the rest counts as one.
+
+    Nothing lies behind one that goes to the end.
+    """
     position = 0
     for _ in range(_MAX_BOXES):
         head = os.pread(fd, 2 * _BOX_HEAD_BYTES, position)
@@ -118,6 +123,8 @@ def boxes(fd: int) -> Iterator[tuple[bytes, int]]:
             length = int.from_bytes(head[8:], "big")
         position = position + length if length >= _BOX_HEAD_BYTES else _TO_THE_END
         yield kind, position
+        if position >= _TO_THE_END:
+            return
     yield b"", _TO_THE_END
 
 
@@ -160,6 +167,8 @@ def _asf(fd: int, size: int) -> int | None:
         if not is_object:
             return None
         position += length
+        if position >= _TO_THE_END:
+            return None
         is_behind_data |= kind == _ASF_DATA
     return None
 

@@ -87,7 +87,7 @@ class Report:
     def counts_alike(self) -> bool:
         """Whether its channels are to be mixed in equal parts, as far as that is known by now."""
         audio = self._audio if self._heads_output else None
-        return audio is not None and counts_alike(audio.layout)
+        return audio is not None and audio.layout != "" and counts_alike(audio.layout)
 
     def require_sound(self, fd: int, seconds: float) -> None:
         """Raise NotAudio for what is no audio to anybody, of which `seconds` came."""

@@ -1,6 +1,7 @@
 """Files that go on and on in the smallest parts that there are: nobody walks to their end."""
 
 import os
+from typing import Literal
 
 import pytest
 
@@ -41,3 +42,23 @@ def test_the_end_of_a_shorter_file_is_found(form: str) -> None:
     head, part = SMALLEST[form]
     with Blob.from_bytes(head + 20_000 * part) as blob:
         assert declared_end(blob.fd, blob.size, form) == blob.size
+
+
+FAR = (1 << 63) - 1
+# By FFmpeg's name: how it begins, how a part does, and how its length is written.
+FURTHEST: dict[str, tuple[bytes, bytes, Literal["big", "little"]]] = {
+    "caf": (b"caff" + bytes(4), b"data", "big"),
+    "asf": (b"", bytes.fromhex("3026b275 8e66 cf11 a6d9 00aa0062ce6c"), "little"),
+    "mov,mp4,m4a,3gp,3g2,mj2": (b"", b"\0\0\0\x01mdat", "big"),
+}
+
+
+@pytest.mark.parametrize("length", [FAR, FAR - 7])
+@pytest.mark.parametrize("form", FURTHEST)
+def test_a_part_longer_than_any_file_has_no_end(form: str, length: int) -> None:
+    """What is behind it cannot be asked for."""
+    head, part, order = FURTHEST[form]
+    data = head + part + length.to_bytes(8, order)
+    with Blob.from_bytes(data + 10 * part) as blob:
+        end = declared_end(blob.fd, blob.size, form)
+    assert end is None or end >= length

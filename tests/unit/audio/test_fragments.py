@@ -1,4 +1,4 @@
-"""Long MP4 files in fragments: all of their boxes count, however many there are."""
+"""Boxes of MP4 files: all of them count, however many there are, and one may have no end."""
 
 from functools import cache
 
@@ -54,3 +54,18 @@ def test_a_whole_file_is_not_doubted(num_boxes: int) -> None:
 def test_what_is_no_fragment_behind_them_is_damage(num_boxes: int) -> None:
     """So it is told of a short file."""
     assert warnings(with_boxes(num_boxes) + 100_000 * b"\xff") == (AudioWarning.DAMAGED,)
+
+
+@pytest.mark.parametrize("length", [0, 5])
+def test_a_last_box_to_the_end_is_whole(length: int) -> None:
+    """As who writes a stream leaves its length at 0; what is no length says as little."""
+    whole = encode(
+        tone(8.0, 16_000),
+        16_000,
+        container="mp4",
+        codec="aac",
+        container_options={"movflags": "faststart"},
+    )
+    last = whole.index(b"mdat") - MOOF_OFFSET
+    assert warnings(whole) == ()
+    assert warnings(whole[:last] + length.to_bytes(4, "big") + whole[last + 4 :]) == ()
