@@ -20,20 +20,13 @@ from storage.objects.transfers import PART_BYTES
 from storage.redis.connection import connect
 from storage.redis.embedded import EmbeddedRedis
 from storage.wire.messages import Keys
-from tests.support.console import ConsoleProcess, console_process
+from tests.support.console import ConsoleProcess
 from tests.support.polling import TIMEOUT_SECONDS
 
 KEYS = Keys("emo")
 BATCH = "monday"
 PART = "**/api/uploads/*/*/{}"
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def server(place: Path) -> Iterator[EmbeddedRedis]:
-    """A server of these tests' own."""
-    with EmbeddedRedis(place / "redis") as started:
-        yield started
 
 
 @pytest.fixture
@@ -51,13 +44,6 @@ def backend(server: EmbeddedRedis, place: Path) -> Iterator[Backend]:
     settings = ConsoleSettings(redis_url=server.url, store=store, _env_file=None)
     with Client(server.url, Contract.of(settings)) as queue:
         yield Backend.of(settings, queue)
-
-
-@pytest.fixture(scope="module")
-def console(server: EmbeddedRedis, place: Path) -> Iterator[ConsoleProcess]:
-    """The console."""
-    with console_process(place, server.url, place / "store") as served:
-        yield served
 
 
 @pytest.fixture
